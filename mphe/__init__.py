@@ -1,0 +1,1 @@
+"""Multiparty homomorphic encryption for secure aggregation: NumPy, the stdlib, `cryptography`."""

@@ -1,0 +1,371 @@
+"""The server's part in the rounds: add ciphertexts, have the sum decrypted (DESIGN section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mphe import decryption, packing
+from mphe.errors import (
+    DuplicateMessage,
+    EncodingError,
+    LocalProtocolError,
+    MalformedMessage,
+    RemoteProtocolError,
+    RoundAborted,
+    UnexpectedSender,
+)
+from mphe.machine import Event, Machine, Output, Send, Transitions
+from mphe.messages import (
+    Contribution,
+    DecryptionRequest,
+    DecryptionShare,
+    Refusal,
+    RoundEnd,
+    RoundStart,
+)
+from mphe.noise import KEY_PAIRS
+from mphe.onetime import OneTimeCipher, keys_plausible
+from mphe.parameters import Plan
+from mphe.ring import Limbs, Ring, Small
+from mphe.setup import PublicSession
+
+
+class State(Enum):
+    """What the server does."""
+
+    IDLE = "idle"
+    COLLECTING = "collecting"
+    DECRYPTING = "decrypting"
+
+
+@dataclass(frozen=True)
+class Accepted(Event):
+    """A contribution is in the sum."""
+
+    sender: int
+    note: bytes
+
+
+@dataclass(frozen=True)
+class Late(Event):
+    """A message of a round or attempt that is over; nobody is blamed."""
+
+    sender: int
+
+
+@dataclass(frozen=True)
+class Closed(Event):
+    """The round takes no more contributions; decryption begins."""
+
+    round: int
+    contributors: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Summed(Event):
+    """The sum of exactly these contributions, int64 (length,), or float64 without encryption."""
+
+    round: int
+    contributors: tuple[int, ...]
+    total: NDArray[np.int64] | NDArray[np.float64]
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Abandoned(Event):
+    """The round ended without a sum."""
+
+    error: RoundAborted
+    contributors: tuple[int, ...]
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A contribution's ring elements, limbs (L, n) a block."""
+
+    c0: list[Limbs]
+    c1: list[Limbs]
+    body: list[Limbs]
+
+
+class RunningSum:
+    """Σ of contributions as limbs that are carried only at the end; never kept one by one."""
+
+    def __init__(self, plan: Plan, crs_seed: bytes) -> None:
+        """Prepare the readers and, in hybrid mode, the one-time cipher."""
+        self.plan = plan
+        self.ring = Ring(plan.threshold.ring)
+        self._cipher = OneTimeCipher(plan, crs_seed) if plan.payload else None
+        self._total: Parsed | None = None
+
+    def clear(self) -> None:
+        """Forget the sum."""
+        self._total = None
+
+    def parse(self, message: Contribution) -> Parsed:
+        """Return the elements of a contribution.
+
+        Raises:
+            EncodingError: a length is wrong or a residue is not below q.
+        """
+        plan = self.plan
+        body: list[Limbs] = []
+        if self._cipher is not None:
+            body = decryption.read_blocks(
+                self._cipher.ring, self._cipher.layout, message.body, plan.dropped_body
+            )
+        elif message.body:
+            raise EncodingError("direct mode has no bodies")
+        return Parsed(
+            decryption.read_blocks(self.ring, plan.threshold, message.c0, plan.dropped_c0),
+            decryption.read_c1(self.ring, plan.threshold, message.c1),
+            body,
+        )
+
+    def add(self, parsed: Parsed) -> None:
+        """Add one contribution; its arrays may be taken over."""
+        if self._total is None:
+            self._total = parsed
+            return
+        for name in ("c0", "c1", "body"):
+            for total, block in zip(getattr(self._total, name), getattr(parsed, name), strict=True):
+                total += block
+
+    def c1(self) -> bytes:
+        """Return c1 = Σ_U c1_i as on the wire."""
+        blocks = self._require().c1
+        return b"".join(self.ring.to_bytes(self.ring.reduce(block)) for block in blocks)
+
+    def recover(self, shares: list[list[Limbs]], contributors: int) -> Small | None:
+        """Return the summed values, or None when the range check fails."""
+        total, plan = self._require(), self.plan
+        combined = decryption.aggregate_shares(shares)
+        values = decryption.finish(self.ring, plan.threshold, total.c0, combined)
+        if self._cipher is None:
+            return values
+        cipher, layout = self._cipher, self._cipher.layout
+        key_sum = values - KEY_PAIRS * contributors
+        if not keys_plausible(key_sum, contributors):
+            return None
+        prepared = cipher.prepare(key_sum)
+        slots = np.empty((layout.slots, layout.coefficients), np.int64)
+        for block, body in enumerate(total.body):
+            part, errors = cipher.recover_block(block, prepared, body)
+            if not cipher.errors_plausible(errors, contributors):
+                return None
+            slots[:, packing.block_slice(layout, block)] = part
+        return packing.flatten(layout, slots)
+
+    def _require(self) -> Parsed:
+        if self._total is None:
+            raise LocalProtocolError("there is no contribution to decrypt")
+        return self._total
+
+
+class Aggregator(Machine[State]):
+    """Runs one round after the other with whoever is there."""
+
+    TRANSITIONS: ClassVar[Transitions] = {
+        (State.IDLE, "start"): State.COLLECTING,
+        (State.IDLE, Contribution): State.IDLE,
+        (State.IDLE, DecryptionShare): State.IDLE,
+        (State.IDLE, Refusal): State.IDLE,
+        (State.COLLECTING, Contribution): State.COLLECTING,
+        (State.COLLECTING, DecryptionShare): State.COLLECTING,
+        (State.COLLECTING, Refusal): State.COLLECTING,
+        (State.COLLECTING, "close"): State.DECRYPTING,
+        (State.COLLECTING, "end"): State.IDLE,
+        (State.DECRYPTING, Contribution): State.DECRYPTING,
+        (State.DECRYPTING, DecryptionShare): State.DECRYPTING,
+        (State.DECRYPTING, Refusal): State.DECRYPTING,
+        (State.DECRYPTING, "end"): State.IDLE,
+    }
+
+    def __init__(self, session: PublicSession) -> None:
+        """Take over a session whose key is confirmed."""
+        super().__init__(State.IDLE)
+        self.session = session
+        self.plan = session.plan
+        self.round = 0
+        self._sum = RunningSum(session.plan, session.crs_seed)
+        self._expected: set[int] = set()
+        self._present: set[int] = set()
+        self._contributors: list[int] = []
+        self._silent: set[int] = set()
+        self._active: tuple[int, ...] = ()
+        self._attempt = 0
+        self._implausible = 0
+        self._shares: dict[int, list[Limbs]] = {}
+        self._handlers = {
+            Contribution: self._on_contribution,
+            DecryptionShare: self._on_share,
+            Refusal: self._on_refusal,
+        }
+
+    # -- from outside --------------------------------------------------------------------------
+
+    def start_round(self, model: bytes, present: Iterable[int]) -> list[Output]:
+        """Send the model to the clients that are present and expect their updates."""
+        self._fire("start")
+        self.round += 1
+        self._present = set(present)
+        self._expected = set(self._present)
+        self._contributors, self._silent = [], set()
+        self._attempt, self._implausible = 0, 0
+        self._sum.clear()
+        message = RoundStart(self.round, model)
+        outputs: list[Output] = [Send(index, message) for index in sorted(self._present)]
+        return outputs if self._expected else outputs + self._close()
+
+    def lost(self, peer: int) -> list[Output]:
+        """Go on without a client that vanished or misbehaved in this round."""
+        self._present.discard(peer)
+        self._expected.discard(peer)
+        if self.state is State.COLLECTING and not self._expected:
+            return self._close()
+        if self.state is State.DECRYPTING and peer in self._active:
+            return self._next_attempt() if peer not in self._shares else []
+        return []
+
+    def deadline_passed(self) -> list[Output]:
+        """Close the round, or ask other decryptors instead of the silent ones."""
+        if self.state is State.COLLECTING:
+            return self._close()
+        if self.state is State.DECRYPTING:
+            self._silent |= set(self.waiting_for())
+            return self._next_attempt()
+        return []
+
+    def waiting_for(self) -> tuple[int, ...]:
+        """Return whose answer is still missing."""
+        if self.state is State.COLLECTING:
+            return tuple(sorted(self._expected))
+        if self.state is State.DECRYPTING:
+            return tuple(index for index in self._active if index not in self._shares)
+        return ()
+
+    @property
+    def step(self) -> tuple[object, ...]:
+        """What changes whenever a new wait begins."""
+        return self.state, self.round, self._attempt
+
+    # -- contributions -------------------------------------------------------------------------
+
+    def _on_contribution(self, sender: int, message: Contribution) -> list[Output]:
+        if message.round < self.round or self.state is not State.COLLECTING:
+            return [Late(sender)]
+        if message.round > self.round:
+            raise RemoteProtocolError(sender, f"contributes to round {message.round} too early")
+        if sender in self._contributors:
+            raise DuplicateMessage(sender, f"it contributed to round {self.round} before")
+        if sender not in self._expected:
+            raise UnexpectedSender(sender, f"it takes no part in round {self.round}")
+        try:
+            parsed = self._sum.parse(message)
+        except EncodingError as error:
+            raise MalformedMessage(sender, f"its contribution is malformed: {error}") from error
+        self._sum.add(parsed)
+        self._contributors.append(sender)
+        self._expected.discard(sender)
+        accepted = Accepted(sender, message.note)
+        return [accepted] if self._expected else [accepted, *self._close()]
+
+    def _close(self) -> list[Output]:
+        """Fix U and ask the first active set."""
+        contributors, minimum = self._announced(), self.plan.session.min_contributors
+        if len(contributors) < minimum:
+            return self._abandon(
+                f"{len(contributors)} updates arrived, at least {minimum} must be in a sum"
+            )
+        self._fire("close")
+        self._c1 = self._sum.c1()
+        return [Closed(self.round, contributors), *self._next_attempt()]
+
+    def _announced(self) -> tuple[int, ...]:
+        return tuple(sorted(self._contributors))
+
+    # -- decryption ----------------------------------------------------------------------------
+
+    def _next_attempt(self) -> list[Output]:
+        """Ask t live decryptors, the punctual contributors first."""
+        session = self.plan.session
+        needed = len(self.session.decryptors) if not session.robust else session.threshold
+        able = [i for i in self._ranked() if i in self._present and i not in self._silent]
+        if len(able) < needed:
+            return self._abandon(f"{len(able)} decryptors answer, {needed} are needed")
+        if self._attempt >= session.max_attempts:
+            return self._abandon(f"no decryption in {self._attempt} attempts")
+        self._attempt += 1
+        self._active = tuple(sorted(able[:needed]))
+        self._shares = {}
+        request = DecryptionRequest(
+            self.round, self._attempt, self._announced(), self._active, self._c1
+        )
+        return [Send(index, request) for index in self._active]
+
+    def _ranked(self) -> list[int]:
+        """Return the decryptors, those that contributed early first.
+
+        Each failed range check rotates the order, so that another set is tried.
+        """
+        early = [i for i in self._contributors if i in self.session.decryptors]
+        ranked = early + [i for i in self.session.decryptors if i not in early]
+        return ranked[self._implausible :] + ranked[: self._implausible]
+
+    def _on_share(self, sender: int, message: DecryptionShare) -> list[Output]:
+        current = (message.round, message.attempt) == (self.round, self._attempt)
+        if self.state is not State.DECRYPTING or not current:
+            return [Late(sender)]
+        if sender not in self._active:
+            raise UnexpectedSender(sender, "it was not asked for a decryption share")
+        if sender in self._shares:
+            raise DuplicateMessage(sender, "it sent this decryption share before")
+        plan = self.plan
+        try:
+            share = decryption.read_blocks(
+                self._sum.ring, plan.threshold, message.share, plan.dropped_share
+            )
+        except EncodingError as error:
+            raise MalformedMessage(sender, f"its share is malformed: {error}") from error
+        self._shares[sender] = share
+        return self._recover() if len(self._shares) == len(self._active) else []
+
+    def _recover(self) -> list[Output]:
+        contributors = self._announced()
+        total = self._sum.recover(list(self._shares.values()), len(contributors))
+        if total is None:
+            self._implausible += 1
+            if self._implausible > 1:
+                return self._abandon("the sum is out of range: an update or a share is forged")
+            return self._next_attempt()
+        self._fire("end")
+        self._sum.clear()
+        end = RoundEnd(self.round, contributors)
+        summed = Summed(self.round, contributors, total, self._attempt)
+        return [summed, *(Send(index, end) for index in sorted(self._present))]
+
+    def _on_refusal(self, sender: int, message: Refusal) -> list[Output]:
+        if (message.round, message.attempt) != (self.round, self._attempt):
+            return [Late(sender)]
+        if self.state is not State.DECRYPTING or sender not in self._active:
+            return [Late(sender)]
+        self._silent.add(sender)
+        return self._next_attempt()
+
+    def _abandon(self, reason: str) -> list[Output]:
+        """End the round without a sum."""
+        expected = set(range(1, self.plan.session.num_clients + 1))
+        missing = (expected - set(self._contributors)) | self._silent
+        error = RoundAborted(self.round, reason, missing)
+        self._fire("end")
+        self._sum.clear()
+        end = RoundEnd(self.round, ())
+        abandoned = Abandoned(error, self._announced(), self._attempt)
+        return [abandoned, *(Send(index, end) for index in sorted(self._present))]

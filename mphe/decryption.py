@@ -1,0 +1,152 @@
+"""Threshold decryption of the aggregate (DESIGN section 6; Mouchet et al. 2022/780).
+
+    h_j = λ_j·s_j·c1 + smudge_j + mask_j,   mask_j = Σ_(l in D) ±PRF(key_jl; request)
+    c0 - Σ_D h_j = Δ·m + noise - Σ smudge_j
+
+The masks cancel when all of D answer and hide everything when one does not, which is what makes
+a second attempt with another D safe (Okada et al. 2025/409 recover λ·x + noise for known λ).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mphe import packing
+from mphe.errors import EncodingError
+from mphe.parameters import Plan, SlotLayout
+from mphe.ring import Limbs, Ring, Small, Spectrum
+from mphe.sampling import RandomSource, add_smudging, derive_seed, uniform
+from mphe.shamir import lagrange_coefficient
+
+SHARE_WIDTH = 16
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a decryption is asked for; all of it enters the masks.
+
+    Attributes:
+        session: T, the session's name.
+        round: 0 is the confirmation of the key.
+        attempt: starts at 1.
+        active: D, sorted.
+        c1: the aggregate's second halves, block after block, as on the wire.
+    """
+
+    session: bytes
+    round: int
+    attempt: int
+    active: tuple[int, ...]
+    c1: bytes
+
+    def label(self) -> bytes:
+        """Return the digest that separates the masks of this request from all others."""
+        return derive_seed(
+            "request",
+            self.session,
+            self.round.to_bytes(8, "big"),
+            self.attempt.to_bytes(8, "big"),
+            b"".join(index.to_bytes(4, "big") for index in self.active),
+            derive_seed("c1", self.c1),
+        )
+
+
+def read_c1(ring: Ring, layout: SlotLayout, data: bytes) -> list[Limbs]:
+    """Return the c1 of every block, canonical (L, N).
+
+    Raises:
+        EncodingError: wrong length or a residue that is not below q.
+    """
+    width = ring.wire_length(ring.degree)
+    if len(data) != layout.blocks * width:
+        raise EncodingError(f"c1 has {len(data)} bytes where {layout.blocks * width} belong")
+    view = memoryview(data)
+    return [
+        ring.from_bytes(view[start : start + width], ring.degree)
+        for start in range(0, len(data), width)
+    ]
+
+
+def scaled_share(ring: Ring, share: Limbs, index: int, active: Sequence[int]) -> Spectrum:
+    """Return the transform of λ_j·s_j for the active set."""
+    factor = lagrange_coefficient(ring.modulus, index, active)
+    return ring.spectrum(ring.multiply_scalar(share, factor), SHARE_WIDTH)
+
+
+def gen_share(
+    plan: Plan,
+    ring: Ring,
+    scaled: Spectrum,
+    request: Request,
+    mask_keys: Mapping[int, tuple[int, bytes]],
+    source: RandomSource,
+) -> bytes:
+    """Return h_j for every block of the aggregate, as on the wire.
+
+    Args:
+        plan: layout, smudging and dropped bytes.
+        ring: the threshold ring.
+        scaled: transform of λ_j·s_j.
+        request: what is decrypted.
+        mask_keys: for each other member of D its sign and the zero-share key.
+        source: of the smudging.
+    """
+    layout = plan.threshold_layout(request.round)
+    masks = [
+        (sign, RandomSource(derive_seed("mask", key, request.label())))
+        for sign, key in mask_keys.values()
+    ]
+    parts = []
+    for block, c1 in enumerate(read_c1(ring, layout, request.c1)):
+        used = layout.block_coefficients(block)
+        answer = ring.multiply(scaled, ring.spectrum(c1, SHARE_WIDTH))
+        for sign, stream in masks:
+            answer += sign * uniform(stream, ring)
+        answer = np.ascontiguousarray(answer[:, :used])
+        add_smudging(source, answer, plan.smudging)
+        parts.append(ring.to_bytes(ring.reduce(answer), plan.dropped_share))
+    return b"".join(parts)
+
+
+def read_blocks(ring: Ring, layout: SlotLayout, data: bytes, dropped: int) -> list[Limbs]:
+    """Return the used coefficients of every block, int64 (L, n); the inverse of joining them.
+
+    Raises:
+        EncodingError: wrong length or a residue that is not below q.
+    """
+    expected = ring.wire_length(layout.coefficients, dropped)
+    if len(data) != expected:
+        raise EncodingError(f"{len(data)} bytes where {expected} belong")
+    view, start, blocks = memoryview(data), 0, []
+    for block in range(layout.blocks):
+        used = layout.block_coefficients(block)
+        end = start + ring.wire_length(used, dropped)
+        blocks.append(ring.from_bytes(view[start:end], used, dropped))
+        start = end
+    return blocks
+
+
+def aggregate_shares(shares: Sequence[Sequence[Limbs]]) -> list[Limbs]:
+    """Return Σ_D h_j block by block, as limbs (L, n) that are not carried."""
+    return [np.sum(blocks, axis=0) for blocks in zip(*shares, strict=True)]
+
+
+def finish(ring: Ring, layout: SlotLayout, c0: Sequence[Limbs], shares: Sequence[Limbs]) -> Small:
+    """Return the summed values (length,) of c0 - Σ h.
+
+    Args:
+        ring: the threshold ring.
+        layout: where the values lie.
+        c0: the aggregate's first halves, limbs (L, n) a block, not necessarily carried.
+        shares: what `aggregate_shares` returned.
+    """
+    slots = np.empty((layout.slots, layout.coefficients), np.int64)
+    for block, (body, share) in enumerate(zip(c0, shares, strict=True)):
+        opened = body - share
+        packing.add_half(layout, opened)
+        values, _ = packing.unpack(layout, ring.reduce(opened))
+        slots[:, packing.block_slice(layout, block)] = values
+    return packing.flatten(layout, slots)

@@ -1,0 +1,167 @@
+"""A client's part in decryption, and what it refuses (DESIGN section 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+from mphe import decryption
+from mphe.decryption import Request
+from mphe.errors import EncodingError, ParameterError, RefusedDecryption, UnexpectedSender
+from mphe.machine import Machine, Output, Send, Transitions
+from mphe.messages import SERVER, DecryptionRequest, DecryptionShare, Message
+from mphe.ring import Ring, Spectrum
+from mphe.sampling import RandomSource, derive_seed
+from mphe.setup import SessionKeys
+
+
+class State(Enum):
+    """A decryptor has one state; what it remembers is in `Answered`."""
+
+    SERVING = "serving"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The last aggregate that was answered for; a decryptor never forgets it.
+
+    Attributes:
+        round: of the aggregate.
+        digest: of its c1 and contributors.
+        attempt: the last one.
+        request: that attempt, whole.
+        answer: the bytes that an exact repeat gets again.
+    """
+
+    round: int = -1
+    digest: bytes = b""
+    attempt: int = 0
+    request: DecryptionRequest | None = None
+    answer: bytes = b""
+
+
+class Decryptor(Machine[State]):
+    """Answers for one aggregate a round, for at most `max_attempts` active sets."""
+
+    TRANSITIONS: ClassVar[Transitions] = {
+        (State.SERVING, DecryptionRequest): State.SERVING,
+    }
+
+    def __init__(self, keys: SessionKeys, source: RandomSource) -> None:
+        """Hold a share of the collective secret.
+
+        Raises:
+            ParameterError: this client has no share.
+        """
+        super().__init__(State.SERVING)
+        if keys.share is None:
+            raise ParameterError("this client holds no share of the key, so it cannot decrypt")
+        self._keys = keys
+        self._share = keys.share
+        self._source = source
+        self._ring = Ring(keys.plan.threshold.ring)
+        self._last = Answered()
+        self._spent = 0
+        self._scaled: tuple[tuple[int, ...], Spectrum] | None = None
+        self._handlers = {DecryptionRequest: self._on_request}
+
+    def receive(self, sender: int, message: Message) -> list[Output]:
+        """Take one message of the server.
+
+        Raises:
+            RefusedDecryption: the request breaks the policy; nothing has changed.
+        """
+        if sender != SERVER:
+            raise UnexpectedSender(sender, "only the server asks for decryption")
+        return super().receive(sender, message)
+
+    def _on_request(self, _: int, message: DecryptionRequest) -> list[Output]:
+        last = self._last
+        if message == last.request:
+            return [Send(SERVER, DecryptionShare(message.round, message.attempt, last.answer))]
+        layout = self._keys.plan.threshold_layout(message.round)
+        if self._spent + layout.blocks > self._keys.plan.answers:
+            raise RefusedDecryption(SERVER, "the decryption budget of this session is spent")
+        self._check_sets(message)
+        digest = self._check_freshness(message)
+        answer = self._answer(message)
+        self._spent += layout.blocks
+        self._last = Answered(message.round, digest, message.attempt, message, answer)
+        return [Send(SERVER, DecryptionShare(message.round, message.attempt, answer))]
+
+    def _check_sets(self, message: DecryptionRequest) -> None:
+        """Refuse a D or U that names unknown, duplicate or too few parties."""
+        keys, session = self._keys, self._keys.plan.session
+        active, contributors = message.active, message.contributors
+        if list(active) != sorted(set(active)):
+            raise RefusedDecryption(SERVER, "the active set is not sorted and distinct")
+        able = {index for index in keys.qualified if index <= session.decryptors}
+        if not set(active) <= able or keys.index not in active:
+            raise RefusedDecryption(SERVER, "the active set names unknown clients or not this one")
+        # Fewer than t members would get an answer without a mask that hides it.
+        if len(active) < session.threshold:
+            raise RefusedDecryption(
+                SERVER, f"{len(active)} decryptors are asked, {session.threshold} are needed"
+            )
+        if message.round == 0 and not contributors:
+            return
+        if list(contributors) != sorted(set(contributors)) or not all(
+            1 <= index <= session.capacity for index in contributors
+        ):
+            raise RefusedDecryption(SERVER, "the contributors are not sorted, distinct and known")
+        if not session.min_contributors <= len(contributors) <= session.capacity:
+            raise RefusedDecryption(
+                SERVER,
+                f"a sum of {len(contributors)} updates; at least {session.min_contributors} "
+                "must be in it",
+            )
+
+    def _check_freshness(self, message: DecryptionRequest) -> bytes:
+        """Refuse a second aggregate of a round, an old round and too many attempts."""
+        session, last = self._keys.plan.session, self._last
+        digest = derive_seed(
+            "aggregate", message.c1, b"".join(i.to_bytes(4, "big") for i in message.contributors)
+        )
+        if not 0 <= message.round <= session.rounds or message.round < last.round:
+            raise RefusedDecryption(
+                SERVER, f"round {message.round} is not newer than round {last.round}"
+            )
+        if message.round == last.round:
+            if digest != last.digest:
+                raise RefusedDecryption(
+                    SERVER, f"another aggregate of round {message.round} was answered for"
+                )
+            if message.attempt <= last.attempt:
+                raise RefusedDecryption(SERVER, f"attempt {message.attempt} is not newer")
+        limit = session.max_attempts if message.round else session.confirmation_attempts
+        if not 1 <= message.attempt <= limit:
+            raise RefusedDecryption(SERVER, f"attempt {message.attempt}; at most {limit} a round")
+        return digest
+
+    def _answer(self, message: DecryptionRequest) -> bytes:
+        """Return h_j for every block."""
+        keys, active = self._keys, message.active
+        request = Request(keys.transcript, message.round, message.attempt, active, message.c1)
+        mask_keys = {
+            peer: (1 if peer > keys.index else -1, keys.mask_keys[peer])
+            for peer in active
+            if peer != keys.index
+        }
+        try:
+            return decryption.gen_share(
+                keys.plan, self._ring, self._scaled_share(active), request, mask_keys, self._source
+            )
+        except EncodingError as error:
+            raise RefusedDecryption(SERVER, f"c1 is malformed: {error}") from error
+
+    def _scaled_share(self, active: tuple[int, ...]) -> Spectrum:
+        """Return the transform of λ_j·s_j, kept while the active set stays the same."""
+        if self._scaled is None or self._scaled[0] != active:
+            keys = self._keys
+            if keys.plan.session.robust:
+                spectrum = decryption.scaled_share(self._ring, self._share, keys.index, active)
+            else:
+                spectrum = self._ring.spectrum(self._share, decryption.SHARE_WIDTH)
+            self._scaled = (active, spectrum)
+        return self._scaled[1]

@@ -1,0 +1,90 @@
+"""What can go wrong, and whose fault it is.
+
+A `LocalProtocolError` means that our own program called a role at the wrong moment; a
+`RemoteProtocolError` means that a peer sent something it should not have. The second costs that
+peer its place in the round, never the round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class MpheError(Exception):
+    """Base of every error raised by this package."""
+
+
+class ParameterError(MpheError, ValueError):
+    """The requested parameters are insecure, too small or contradict each other."""
+
+
+class EncodingError(MpheError, ValueError):
+    """Bytes or numbers that do not have the form this version writes."""
+
+
+class ProtocolError(MpheError):
+    """A message or a call that the protocol does not allow now."""
+
+
+class LocalProtocolError(ProtocolError):
+    """We erred: this role was driven in a way that its state does not allow."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer erred.
+
+    Attributes:
+        sender: index of the party that sent the offending message (0 is the server).
+    """
+
+    def __init__(self, sender: int, reason: str) -> None:
+        """Name the sender and the reason, in that order, in one line."""
+        super().__init__(f"party {sender}: {reason}")
+        self.sender = sender
+        self.reason = reason
+
+
+class MalformedMessage(RemoteProtocolError):
+    """The bytes do not parse, or a field has an impossible value."""
+
+
+class DuplicateMessage(RemoteProtocolError):
+    """The sender already sent this message."""
+
+
+class UnexpectedSender(RemoteProtocolError):
+    """The sender has no business sending this message (now, or at all)."""
+
+
+class RefusedDecryption(RemoteProtocolError):
+    """A decryptor refuses a request of the server, and says why."""
+
+
+class SetupFailed(MpheError):
+    """No collective key came about.
+
+    Attributes:
+        missing: indices of the clients that vanished or misbehaved.
+    """
+
+    def __init__(self, reason: str, missing: Iterable[int]) -> None:
+        """Keep the sorted indices beside the reason."""
+        self.missing = tuple(sorted(missing))
+        names = ", ".join(map(str, self.missing)) or "none"
+        super().__init__(f"setup failed: {reason} (missing clients: {names})")
+
+
+class RoundAborted(MpheError):
+    """A round ended without a sum; the model is unchanged.
+
+    Attributes:
+        round: number of the round.
+        missing: indices of the clients whose absence caused it.
+    """
+
+    def __init__(self, round: int, reason: str, missing: Iterable[int]) -> None:
+        """Keep the round and the sorted indices beside the reason."""
+        self.round = round
+        self.missing = tuple(sorted(missing))
+        self.reason = reason
+        super().__init__(f"round {round} abandoned: {reason}")

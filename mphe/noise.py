@@ -1,0 +1,99 @@
+"""Bounds on noise and on floating-point error; plain numbers, no arrays.
+
+Every bound here holds except with probability below 2^-128. The variables are sub-Gaussian with
+a proxy equal to their variance (ternary and centred binomial ones are: their moment generating
+functions lie below the Gaussian's term by term), so a sum X of them obeys
+P(|X| > z·σ) ≤ 2·exp(-z²/2). `TAIL` = 15 makes that 2^-161 for one coefficient, and still below
+2^-128 for the 2^33 coefficients of the longest session.
+"""
+
+from __future__ import annotations
+
+from math import ceil, log, log2, sqrt
+
+TAIL = 15.0
+FAILURE_EXPONENT = 128
+
+ERROR_PAIRS = 21
+KEY_PAIRS = 41
+TERNARY_VARIANCE = 2 / 3
+ERROR_VARIANCE = ERROR_PAIRS / 2
+KEY_VARIANCE = KEY_PAIRS / 2
+
+UNIT_ROUNDOFF = 2.0**-53
+
+
+def norm_bound(variance: float, degree: int) -> float:
+    """Return a bound on the Euclidean norm of `degree` sub-Gaussian coefficients.
+
+    Laurent and Massart 2000, lemma 1: ‖x‖² ≤ σ²·(N + 2·sqrt(N·x) + 2x) except with e^-x.
+    """
+    x = (FAILURE_EXPONENT + 2) * log(2)
+    return sqrt(variance * (degree + 2 * sqrt(degree * x) + 2 * x))
+
+
+def aggregate_noise(degree: int, key_holders: int, contributors: int) -> float:
+    """Return E, the bound on the coefficients of e·Σu + Σe0 - s·Σe1 (DESIGN section 6).
+
+    Given the keys s and e, each coefficient is a sub-Gaussian sum over the fresh u, e0 and e1.
+    """
+    secret = norm_bound(key_holders * TERNARY_VARIANCE, degree)
+    error = norm_bound(key_holders * ERROR_VARIANCE, degree)
+    variance = contributors * (
+        TERNARY_VARIANCE * error**2 + ERROR_VARIANCE * secret**2 + ERROR_VARIANCE
+    )
+    return TAIL * sqrt(variance)
+
+
+def smudging_deviation(degree: int, budget: int, noise: float, kappa: int) -> float:
+    """Return σ = 2^(κ/2)·sqrt(12·τ·N)·E (Li, Micciancio, Schultz, Sorrell 2022/816).
+
+    Args:
+        degree: N.
+        budget: τ, the number of decrypted ciphertexts in the session.
+        noise: E, the bound on the coefficients that are to be hidden.
+        kappa: bits of statistical security.
+    """
+    security: float = 2.0 ** (kappa / 2)
+    return security * sqrt(12.0 * budget * degree) * noise
+
+
+def plaintext_scale(threshold: int, smudging: float, noise: float, dropped: float) -> int:
+    """Return log2 Δ for the smallest power of two Δ ≥ 2·(TAIL·sqrt(t)·σ + E + dropped)."""
+    return ceil(log2(2 * (TAIL * sqrt(threshold) * smudging + noise + dropped)))
+
+
+def worst_case_product_error(degree: int, small_norm: float, limb_norm: float) -> float:
+    """Return the proven bound on the error of a coefficient of a negacyclic product.
+
+    Brent, Percival, Zimmermann 2007, theorem 5.1, for n = log2(N/2) stages, with the twist as
+    one more multiplication by a root in each of the three transforms.
+
+    Args:
+        degree: N.
+        small_norm: Euclidean norm of one operand.
+        limb_norm: Euclidean norm of the other.
+    """
+    multiplications = 3 * (int(log2(degree)) - 1) + 4
+    additions = multiplications
+    roots = multiplications
+    growth = (additions + multiplications * sqrt(5) + roots) * UNIT_ROUNDOFF
+    return small_norm * limb_norm * growth * 1.001
+
+
+def typical_product_error(degree: int, small_norm: float, limb_deviation: float) -> float:
+    """Return a bound that holds when one operand is uniform from our own sampler.
+
+    The rounding errors of the transforms are taken as independent with mean zero and at most one
+    unit roundoff (relative, root mean square) a stage. The uniform operand's spectrum is flat:
+    no entry exceeds TAIL·σ·sqrt(N), so the error of an output coefficient has a deviation of at
+    most u·sqrt(stages)·TAIL·σ·sqrt(2)·‖small‖, whatever the other operand is.
+
+    Args:
+        degree: N.
+        small_norm: Euclidean norm of the operand that may be chosen by anybody.
+        limb_deviation: standard deviation σ of the uniform operand's coefficients.
+    """
+    stages = 3 * (int(log2(degree)) - 1) + 4
+    deviation = UNIT_ROUNDOFF * sqrt(stages) * TAIL * limb_deviation * sqrt(2) * small_norm
+    return TAIL * deviation

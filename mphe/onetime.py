@@ -1,0 +1,88 @@
+"""The payload cipher of hybrid mode: one key, one round (DESIGN section 5).
+
+    body_m = a_m·k + e_m + 2^ν·payload_m,   Σ body_m - a_m·Σk = Σe_m + 2^ν·Σpayload_m
+
+The polynomials a_m are the same every round; the key never is (Bell-Clark et al. 2024/936).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mphe import packing
+from mphe.errors import ParameterError
+from mphe.noise import KEY_PAIRS, KEY_VARIANCE, norm_bound
+from mphe.parameters import Plan, SlotLayout
+from mphe.ring import Complexes, Limbs, Ring, Small, Spectrum, digit_width
+from mphe.sampling import RandomSource, expand, one_time
+
+
+class OneTimeCipher:
+    """Encrypts under one-time keys and takes a sum of keys off a sum of bodies."""
+
+    def __init__(self, plan: Plan, crs_seed: bytes, cached_blocks: int = 64) -> None:
+        """Derive a_m lazily; the spectra of the first `cached_blocks` asked for are kept."""
+        if plan.payload is None:
+            raise ParameterError("direct mode has no one-time keys")
+        self.plan = plan
+        self.layout: SlotLayout = plan.payload
+        self.ring = Ring(self.layout.ring)
+        self._crs_seed = crs_seed
+        degree = self.ring.degree
+        self._own_width = digit_width(degree, norm_bound(KEY_VARIANCE, degree))
+        aggregate = norm_bound(plan.session.capacity * KEY_VARIANCE, degree)
+        self._sum_width = digit_width(degree, aggregate)
+        self._reference = lru_cache(cached_blocks)(self._derive_reference)
+
+    def _derive_reference(self, block: int, width: int) -> Spectrum:
+        """Return the transform of a_m."""
+        reference = expand(self.ring, self._crs_seed, "payload", block)
+        return self.ring.spectrum(reference, width)
+
+    def gen_key(self, source: RandomSource) -> Small:
+        """Return a fresh key k, int64 (N,), |k| ≤ 41."""
+        return one_time(source, self.ring.degree)
+
+    def prepare(self, key: Small) -> Complexes:
+        """Return the transform of a key or of a sum of keys, once for all blocks."""
+        return self.ring.transform(key)
+
+    def encrypt_block(
+        self, block: int, prepared: Complexes, slots: NDArray[np.int64], source: RandomSource
+    ) -> Limbs:
+        """Return body_m for the slots (slots, n) of one block, canonical (L, n)."""
+        body = self.ring.multiply_small(prepared, self._reference(block, self._own_width))
+        body = np.ascontiguousarray(body[:, : slots.shape[1]])
+        body[0] += one_time(source, slots.shape[1])
+        body += packing.pack(self.layout, slots)
+        return self.ring.reduce(body)
+
+    def recover_block(
+        self, block: int, prepared: Complexes, body_sum: Limbs
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the summed slots (slots, n) and the summed error (n,) of one block.
+
+        Args:
+            block: m.
+            prepared: transform of Σk.
+            body_sum: Σ body_m as limbs (L, n), not necessarily canonical.
+        """
+        mask = self.ring.multiply_small(prepared, self._reference(block, self._sum_width))
+        opened = self.ring.reduce(body_sum - mask[:, : body_sum.shape[1]])
+        packing.add_half(self.layout, opened)
+        return packing.unpack(self.layout, self.ring.reduce(opened))
+
+    def errors_plausible(self, errors: NDArray[np.int64], contributors: int) -> bool:
+        """Return whether |Σe| stays within what so many honest contributions can add."""
+        return bool(np.abs(errors).max(initial=0) <= self.plan.body_error * contributors)
+
+
+def keys_plausible(key_sum: Small, contributors: int) -> bool:
+    """Return whether |Σk| ≤ 41·|U| in every coefficient and its norm is one of honest keys."""
+    norm = sqrt(float(np.dot(key_sum, key_sum)))
+    bound = norm_bound(contributors * KEY_VARIANCE, key_sum.size)
+    return bool(np.abs(key_sum).max() <= KEY_PAIRS * contributors and norm <= bound)

@@ -1,0 +1,94 @@
+"""Values side by side in the coefficients of a ring, above the noise (DESIGN section 5).
+
+Value i of a vector lies in slot i // C of coefficient i % C, where C is the number of
+coefficients that the layout uses, so every slot is one contiguous slice of the vector.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mphe.errors import EncodingError
+from mphe.parameters import LIMB_BITS, SlotLayout
+from mphe.ring import LIMB_MASK, Limbs, Small
+
+
+def arrange(layout: SlotLayout, values: Small) -> NDArray[np.int64]:
+    """Return the values (length,) as slots (slots, C), zeros behind the last one.
+
+    Raises:
+        EncodingError: wrong number of values.
+    """
+    if values.shape != (layout.length,):
+        raise EncodingError(f"{values.shape} values where ({layout.length},) belong")
+    slots = np.zeros((layout.slots, layout.coefficients), np.int64)
+    slots.reshape(-1)[: layout.length] = values
+    return slots
+
+
+def flatten(layout: SlotLayout, slots: NDArray[np.int64]) -> Small:
+    """Return the values (length,) of slots (slots, C)."""
+    return slots.reshape(-1)[: layout.length]
+
+
+def block_slice(layout: SlotLayout, block: int) -> slice:
+    """Return which of the layout's coefficients lie in a block."""
+    start = block * layout.ring.degree
+    return slice(start, start + layout.block_coefficients(block))
+
+
+def pack(layout: SlotLayout, slots: NDArray[np.int64]) -> Limbs:
+    """Return limbs (L, n), not carried, with each slot (slots, n) in its place.
+
+    Args:
+        layout: where slots lie.
+        slots: values in [0, 2^slot_bits).
+    """
+    limbs = np.zeros((layout.ring.limbs, slots.shape[-1]), np.int64)
+    for index, values in enumerate(slots):
+        limb, shift = divmod(layout.noise_bits + index * layout.slot_bits, LIMB_BITS)
+        room = LIMB_BITS - shift
+        limbs[limb] += (values & ((1 << room) - 1)) << shift
+        # A slot reaches over as many limbs as it has bits.
+        rest = layout.slot_bits - room
+        while rest > 0:
+            limb += 1
+            limbs[limb] += (values >> (layout.slot_bits - rest)) & LIMB_MASK
+            rest -= LIMB_BITS
+    return limbs
+
+
+def unpack(layout: SlotLayout, limbs: Limbs) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the slots (slots, n) and the noise (n,) of canonical limbs (L, n).
+
+    The limbs hold noise + 2^noise_bits·payload with 2^(noise_bits - 1) added beforehand
+    (`add_half`), so that the noise cannot borrow from the payload. The noise is returned only
+    where it has at most 62 bits; wider noise is smudging, and nobody checks it.
+    """
+    slots = np.empty((layout.slots, limbs.shape[-1]), np.int64)
+    for index in range(layout.slots):
+        position = layout.noise_bits + index * layout.slot_bits
+        slots[index] = _field(limbs, position, layout.slot_bits)
+    if layout.noise_bits > 62:
+        return slots, np.zeros(limbs.shape[-1], np.int64)
+    noise = _field(limbs, 0, layout.noise_bits) - (1 << (layout.noise_bits - 1))
+    return slots, noise
+
+
+def add_half(layout: SlotLayout, limbs: Limbs) -> None:
+    """Add 2^(noise_bits - 1) to every coefficient of signed limbs (L, n), in place."""
+    limb, shift = divmod(layout.noise_bits - 1, LIMB_BITS)
+    limbs[limb] += 1 << shift
+
+
+def _field(limbs: Limbs, position: int, bits: int) -> Small:
+    """Return bits position .. position + bits - 1 of canonical limbs, bits ≤ 62."""
+    limb, shift = divmod(position, LIMB_BITS)
+    got = LIMB_BITS - shift
+    value: Small = (limbs[limb] >> shift) & ((1 << bits) - 1)
+    while got < bits:
+        limb += 1
+        value |= (limbs[limb] & ((1 << (bits - got)) - 1)) << got
+        got += LIMB_BITS
+    return value

@@ -1,0 +1,398 @@
+"""Rings, the security table, what a session agrees on, and the plan that follows from it.
+
+`python -m mphe.parameters --length 199658 --num_peers 8 --threshold 4` prints a plan.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from math import ceil, log2
+
+from mphe.errors import ParameterError
+from mphe.noise import (
+    KEY_PAIRS,
+    aggregate_noise,
+    plaintext_scale,
+    smudging_deviation,
+)
+
+LIMB_BITS = 32
+PROTOCOL_VERSION = 1
+SMUDGING_KAPPA = 64
+MIN_DECRYPTION_BUDGET = 1 << 12
+MAX_CLIENTS = 1 << 12
+MAX_LENGTH = 1 << 28
+"""Largest vector: 2^28 values."""
+
+MAX_LOG_Q = {4096: 106, 8192: 214, 16384: 430}
+"""log2 q allowed at 128 bits with a ternary secret (Bossuat et al. 2024/463, table 5.2)."""
+
+
+@dataclass(frozen=True)
+class RingParameters:
+    """One ring Z_q[X]/(X^N + 1).
+
+    Attributes:
+        name: what messages to the user call it.
+        degree: N, a power of two.
+        limbs: L.
+        subtrahend: c in q = 2^(32·L) - c, q prime.
+    """
+
+    name: str
+    degree: int
+    limbs: int
+    subtrahend: int
+
+    @property
+    def modulus(self) -> int:
+        """The prime q."""
+        return (1 << (LIMB_BITS * self.limbs)) - self.subtrahend
+
+    @property
+    def bits(self) -> int:
+        """log2 q, rounded up."""
+        return LIMB_BITS * self.limbs
+
+    def check_secure(self) -> None:
+        """Raise ParameterError unless the security table allows this modulus in this degree."""
+        allowed = MAX_LOG_Q.get(self.degree, 0)
+        if self.bits > allowed:
+            raise ParameterError(
+                f"ring {self.name}: log2 q = {self.bits} in degree {self.degree} is below 128-bit "
+                f"security (at most {allowed}); use one of the rings of this module"
+            )
+
+
+KEY_RING = RingParameters("key", 4096, 3, 17)
+DATA_RING = RingParameters("data", 8192, 6, 237)
+LARGE_RING = RingParameters("large", 16384, 13, 435)
+RINGS = (KEY_RING, DATA_RING, LARGE_RING)
+
+
+@dataclass(frozen=True)
+class SessionParameters:
+    """What all parties must agree on; its digest enters every signature and key.
+
+    Attributes:
+        num_clients: n, indices 1..n.
+        threshold: t decryptors are needed.
+        length: values in an update.
+        rounds: training rounds at most.
+        robust: Shamir shares (True) or additive keys, all n needed (False).
+        encryption: "hybrid" or "direct" (DESIGN section 5).
+        value_bits: bits of a quantised value.
+        decryptors: the first so many clients hold shares.
+        min_contributors: a sum of fewer updates is never decrypted.
+        capacity: contributors that the slots and noise bounds leave room for.
+        max_attempts: decryption attempts a round.
+    """
+
+    num_clients: int
+    threshold: int
+    length: int
+    rounds: int
+    robust: bool = True
+    encryption: str = "hybrid"
+    value_bits: int = 16
+    decryptors: int = 0
+    min_contributors: int = 0
+    capacity: int = 0
+    max_attempts: int = 4
+
+    def __post_init__(self) -> None:
+        """Fill in what is left at 0 (all clients; max(2, t)) and check the ranges."""
+        object.__setattr__(self, "decryptors", self.decryptors or self.num_clients)
+        object.__setattr__(self, "capacity", self.capacity or self.num_clients)
+        minimum = self.min_contributors or max(2, min(self.threshold, self.num_clients))
+        object.__setattr__(self, "min_contributors", minimum)
+        for holds, reason in self._requirements():
+            if not holds:
+                raise ParameterError(reason)
+
+    def _requirements(self) -> Iterator[tuple[bool, str]]:
+        """Yield what must hold, beside what to say when it does not."""
+        n, t, k = self.num_clients, self.threshold, self.decryptors
+        yield 2 <= n <= MAX_CLIENTS, f"{n} clients; use 2 to {MAX_CLIENTS}"
+        yield 2 <= k <= n, f"{k} decryptors among {n} clients; use 2 to {n}"
+        yield 2 <= t <= k, f"threshold {t} with {k} decryptors; use 2 to {k}"
+        yield self.robust or t == k == n, "without robustness every client must decrypt"
+        yield n <= self.capacity <= MAX_CLIENTS, f"capacity {self.capacity}; use {n} or more"
+        yield 2 <= self.min_contributors <= n, f"min_contributors must lie in 2..{n}"
+        yield 1 <= self.length <= MAX_LENGTH, f"{self.length} values; use 1 to {MAX_LENGTH}"
+        yield 4 <= self.value_bits <= 24, f"value_bits {self.value_bits}; use 4 to 24"
+        yield self.rounds >= 1 and self.max_attempts >= 1, "rounds and attempts start at 1"
+        yield self.encryption in ("hybrid", "direct"), "encryption is hybrid or direct"
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of all fields and the protocol version, in one canonical form."""
+        fields = json.dumps([PROTOCOL_VERSION, asdict(self)], sort_keys=True)
+        return hashlib.sha256(fields.encode()).digest()
+
+    @cached_property
+    def slot_bits(self) -> int:
+        """Bits of a payload slot: a sum of `capacity` values never overflows it."""
+        return self.value_bits + (self.capacity - 1).bit_length()
+
+    @property
+    def confirmations(self) -> int:
+        """Decryptions that confirm the collective key: one for each j ≥ t (DESIGN section 4)."""
+        return self.decryptors - self.threshold + 1
+
+    @property
+    def confirmation_attempts(self) -> int:
+        """Confirming requests that a decryptor answers: twice over, should a client vanish."""
+        return 2 * self.confirmations
+
+
+@dataclass(frozen=True)
+class SlotLayout:
+    """Where values lie in a coefficient: `slots` of `slot_bits` bits above `noise_bits`.
+
+    Attributes:
+        ring: the ring whose coefficients carry the slots.
+        noise_bits: log2 of the factor in front of the payload.
+        slot_bits: bits of a slot.
+        slots: slots of a coefficient.
+        length: values to be carried.
+    """
+
+    ring: RingParameters
+    noise_bits: int
+    slot_bits: int
+    slots: int
+    length: int
+
+    @property
+    def coefficients(self) -> int:
+        """Coefficients that carry payload, over all blocks."""
+        return ceil(self.length / self.slots)
+
+    @property
+    def blocks(self) -> int:
+        """Ring elements needed."""
+        return ceil(self.coefficients / self.ring.degree)
+
+    def block_coefficients(self, block: int) -> int:
+        """Coefficients that carry payload in one block."""
+        return min(self.ring.degree, self.coefficients - block * self.ring.degree)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything derived from the session's parameters; never set by hand.
+
+    Attributes:
+        session: what it was derived from.
+        threshold: layout of what is encrypted under the collective key.
+        payload: layout of what the one-time key encrypts; None in direct mode.
+        budget: τ, decryptions of one ciphertext in the session.
+        noise: E, bound on the noise of an aggregate.
+        smudging: σ of the discrete Gaussian.
+        dropped_c0: low bytes that c0 leaves out.
+        dropped_share: low bytes that a decryption share leaves out.
+        dropped_body: low bytes that a body leaves out.
+    """
+
+    session: SessionParameters
+    threshold: SlotLayout
+    payload: SlotLayout | None
+    budget: int
+    noise: float
+    smudging: float
+    dropped_c0: int
+    dropped_share: int
+    dropped_body: int
+
+    def threshold_layout(self, round: int) -> SlotLayout:
+        """Return what a decryption of that round carries; round 0 confirms one full block."""
+        if round:
+            return self.threshold
+        return replace(self.threshold, length=self.threshold.ring.degree * self.threshold.slots)
+
+    @property
+    def answers(self) -> int:
+        """Ciphertexts that one decryptor may help to decrypt in the session."""
+        return self.budget // self.session.confirmations
+
+    @property
+    def key_bytes(self) -> int:
+        """Bytes of the ciphertexts under the collective key in one contribution."""
+        layout = self.threshold
+        width = layout.ring.bits // 8
+        return layout.blocks * layout.ring.degree * width + layout.coefficients * (
+            width - self.dropped_c0
+        )
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes of the bodies in one contribution."""
+        if self.payload is None:
+            return 0
+        return self.payload.coefficients * (self.payload.ring.bits // 8 - self.dropped_body)
+
+    @property
+    def upload_bytes(self) -> int:
+        """Bytes of one contribution, without framing."""
+        return self.key_bytes + self.body_bytes
+
+    @property
+    def share_bytes(self) -> int:
+        """Bytes of one decryption share, without framing."""
+        return self.threshold.coefficients * (self.threshold.ring.bits // 8 - self.dropped_share)
+
+    @property
+    def body_error(self) -> int:
+        """Largest error of one contribution in a body: the noise and the dropped bytes."""
+        return KEY_PAIRS + (1 << (8 * self.dropped_body) >> 1)
+
+
+def make_plan(session: SessionParameters) -> Plan:
+    """Return the plan with the fewest uploaded bytes.
+
+    Raises:
+        ParameterError: no ring can carry the payload safely.
+    """
+    return candidates(session)[0]
+
+
+def candidates(session: SessionParameters) -> list[Plan]:
+    """Return every feasible plan, fewest uploaded bytes first.
+
+    Raises:
+        ParameterError: there is none.
+    """
+    plans: list[Plan] = []
+    if session.encryption == "direct":
+        largest = session.capacity * ((1 << session.value_bits) - 1)
+        for ring in RINGS:
+            plan = _threshold_plan(session, ring, session.length, session.slot_bits, largest)
+            plans += [plan] if plan else []
+    else:
+        for payload_ring in (DATA_RING, LARGE_RING):
+            plans += _hybrid_plans(session, payload_ring)
+    if not plans:
+        raise ParameterError(
+            "no ring can carry this payload; use fewer clients, fewer value_bits or fewer rounds"
+        )
+    return sorted(plans, key=lambda plan: plan.upload_bytes)
+
+
+def _hybrid_plans(session: SessionParameters, payload_ring: RingParameters) -> Iterator[Plan]:
+    """Yield the plans that encrypt the payload in this ring under a one-time key."""
+    # The aggregate's noise and the range check's margin: a wrong key passes the check of one
+    # coefficient with probability below 2^-6.
+    noise_bits = (2 * KEY_PAIRS * session.capacity).bit_length() + 6
+    slots = (payload_ring.bits - noise_bits) // session.slot_bits
+    noise_bits = payload_ring.bits - slots * session.slot_bits
+    payload = SlotLayout(payload_ring, noise_bits, session.slot_bits, slots, session.length)
+    largest = 2 * KEY_PAIRS * session.capacity
+    dropped = _droppable(2.0 ** (noise_bits - 7) - KEY_PAIRS * session.capacity, session.capacity)
+    for ring in (KEY_RING, DATA_RING):
+        plan = _threshold_plan(session, ring, payload_ring.degree, largest.bit_length(), largest)
+        if plan is not None:
+            yield replace(plan, payload=payload, dropped_body=dropped)
+
+
+def _threshold_plan(
+    session: SessionParameters, ring: RingParameters, length: int, slot_bits: int, largest: int
+) -> Plan | None:
+    """Return the plan that carries `length` values in this ring under the collective key.
+
+    The smudging depends on the number of ciphertexts, and the slots on the smudging; so the
+    number is raised until it suffices.
+    """
+    ring.check_secure()
+    noise = aggregate_noise(ring.degree, session.num_clients, session.capacity)
+    blocks = 1
+    while True:
+        answers = session.rounds * session.max_attempts * blocks + session.confirmation_attempts
+        budget = max(answers * session.confirmations, MIN_DECRYPTION_BUDGET)
+        smudging = smudging_deviation(ring.degree, budget, noise, SMUDGING_KAPPA)
+        # Dropped bytes of c0 and of the shares add at most 2σ each.
+        scale = plaintext_scale(session.threshold, smudging, noise, 4 * smudging)
+        slots = (ring.bits - scale) // slot_bits
+        if slots < 1 or largest >= (1 << slot_bits) - 1:
+            return None
+        layout = SlotLayout(ring, scale, slot_bits, slots, length)
+        if layout.blocks <= blocks:
+            break
+        blocks = layout.blocks
+    return Plan(
+        session=session,
+        threshold=layout,
+        payload=None,
+        budget=budget,
+        noise=noise,
+        smudging=smudging,
+        dropped_c0=_droppable(2 * smudging, session.capacity),
+        dropped_share=_droppable(2 * smudging, session.threshold),
+        dropped_body=0,
+    )
+
+
+def _droppable(room: float, summands: int) -> int:
+    """Return the most low bytes d with summands·2^(8d-1) ≤ room."""
+    return max(0, int((log2(room / summands) + 1) // 8)) if room > summands else 0
+
+
+def describe(plan: Plan) -> str:
+    """Return the plan as lines of text for the terminal."""
+    session, threshold, payload = plan.session, plan.threshold, plan.payload
+    carrier = payload or threshold
+    ring = threshold.ring
+    lines = {
+        "threshold ring": f"{ring.name}: N = {ring.degree}, log2 q = {ring.bits} "
+        f"(at most {MAX_LOG_Q[ring.degree]} at 128 bits)",
+        "ciphertexts": f"{threshold.blocks} an aggregate, {threshold.slots} slots of "
+        f"{threshold.slot_bits} bits above 2^{threshold.noise_bits}",
+        "noise": f"E = 2^{log2(plan.noise):.1f}, smudging σ = 2^{log2(plan.smudging):.1f}, "
+        "failure below 2^-128",
+        "budget": f"τ = {plan.budget} decryptions, {plan.answers} a decryptor",
+        "payload ring": f"{carrier.ring.name}: {carrier.blocks} blocks, {carrier.slots} slots "
+        f"of {carrier.slot_bits} bits above 2^{carrier.noise_bits}",
+        "upload": f"{plan.upload_bytes} bytes, {plan.upload_bytes / session.length:.3f} a value",
+        "share": f"{plan.share_bytes} bytes",
+    }
+    title = (
+        f"{session.encryption}: {session.length} values of {session.value_bits} bits, "
+        f"n = {session.num_clients}, t = {session.threshold}, {session.rounds} rounds"
+    )
+    return "\n".join([title, *(f"  {name:15}{text}" for name, text in lines.items())])
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the chosen plan and the runners-up."""
+    parser = argparse.ArgumentParser(prog="python -m mphe.parameters", description=__doc__)
+    parser.add_argument("--length", type=int, default=199658, help="values in an update")
+    parser.add_argument("--num_peers", type=int, default=8, help="clients n")
+    parser.add_argument("--threshold", type=int, default=4, help="decryptors needed t")
+    parser.add_argument("--value_bits", type=int, default=16, help="bits of a value")
+    parser.add_argument("--num_iterations", type=int, default=100, help="rounds")
+    parser.add_argument("--encryption", choices=("hybrid", "direct"), default="hybrid")
+    args = parser.parse_args(argv)
+    try:
+        session = SessionParameters(
+            num_clients=args.num_peers,
+            threshold=args.threshold,
+            length=args.length,
+            rounds=args.num_iterations,
+            encryption=args.encryption,
+            value_bits=args.value_bits,
+        )
+        plans = candidates(session)
+    except ParameterError as error:
+        parser.error(str(error))
+    print(describe(plans[0]))
+    for plan in plans[1:]:
+        print("runner-up:")
+        print(describe(plan))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""Arithmetic in R_q = Z_q[X]/(X^N + 1) for q = 2^(32·L) - c (DESIGN section 2).
+
+An element is an int64 array (..., L, N): L base-2^32 limbs, least significant first, of N
+coefficients. It is canonical when every limb lies in [0, 2^32) and every coefficient below q.
+Products come from a negacyclic FFT in float64 on centred digits; they are exact within the
+bounds of `noise.py`, which choose the digit width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mphe.errors import EncodingError, ParameterError
+from mphe.noise import typical_product_error, worst_case_product_error
+from mphe.parameters import LIMB_BITS, RingParameters
+
+Limbs = NDArray[np.int64]
+Small = NDArray[np.int64]
+Complexes = NDArray[np.complex128]
+
+LIMB_MASK = (1 << LIMB_BITS) - 1
+EXACT_BELOW = 0.5
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The transform of an element's centred digits.
+
+    Attributes:
+        values: complex128 (digits, N/2).
+        width: bits of a digit, 32 or 16.
+    """
+
+    values: Complexes
+    width: int
+
+
+def digit_width(degree: int, small_norm: float) -> int:
+    """Return the widest digit (32 or 16 bits) for which a product with a small operand is exact.
+
+    The other operand must be uniform from our own sampler where the worst-case bound is too weak.
+
+    Args:
+        degree: N.
+        small_norm: bound on the Euclidean norm of the small operand.
+
+    Raises:
+        ParameterError: no width is proven exact.
+    """
+    for width in (32, 16):
+        largest = 2.0 ** (width - 1)
+        worst = worst_case_product_error(degree, small_norm, sqrt(degree) * largest)
+        typical = typical_product_error(degree, small_norm, largest / sqrt(3))
+        if min(worst, typical) < EXACT_BELOW:
+            return width
+    raise ParameterError(
+        f"a product with an operand of norm {small_norm:.3g} in degree {degree} is not exact in "
+        "float64; use fewer clients"
+    )
+
+
+class Ring:
+    """Operations of one ring; holds nothing but its constants and the twist of the FFT."""
+
+    def __init__(self, parameters: RingParameters) -> None:
+        """Precompute the N/2 roots exp(iπj/N) that make the FFT negacyclic."""
+        self.parameters = parameters
+        self.degree = parameters.degree
+        self.limbs = parameters.limbs
+        self.modulus = parameters.modulus
+        self._subtrahend = parameters.subtrahend
+        self._half = self.degree // 2
+        self._twist: Complexes = np.exp(1j * np.pi * np.arange(self._half) / self.degree)
+
+    # -- elements ------------------------------------------------------------------------------
+
+    def zero(self) -> Limbs:
+        """Return the zero element, int64 (L, N)."""
+        return np.zeros((self.limbs, self.degree), np.int64)
+
+    def from_small(self, coefficients: Small) -> Limbs:
+        """Return the canonical element of signed coefficients (N,), each below 2^62."""
+        element = self.zero()
+        element[0] = coefficients
+        return self.reduce(element)
+
+    def reduce(self, x: Limbs) -> Limbs:
+        """Bring signed limbs below 2^62 to canonical form, in place; return the same array."""
+        carry = self._propagate(x, stop_early=False)
+        while carry is not None and carry.any():
+            # 2^(32·L) = c mod q, so what leaves at the top comes back at the bottom.
+            x[..., 0, :] += carry * self._subtrahend
+            carry = self._propagate(x, stop_early=True)
+        self._subtract_modulus(x)
+        return x
+
+    def _propagate(self, x: Limbs, stop_early: bool) -> Small | None:
+        """Carry from limb to limb in place; return what leaves at the top, if it got there."""
+        carry: Small | None = None
+        for limb in range(self.limbs):
+            row = x[..., limb, :]
+            if carry is not None:
+                row += carry
+            carry = row >> LIMB_BITS
+            if stop_early and not carry.any():
+                return None
+            row &= LIMB_MASK
+        return carry
+
+    def _subtract_modulus(self, x: Limbs) -> None:
+        """Subtract q where a coefficient in [0, 2^(32·L)) is not below it, in place."""
+        excess = self.not_below_modulus(x)
+        if excess is None:
+            return
+        lowest = x[..., 0, :]
+        lowest[excess] -= LIMB_MASK + 1 - self._subtrahend
+        for limb in range(1, self.limbs):
+            x[..., limb, :][excess] = 0
+
+    def not_below_modulus(self, x: Limbs) -> NDArray[np.bool_] | None:
+        """Return where normalised limbs stand for a number ≥ q, or None for nowhere."""
+        excess = x[..., -1, :] == LIMB_MASK
+        if not excess.any():
+            return None
+        for limb in range(1, self.limbs - 1):
+            excess &= x[..., limb, :] == LIMB_MASK
+        excess &= x[..., 0, :] > LIMB_MASK - self._subtrahend
+        return excess if excess.any() else None
+
+    def centre(self, x: Limbs, width: int) -> Small:
+        """Return balanced digits (digits, n) of canonical coefficients, |digit| ≤ 2^(width-1) + c.
+
+        Args:
+            x: canonical int64 (L, n).
+            width: 32 or 16 bits.
+        """
+        digits = x.copy() if width == LIMB_BITS else _halves(x)
+        half = 1 << (width - 1)
+        carry: Small = np.zeros(x.shape[-1], np.int64)
+        for row in digits:
+            row += carry
+            carry = (row + half) >> width
+            row -= carry << width
+        digits[0] += carry * self._subtrahend
+        return digits
+
+    def multiply_scalar(self, x: Limbs, scalar: int) -> Limbs:
+        """Return x·scalar mod q for canonical x (L, N) and any integer scalar."""
+        digits = _halves(x).astype(np.float64)
+        factor = [(scalar % self.modulus) >> (16 * i) & 0xFFFF for i in range(2 * self.limbs)]
+        toeplitz = np.zeros((4 * self.limbs - 1, 2 * self.limbs))
+        for column in range(2 * self.limbs):
+            toeplitz[column : column + 2 * self.limbs, column] = factor
+        # Every sum stays below 2·L·2^32 < 2^53, so this float64 product is exact.
+        return self._from_halves((toeplitz @ digits).astype(np.int64))
+
+    # -- products ------------------------------------------------------------------------------
+
+    def transform(self, digits: Small) -> Complexes:
+        """Return the negacyclic FFT, complex128 (..., N/2), of digits (..., N).
+
+        Entry k is the polynomial at ζ^(1-4k), ζ = exp(iπ/N), where X^(N/2) = i: this folds N
+        reals into N/2 complex numbers.
+        """
+        folded = np.empty((*digits.shape[:-1], self._half), np.complex128)
+        folded.real = digits[..., : self._half]
+        folded.imag = digits[..., self._half :]
+        folded *= self._twist
+        return np.fft.fft(folded, out=folded)
+
+    def inverse(self, values: Complexes) -> NDArray[np.float64]:
+        """Return the coefficients (..., N) of a transform, not rounded; overwrites `values`."""
+        folded = np.fft.ifft(values, out=values)
+        folded *= self._twist.conj()
+        return np.concatenate((folded.real, folded.imag), axis=-1)
+
+    def spectrum(self, x: Limbs, width: int) -> Spectrum:
+        """Return the transform of a canonical element's digits, to be used again and again."""
+        return Spectrum(self.transform(self.centre(x, width)), width)
+
+    def multiply_small(self, small: Complexes, element: Spectrum) -> Limbs:
+        """Return small·element as signed limbs below 2^54: add noise, then `reduce`.
+
+        Args:
+            small: `transform` of a small polynomial, (N/2,), within the bound that chose
+                the width of `element`.
+            element: transform of the other operand.
+        """
+        digits = np.rint(self.inverse(element.values * small)).astype(np.int64)
+        return digits if element.width == LIMB_BITS else self._from_halves(digits)
+
+    def multiply(self, left: Spectrum, right: Spectrum) -> Limbs:
+        """Return left·right for 16-bit spectra, as signed limbs: add noise, then `reduce`."""
+        count = 2 * self.limbs
+        total = np.zeros((2 * count - 1, self._half), np.complex128)
+        for position, digit in enumerate(left.values):
+            total[position : position + count] += digit * right.values
+        return self._from_halves(np.rint(self.inverse(total)).astype(np.int64))
+
+    def _from_halves(self, digits: Small) -> Limbs:
+        """Return signed limbs (L, N) of the number whose base-2^16 digits (K, N) are given.
+
+        Digits stay below 2^52 and K at most 4·L - 1; what lies above 2^(32·L) is folded by c.
+        """
+        limbs = np.zeros((2 * self.limbs, digits.shape[-1]), np.int64)
+        even, odd = digits[0::2], digits[1::2]
+        limbs[: len(even)] = even
+        limbs[: len(odd)] += (odd & 0xFFFF) << 16
+        limbs[1 : len(odd) + 1] += odd >> 16
+        low, high = limbs[: self.limbs], limbs[self.limbs :]
+        low += high * self._subtrahend
+        return low
+
+    # -- on the wire ---------------------------------------------------------------------------
+
+    def to_bytes(self, x: Limbs, dropped: int = 0) -> bytes:
+        """Return the coefficients (L, n), limb after limb, without the `dropped` lowest bytes.
+
+        Args:
+            x: canonical int64 (L, n), n ≤ N.
+            dropped: bytes that the noise will drown anyway; the reader puts their middle.
+        """
+        skipped, partial = divmod(dropped, LIMB_BITS // 8)
+        words = x[skipped:].astype("<u4")
+        if not partial:
+            return words.tobytes()
+        lowest = words[0].view(np.uint8).reshape(-1, 4)[:, partial:]
+        return bytes(lowest.tobytes() + words[1:].tobytes())
+
+    def wire_length(self, coefficients: int, dropped: int = 0) -> int:
+        """Return the number of bytes that `to_bytes` writes for so many coefficients."""
+        return coefficients * (self.limbs * LIMB_BITS // 8 - dropped)
+
+    def from_bytes(self, data: bytes | memoryview, coefficients: int, dropped: int = 0) -> Limbs:
+        """Read what `to_bytes` wrote; int64 (L, n), canonical.
+
+        Raises:
+            EncodingError: wrong length, or a residue that is not below q.
+        """
+        if len(data) != self.wire_length(coefficients, dropped):
+            raise EncodingError(
+                f"{len(data)} bytes where {self.wire_length(coefficients, dropped)} belong"
+            )
+        skipped, partial = divmod(dropped, LIMB_BITS // 8)
+        x = np.zeros((self.limbs, coefficients), np.int64)
+        start = 0
+        if partial:
+            start = coefficients * (4 - partial)
+            lowest = np.zeros((coefficients, 4), np.uint8)
+            lowest[:, partial:] = np.frombuffer(data, np.uint8, start).reshape(coefficients, -1)
+            x[skipped] = lowest.view("<u4")[:, 0]
+        whole = skipped + bool(partial)
+        x[whole:] = np.frombuffer(data, "<u4", offset=start).reshape(-1, coefficients)
+        if dropped:
+            x[(8 * dropped - 1) // LIMB_BITS] += 1 << (8 * dropped - 1) % LIMB_BITS
+        if self.not_below_modulus(x) is not None:
+            raise EncodingError("a residue is not below the modulus")
+        return x
+
+
+def _halves(x: Limbs) -> Small:
+    """Split canonical 32-bit limbs (L, n) into 16-bit digits (2L, n)."""
+    digits = np.empty((2 * x.shape[0], x.shape[1]), np.int64)
+    digits[0::2] = x & 0xFFFF
+    digits[1::2] = x >> 16
+    return digits

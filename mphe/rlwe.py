@@ -1,0 +1,98 @@
+"""The collective RLWE key: shares, their sum, encryption under it (Mouchet et al. 2020/304).
+
+b_i = a·s_i + e_i,   b = Σ b_i = a·s + e   for   s = Σ s_i, which nobody knows
+(c0, c1) = (b·u + e0 + Δ·m, a·u + e1)
+c0 - s·c1 = Δ·m + e·u + e0 - s·e1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import sqrt
+
+import numpy as np
+
+from mphe.noise import TERNARY_VARIANCE, norm_bound
+from mphe.ring import Limbs, Ring, Small, Spectrum, digit_width
+from mphe.sampling import RandomSource, error, expand, ternary
+
+
+@dataclass(frozen=True)
+class KeyShare:
+    """A client's part of the collective key.
+
+    Attributes:
+        secret: s_i, ternary int64 (N,). Never leaves the client but as Shamir shares.
+        public: b_i, canonical (L, N).
+    """
+
+    secret: Small
+    public: Limbs
+
+
+@dataclass(frozen=True)
+class Ciphertext:
+    """A pair with c0 - s·c1 = Δ·m + noise; both canonical (L, N)."""
+
+    c0: Limbs
+    c1: Limbs
+
+
+def ternary_width(ring: Ring) -> int:
+    """Return the digit width for products with a ternary polynomial."""
+    return digit_width(
+        ring.degree, min(norm_bound(TERNARY_VARIANCE, ring.degree), sqrt(ring.degree))
+    )
+
+
+def common_reference(ring: Ring, crs_seed: bytes) -> Limbs:
+    """Return a, the same for everybody."""
+    return expand(ring, crs_seed, "collective key")
+
+
+def gen_share(ring: Ring, reference: Limbs, source: RandomSource) -> KeyShare:
+    """Return a fresh s_i and b_i = a·s_i + e_i."""
+    secret = ternary(source, ring.degree)
+    spectrum = ring.spectrum(reference, ternary_width(ring))
+    public = ring.multiply_small(ring.transform(secret), spectrum)
+    public[0] += error(source, ring.degree)
+    return KeyShare(secret, ring.reduce(public))
+
+
+def aggregate_shares(ring: Ring, shares: Sequence[Limbs]) -> Limbs:
+    """Return b = Σ b_i."""
+    return ring.reduce(np.sum(shares, axis=0))
+
+
+class CollectiveKey:
+    """The public key (a, b) with its transforms."""
+
+    def __init__(self, ring: Ring, reference: Limbs, key: Limbs) -> None:
+        """Keep a and b, both canonical (L, N)."""
+        self.ring = ring
+        self.reference = reference
+        self.key = key
+
+    @cached_property
+    def _spectra(self) -> tuple[Spectrum, Spectrum]:
+        width = ternary_width(self.ring)
+        return self.ring.spectrum(self.key, width), self.ring.spectrum(self.reference, width)
+
+    def encrypt(self, plaintext: Limbs, source: RandomSource) -> Ciphertext:
+        """Return (b·u + e0 + plaintext, a·u + e1) with fresh u, e0 and e1.
+
+        Args:
+            plaintext: Δ·m as signed limbs (L, n), n ≤ N; missing coefficients are zero.
+            source: where u, e0 and e1 come from.
+        """
+        ring = self.ring
+        key, reference = self._spectra
+        u = ring.transform(ternary(source, ring.degree))
+        c0 = ring.multiply_small(u, key)
+        c0[0] += error(source, ring.degree)
+        c0[:, : plaintext.shape[1]] += plaintext
+        c1 = ring.multiply_small(u, reference)
+        c1[0] += error(source, ring.degree)
+        return Ciphertext(ring.reduce(c0), ring.reduce(c1))

@@ -1,0 +1,151 @@
+"""Every random choice of the protocol, from one keyed stream (DESIGN section 3).
+
+The samplers are deterministic functions of a stream; only `RandomSource.from_system` asks the
+operating system. Their running time does not depend on secrets except through rejection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from math import pi, sqrt
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.typing import NDArray
+
+from mphe.errors import ParameterError
+from mphe.noise import ERROR_PAIRS, KEY_PAIRS
+from mphe.parameters import LIMB_BITS
+from mphe.ring import Limbs, Ring, Small
+
+SEED_BYTES = 32
+SMOOTHING = 2.2
+"""η_ε(Z)/sqrt(2π) for ε = 2^-128: below this width a lattice shows through a Gaussian."""
+
+
+class RandomSource:
+    """AES-256-CTR keystream under a 32-byte seed."""
+
+    def __init__(self, seed: bytes) -> None:
+        """Key the stream.
+
+        Raises:
+            ParameterError: the seed is not 32 bytes long.
+        """
+        if len(seed) != SEED_BYTES:
+            raise ParameterError(f"a seed has {SEED_BYTES} bytes, not {len(seed)}")
+        self._stream = Cipher(algorithms.AES(seed), modes.CTR(bytes(16))).encryptor()
+
+    @classmethod
+    def from_system(cls) -> RandomSource:
+        """Return a stream keyed by the operating system."""
+        return cls(os.urandom(SEED_BYTES))
+
+    def bytes(self, count: int) -> bytes:
+        """Return the next `count` bytes."""
+        return self._stream.update(bytes(count))
+
+    def words(self, count: int) -> NDArray[np.uint64]:
+        """Return the next `count` 64-bit words, uint64 (count,)."""
+        return np.frombuffer(self.bytes(8 * count), "<u8")
+
+
+def derive_seed(domain: str, *parts: bytes) -> bytes:
+    """Return SHA-256 over a domain name and length-prefixed parts: no two inputs collide."""
+    digest = hashlib.sha256()
+    for part in (domain.encode(), *parts):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
+
+
+def ternary(source: RandomSource, count: int) -> Small:
+    """Return uniform values of {-1, 0, 1}, int64 (count,)."""
+    accepted = np.empty(0, np.uint8)
+    while accepted.size < count:
+        drawn = np.frombuffer(source.bytes(count + 64), np.uint8)
+        # 255 = 3·85: without it the residues are equally likely.
+        accepted = np.concatenate((accepted, drawn[drawn < 255]))
+    residues: Small = (accepted[:count] % 3).astype(np.int64)
+    return residues - 1
+
+
+def centred_binomial(source: RandomSource, count: int, pairs: int) -> Small:
+    """Return sums of `pairs` differences of two bits, int64 (count,), variance pairs/2."""
+    mask = np.uint64((1 << pairs) - 1)
+    words = source.words(2 * count)
+    counts: Small = np.bitwise_count(words & mask).astype(np.int64)
+    return counts[:count] - counts[count:]
+
+
+def error(source: RandomSource, count: int) -> Small:
+    """Return RLWE errors, σ = 3.24, int64 (count,)."""
+    return centred_binomial(source, count, ERROR_PAIRS)
+
+
+def one_time(source: RandomSource, count: int) -> Small:
+    """Return coefficients of a one-time key or of its errors, σ = 4.53, int64 (count,)."""
+    return centred_binomial(source, count, KEY_PAIRS)
+
+
+def uniform(source: RandomSource, ring: Ring) -> Limbs:
+    """Return a uniform canonical element (L, N), by rejection against q."""
+    count = ring.limbs * ring.degree
+    words = np.frombuffer(source.bytes(4 * count), "<u4")
+    element = words.reshape(ring.limbs, ring.degree).astype(np.int64)
+    rejected = ring.not_below_modulus(element)
+    while rejected is not None:
+        fresh = np.frombuffer(source.bytes(4 * ring.limbs * int(rejected.sum())), "<u4")
+        element[:, rejected] = fresh.reshape(ring.limbs, -1)
+        rejected = ring.not_below_modulus(element)
+    return element
+
+
+def expand(ring: Ring, seed: bytes, name: str, index: int = 0) -> Limbs:
+    """Return the common reference polynomial of that name and index, canonical (L, N)."""
+    label = name.encode() + b"/" + ring.parameters.name.encode()
+    derived = derive_seed("reference", seed, label, index.to_bytes(4, "big"))
+    return uniform(RandomSource(derived), ring)
+
+
+def _gaussian_pairs(
+    source: RandomSource, count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return two independent standard Gaussians a position (Box and Muller 1958).
+
+    The uniform under the logarithm has 128 bits, so that tails reach 13.3σ (2^-128).
+    """
+    high, low, angle = source.words(3 * count).reshape(3, count)
+    radius = high * 2.0**-64 + (low + 1.0) * 2.0**-128
+    np.log(np.minimum(radius, 1.0), out=radius)
+    radius *= -2.0
+    np.sqrt(radius, out=radius)
+    theta = (angle >> np.uint64(11)) * (2.0**-53 * 2 * pi)
+    return radius * np.cos(theta), radius * np.sin(theta)
+
+
+def smudging_widths(deviation: float) -> tuple[float, float]:
+    """Return the widths (σ1, σ2) with (2^32·σ1)² + σ2² = σ².
+
+    Raises:
+        ParameterError: σ is too small or too large for two parts.
+    """
+    fine = 2 * SMOOTHING * 2.0**LIMB_BITS
+    if not 2 * fine < deviation < 2.0 ** (2 * LIMB_BITS + 16):
+        raise ParameterError(f"a smudging deviation of {deviation:.3g} cannot be sampled exactly")
+    return sqrt(deviation**2 - fine**2) / 2.0**LIMB_BITS, fine
+
+
+def add_smudging(source: RandomSource, limbs: Limbs, deviation: float) -> None:
+    """Add a discrete Gaussian of deviation σ to signed limbs (L, n), in place.
+
+    x1·2^32 + x2 with Gaussian integers x1, x2: the width of x2 exceeds 2^32 by the smoothing
+    factor, so the sum is the wide discrete Gaussian (Peikert 2010/088, theorem 3.1). A double
+    scaled to σ > 2^53 would have zeros in its low bits, and the noise that is to be hidden would
+    show there.
+    """
+    coarse, fine = smudging_widths(deviation)
+    first, second = _gaussian_pairs(source, limbs.shape[-1])
+    limbs[0] += np.rint(second * fine).astype(np.int64)
+    limbs[1] += np.rint(first * coarse).astype(np.int64)

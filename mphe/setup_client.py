@@ -1,0 +1,242 @@
+"""A client's side of the key set-up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from mphe import rlwe, sealing, setup, shamir
+from mphe.errors import EncodingError, RemoteProtocolError, UnexpectedSender
+from mphe.machine import Event, Machine, Output, Send, Transitions
+from mphe.messages import (
+    SERVER,
+    Commit,
+    Commitments,
+    Join,
+    KeyReveal,
+    Message,
+    Qualified,
+    Ready,
+    Reveal,
+    Roster,
+    SealedShare,
+    SessionOpen,
+)
+from mphe.parameters import Plan
+from mphe.ring import Limbs, Ring
+from mphe.sampling import RandomSource
+from mphe.setup import SessionKeys
+
+
+class State(Enum):
+    """Where a client stands; named after what it sent last."""
+
+    NEW = "new"
+    JOINED = "joined"
+    COMMITTED = "committed"
+    REVEALED = "revealed"
+    READY = "ready"
+    OPEN = "open"
+
+
+@dataclass(frozen=True)
+class KeysReady(Event):
+    """The keys exist; the confirmation follows, so the decryptor must run from now on."""
+
+    keys: SessionKeys
+    unopened: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Opened(Event):
+    """The server found the key confirmed; these clients decrypt."""
+
+    decryptors: tuple[int, ...]
+
+
+class SetupClient(Machine[State]):
+    """Joins, commits, reveals, checks everything that the server relays, and keeps the keys."""
+
+    TRANSITIONS: ClassVar[Transitions] = {
+        (State.NEW, "start"): State.JOINED,
+        (State.JOINED, Roster): State.COMMITTED,
+        (State.COMMITTED, Commitments): State.REVEALED,
+        (State.REVEALED, Qualified): State.READY,
+        (State.READY, SessionOpen): State.OPEN,
+    }
+
+    def __init__(
+        self,
+        index: int,
+        plan: Plan,
+        identity: Ed25519PrivateKey,
+        identities: setup.Identities,
+        source: RandomSource,
+    ) -> None:
+        """Draw the keys of this session.
+
+        Args:
+            index: of this client, from 1.
+            plan: the same for all parties.
+            identity: signs what this client says.
+            identities: public keys of all clients, not from the server.
+            source: of every secret of the set-up.
+        """
+        super().__init__(State.NEW)
+        self.index = index
+        self.plan = plan
+        self.ring = Ring(plan.threshold.ring)
+        self._identity = identity
+        self._identities = identities
+        self._source = source
+        self._pairwise = sealing.PairwiseKeys(index, source)
+        self._handlers = {
+            Roster: self._on_roster,
+            Commitments: self._on_commitments,
+            Qualified: self._on_qualified,
+            SessionOpen: self._on_open,
+        }
+
+    def start(self) -> list[Output]:
+        """Return the signed join."""
+        self._fire("start")
+        unsigned = Join(
+            self.index, self._pairwise.public, self._source.bytes(setup.ENTROPY_BYTES), b""
+        )
+        parts = setup.join_parts(self.plan.session, unsigned)
+        signature = sealing.sign(self._identity, "join", *parts)
+        self._join = Join(self.index, unsigned.exchange_key, unsigned.entropy, signature)
+        return [Send(SERVER, self._join)]
+
+    def receive(self, sender: int, message: Message) -> list[Output]:
+        """Take one message of the server."""
+        if sender != SERVER:
+            raise UnexpectedSender(sender, "only the server speaks to a client")
+        return super().receive(sender, message)
+
+    def _on_roster(self, sender: int, roster: Roster) -> list[Output]:
+        """Check all joins, derive the session, commit to a fresh b_i."""
+        parameters = self.plan.session
+        if roster.parameters != parameters.digest():
+            raise RemoteProtocolError(sender, "the server uses other parameters than this client")
+        setup.require_ascending([join.index for join in roster.joins], "the roster")
+        for join in roster.joins:
+            setup.check_join(parameters, self._identities, join, sender)
+        if self._join not in roster.joins:
+            raise RemoteProtocolError(sender, "the roster lacks or alters this client's join")
+        self._exchange_keys = {join.index: join.exchange_key for join in roster.joins}
+        self._session = setup.session_name(parameters, self._identities, roster.joins)
+        self._crs_seed = setup.reference_seed(roster.joins)
+        reference = rlwe.common_reference(self.ring, self._crs_seed)
+        self._key_share = rlwe.gen_share(self.ring, reference, self._source)
+        self._nonce = self._source.bytes(setup.NONCE_BYTES)
+        public = self.ring.to_bytes(self._key_share.public)
+        commitment = setup.commitment_of(self._session, self.index, self._nonce, public)
+        unsigned = Commit(self.index, commitment, b"")
+        parts = setup.commit_parts(self._session, unsigned)
+        signature = sealing.sign(self._identity, "commit", *parts)
+        self._commit = Commit(self.index, commitment, signature)
+        return [Send(SERVER, self._commit)]
+
+    def _on_commitments(self, sender: int, message: Commitments) -> list[Output]:
+        """Hold the complete list, then reveal b_i and deal the shares of s_i."""
+        indices = [commit.index for commit in message.commits]
+        setup.require_ascending(indices, "the list of commitments")
+        if not set(indices) <= set(self._exchange_keys):
+            raise RemoteProtocolError(sender, "a commitment of a client that did not join")
+        for commit in message.commits:
+            setup.check_commit(self._identities, self._session, commit, sender)
+        if self._commit not in message.commits:
+            raise RemoteProtocolError(sender, "the list lacks or alters this client's commitment")
+        shares = self._deal(indices)
+        self._commits = message.commits
+        public = self.ring.to_bytes(self._key_share.public)
+        unsigned = KeyReveal(self.index, public, self._nonce, b"")
+        parts = setup.reveal_parts(self._session, unsigned)
+        signature = sealing.sign(self._identity, "reveal", *parts)
+        reveal = KeyReveal(self.index, public, self._nonce, signature)
+        return [Send(SERVER, Reveal(reveal, shares))]
+
+    def _deal(self, committed: Sequence[int]) -> tuple[SealedShare, ...]:
+        """Return a sealed share for each other decryptor; keep our own."""
+        parameters = self.plan.session
+        secret = self.ring.from_small(self._key_share.secret)
+        if not parameters.robust:
+            self._own_share = secret
+            return ()
+        points = [index for index in committed if index <= parameters.decryptors]
+        shares = shamir.gen_shares(self.ring, secret, parameters.threshold, points, self._source)
+        self._own_share = shares.pop(self.index, self.ring.zero())
+        return tuple(self._seal(receiver, share) for receiver, share in shares.items())
+
+    def _seal(self, receiver: int, share: Limbs) -> SealedShare:
+        text = self.ring.to_bytes(share)
+        peer = self._exchange_keys[receiver]
+        return SealedShare(receiver, self._pairwise.seal(receiver, peer, self._session, text))
+
+    def _on_qualified(self, sender: int, message: Qualified) -> list[Output]:
+        """Check every b_i, add them up, open the shares, sign T."""
+        qualified = tuple(reveal.index for reveal in message.reveals)
+        setup.require_ascending(qualified, "the qualified set")
+        if self.index not in qualified:
+            raise RemoteProtocolError(sender, "the server left this client out of the key")
+        commitments = {commit.index: commit.commitment for commit in self._commits}
+        for reveal in message.reveals:
+            commitment = commitments.get(reveal.index, b"")
+            setup.check_reveal(self._identities, self._session, commitment, reveal, sender)
+        key_shares = [setup.read_key_share(self.ring, r, sender) for r in message.reveals]
+        key = setup.collective_key(self.ring, self._crs_seed, key_shares)
+        name = setup.transcript(self._session, self._commits, qualified, key)
+        share, unopened = self._collect(qualified, message.shares)
+        keys = SessionKeys(
+            index=self.index,
+            plan=self.plan,
+            transcript=name,
+            crs_seed=self._crs_seed,
+            qualified=qualified,
+            key=key,
+            share=share,
+            mask_keys=self._mask_keys(qualified, name),
+        )
+        signature = sealing.sign(self._identity, "ready", name)
+        return [KeysReady(keys, unopened), Send(SERVER, Ready(signature, unopened))]
+
+    def _collect(
+        self, qualified: Sequence[int], sealed: Sequence[SealedShare]
+    ) -> tuple[Limbs | None, tuple[int, ...]]:
+        """Return this client's share of s, or None with the dealers whose shares did not open."""
+        parameters = self.plan.session
+        if not parameters.robust:
+            return self._own_share, ()
+        if self.index > parameters.decryptors:
+            return None, ()
+        received = {item.peer: item.sealed for item in sealed}
+        shares, unopened = [self._own_share], []
+        for dealer in qualified:
+            if dealer == self.index:
+                continue
+            try:
+                shares.append(self._open(dealer, received.get(dealer, b"")))
+            except EncodingError:
+                unopened.append(dealer)
+        share = None if unopened else shamir.aggregate_shares(self.ring, shares)
+        return share, tuple(unopened)
+
+    def _open(self, dealer: int, sealed: bytes) -> Limbs:
+        peer = self._exchange_keys[dealer]
+        text = self._pairwise.open(dealer, peer, self._session, sealed)
+        return self.ring.from_bytes(text, self.ring.degree)
+
+    def _mask_keys(self, qualified: Sequence[int], name: bytes) -> dict[int, bytes]:
+        return {
+            peer: self._pairwise.zero_share_key(peer, self._exchange_keys[peer], name)
+            for peer in qualified
+            if peer != self.index
+        }
+
+    def _on_open(self, _: int, message: SessionOpen) -> list[Output]:
+        return [Opened(message.decryptors)]

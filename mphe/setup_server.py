@@ -1,0 +1,395 @@
+"""The server's side of the key set-up: it relays, checks and counts, and learns no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+import numpy as np
+
+from mphe import decryption, packing, sealing, setup
+from mphe.errors import (
+    DuplicateMessage,
+    EncodingError,
+    MalformedMessage,
+    RemoteProtocolError,
+    SetupFailed,
+    UnexpectedSender,
+)
+from mphe.machine import Event, Machine, Output, Send, Transitions
+from mphe.messages import (
+    Commit,
+    Commitments,
+    DecryptionRequest,
+    DecryptionShare,
+    Join,
+    Message,
+    Qualified,
+    Ready,
+    Refusal,
+    Reveal,
+    Roster,
+    SealedShare,
+    SessionOpen,
+)
+from mphe.parameters import Plan
+from mphe.ring import Limbs, Ring, Small
+from mphe.rlwe import CollectiveKey
+from mphe.sampling import RandomSource
+from mphe.setup import PublicSession
+
+
+class State(Enum):
+    """What the server waits for."""
+
+    JOINING = "joining"
+    COMMITTING = "committing"
+    REVEALING = "revealing"
+    READYING = "readying"
+    CONFIRMING = "confirming"
+    OPEN = "open"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class SetupDone(Event):
+    """The collective key exists and is confirmed."""
+
+    session: PublicSession
+    missing: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SetupAbandoned(Event):
+    """No key came about."""
+
+    error: SetupFailed
+
+
+class SetupServer(Machine[State]):
+    """Collects each stage from all who are left, then moves on."""
+
+    TRANSITIONS: ClassVar[Transitions] = {
+        (State.JOINING, Join): State.JOINING,
+        (State.JOINING, "complete"): State.COMMITTING,
+        (State.COMMITTING, Commit): State.COMMITTING,
+        (State.COMMITTING, "complete"): State.REVEALING,
+        (State.REVEALING, Reveal): State.REVEALING,
+        (State.REVEALING, "complete"): State.READYING,
+        (State.READYING, Ready): State.READYING,
+        (State.READYING, "complete"): State.CONFIRMING,
+        (State.CONFIRMING, DecryptionShare): State.CONFIRMING,
+        (State.CONFIRMING, Refusal): State.CONFIRMING,
+        (State.CONFIRMING, "complete"): State.OPEN,
+        (State.JOINING, "fail"): State.FAILED,
+        (State.COMMITTING, "fail"): State.FAILED,
+        (State.REVEALING, "fail"): State.FAILED,
+        (State.READYING, "fail"): State.FAILED,
+        (State.CONFIRMING, "fail"): State.FAILED,
+    }
+
+    def __init__(self, plan: Plan, identities: setup.Identities, source: RandomSource) -> None:
+        """Wait for every client on the roster.
+
+        Args:
+            plan: the same for all parties.
+            identities: Ed25519 public keys of all clients.
+            source: of the random message that confirms the key.
+        """
+        super().__init__(State.JOINING)
+        self.plan = plan
+        self.ring = Ring(plan.threshold.ring)
+        self._identities = identities
+        self._source = source
+        self._everybody = frozenset(range(1, plan.session.num_clients + 1))
+        self._waiting: set[int] = set(self._everybody)
+        self._gone: set[int] = set()
+        self._joins: dict[int, Join] = {}
+        self._commits: dict[int, Commit] = {}
+        self._reveals: dict[int, Reveal] = {}
+        self._key_shares: dict[int, Limbs] = {}
+        self._ready: dict[int, Ready] = {}
+        self._shares: dict[int, dict[int, list[Limbs]]] = {}
+        self._sets: dict[int, tuple[int, ...]] = {}
+        self._attempt = 0
+        self._handlers = {
+            Join: self._on_join,
+            Commit: self._on_commit,
+            Reveal: self._on_reveal,
+            Ready: self._on_ready,
+            DecryptionShare: self._on_share,
+            Refusal: self._on_refusal,
+        }
+        self._next: dict[State, Callable[[], list[Output]]] = {
+            State.JOINING: self._send_roster,
+            State.COMMITTING: self._send_commitments,
+            State.REVEALING: self._send_qualified,
+            State.READYING: self._confirm,
+            State.CONFIRMING: self._conclude,
+        }
+
+    # -- from outside --------------------------------------------------------------------------
+
+    def receive(self, sender: int, message: Message) -> list[Output]:
+        """Take one message of a client that is still in the set-up."""
+        if sender not in self._everybody or sender in self._gone:
+            raise UnexpectedSender(sender, "it is not part of this set-up")
+        return super().receive(sender, message)
+
+    def lost(self, peer: int) -> list[Output]:
+        """Go on without a client that vanished or misbehaved."""
+        return self._drop({peer})
+
+    def deadline_passed(self) -> list[Output]:
+        """Go on without those that have not answered."""
+        return self._drop(set(self._waiting))
+
+    def waiting_for(self) -> tuple[int, ...]:
+        """Return whose answer is still missing."""
+        return tuple(sorted(self._waiting))
+
+    @property
+    def step(self) -> tuple[object, ...]:
+        """What changes whenever a new wait begins."""
+        return self.state, self._attempt
+
+    def _drop(self, peers: set[int]) -> list[Output]:
+        if self.state not in self._next:
+            return []
+        self._gone |= peers
+        self._waiting -= peers
+        if self.state is State.CONFIRMING:
+            return self._confirm_without(peers)
+        return [] if self._waiting else self._complete()
+
+    def _arrived(self, sender: int) -> list[Output]:
+        self._waiting.discard(sender)
+        return [] if self._waiting else self._complete()
+
+    def _complete(self) -> list[Output]:
+        """Leave a stage; too few clients end the set-up."""
+        return self._shortage() or self._next[self.state]()
+
+    def _shortage(self) -> list[Output]:
+        """Return the failure if those who are left cannot make a key that is of use."""
+        parameters = self.plan.session
+        left = self._taking_part()
+        decryptors = [index for index in left if index <= parameters.decryptors]
+        needed = parameters.num_clients if not parameters.robust else parameters.min_contributors
+        if len(decryptors) >= parameters.threshold and len(left) >= needed:
+            return []
+        return self._fail(
+            f"{len(left)} clients are left, {max(needed, parameters.threshold)} are needed"
+        )
+
+    def _taking_part(self) -> set[int]:
+        """Return the clients that are in the key so far."""
+        if self.state in (State.READYING, State.CONFIRMING):
+            return set(self._ready) - self._gone
+        if self.state is State.REVEALING:
+            return set(self._reveals)
+        return set(self._commits if self.state is State.COMMITTING else self._joins)
+
+    def _fail(self, reason: str) -> list[Output]:
+        missing = self._everybody - self._taking_part()
+        self._fire("fail")
+        return [SetupAbandoned(SetupFailed(reason, missing))]
+
+    def _next_stage(self, waiting: Iterable[int]) -> None:
+        self._fire("complete")
+        self._waiting = set(waiting) - self._gone
+
+    # -- joining, committing, revealing ----------------------------------------------------------
+
+    def _on_join(self, sender: int, join: Join) -> list[Output]:
+        self._own(sender, join.index, self._joins)
+        setup.check_join(self.plan.session, self._identities, join, sender)
+        self._joins[sender] = join
+        return self._arrived(sender)
+
+    def _own(self, sender: int, index: int, collected: Container[int]) -> None:
+        """Raise unless a client speaks for itself, and for the first time in this stage."""
+        if index != sender:
+            raise UnexpectedSender(sender, f"it speaks for client {index}")
+        if sender in collected:
+            raise DuplicateMessage(sender, "it sent this before")
+
+    def _send_roster(self) -> list[Output]:
+        joins = tuple(self._joins[index] for index in sorted(self._joins))
+        self._session = setup.session_name(self.plan.session, self._identities, joins)
+        self._crs_seed = setup.reference_seed(joins)
+        self._next_stage(self._joins)
+        roster = Roster(self.plan.session.digest(), joins)
+        return [Send(index, roster) for index in sorted(self._joins)]
+
+    def _on_commit(self, sender: int, commit: Commit) -> list[Output]:
+        self._own(sender, commit.index, self._commits)
+        setup.check_commit(self._identities, self._session, commit, sender)
+        self._commits[sender] = commit
+        return self._arrived(sender)
+
+    def _send_commitments(self) -> list[Output]:
+        self._next_stage(self._commits)
+        listed = Commitments(self._commit_list())
+        return [Send(index, listed) for index in sorted(self._commits)]
+
+    def _commit_list(self) -> tuple[Commit, ...]:
+        return tuple(self._commits[index] for index in sorted(self._commits))
+
+    def _on_reveal(self, sender: int, message: Reveal) -> list[Output]:
+        self._own(sender, message.reveal.index, self._reveals)
+        commitment = self._commits[sender].commitment
+        setup.check_reveal(self._identities, self._session, commitment, message.reveal, sender)
+        self._check_receivers(sender, message)
+        key_share = setup.read_key_share(self.ring, message.reveal, sender)
+        self._key_shares[sender] = key_share
+        self._reveals[sender] = message
+        return self._arrived(sender)
+
+    def _check_receivers(self, sender: int, message: Reveal) -> None:
+        """Raise unless there is one sealed share for each other decryptor that committed."""
+        parameters = self.plan.session
+        expected = [i for i in sorted(self._commits) if i <= parameters.decryptors and i != sender]
+        if sorted(item.peer for item in message.shares) != (expected if parameters.robust else []):
+            raise MalformedMessage(sender, "it dealt shares to the wrong clients")
+
+    def _send_qualified(self) -> list[Output]:
+        """Fix Q; send everybody its b_i, and each decryptor what was sealed to it."""
+        qualified = sorted(self._reveals)
+        reveals = tuple(self._reveals[index].reveal for index in qualified)
+        shares = [self._key_shares[index] for index in qualified]
+        self._key = setup.collective_key(self.ring, self._crs_seed, shares)
+        commits = self._commit_list()
+        self._transcript = setup.transcript(self._session, commits, qualified, self._key)
+        self._next_stage(qualified)
+        sealed: dict[int, list[SealedShare]] = {index: [] for index in qualified}
+        for dealer in qualified:
+            for item in self._reveals[dealer].shares:
+                if item.peer in sealed:
+                    sealed[item.peer].append(SealedShare(dealer, item.sealed))
+        return [Send(i, Qualified(reveals, tuple(sealed[i]))) for i in qualified]
+
+    # -- readiness and confirmation ---------------------------------------------------------------
+
+    def _on_ready(self, sender: int, message: Ready) -> list[Output]:
+        if sender in self._ready:
+            raise DuplicateMessage(sender, "it sent this before")
+        identity = self._identities[sender]
+        if not sealing.verify(identity, message.signature, "ready", self._transcript):
+            raise MalformedMessage(sender, "it did not sign the session that all others signed")
+        if not set(message.unopened) <= set(self._reveals):
+            raise MalformedMessage(sender, "it complains of a client that dealt no shares")
+        self._ready[sender] = message
+        return self._arrived(sender)
+
+    def _able(self) -> list[int]:
+        """Return the clients that hold a share and are still there."""
+        limit = self.plan.session.decryptors
+        return [
+            index
+            for index in sorted(self._ready)
+            if index <= limit and not self._ready[index].unopened and index not in self._gone
+        ]
+
+    def _confirm(self) -> list[Output]:
+        """Encrypt a random message and have it decrypted by {1..t-1} ∪ {j} for every j ≥ t."""
+        able = self._able()
+        threshold = self.plan.session.threshold
+        if len(able) < threshold:
+            complaints = sorted({d for ready in self._ready.values() for d in ready.unopened})
+            return self._fail(
+                f"{len(able)} decryptors are left, {threshold} are needed"
+                + (f"; shares dealt by {complaints} did not open" if complaints else "")
+            )
+        if self.state is State.READYING:
+            self._fire("complete")
+            self._encrypt_message(self._key)
+        base = tuple(able[: threshold - 1])
+        self._sets, self._shares = {}, {}
+        for index in able[threshold - 1 :]:
+            self._attempt += 1
+            self._sets[self._attempt] = (*base, index)
+            self._shares[self._attempt] = {}
+        if self._attempt > self.plan.session.confirmation_attempts:
+            return self._fail("decryptors keep vanishing while the key is confirmed")
+        self._waiting = set(able)
+        return [
+            Send(index, DecryptionRequest(0, attempt, (), active, self._c1))
+            for attempt, active in self._sets.items()
+            for index in active
+        ]
+
+    def _encrypt_message(self, key: CollectiveKey) -> None:
+        layout = self.plan.threshold_layout(0)
+        words = self._source.words(layout.length) >> np.uint64(64 - layout.slot_bits + 1)
+        self._expected: Small = words.astype(np.int64)
+        slots = packing.arrange(layout, self._expected)
+        ciphertext = key.encrypt(packing.pack(layout, slots), self._source)
+        self._c0 = ciphertext.c0
+        self._c1 = self.ring.to_bytes(ciphertext.c1)
+
+    def _on_share(self, sender: int, message: DecryptionShare) -> list[Output]:
+        if message.round != 0 or sender not in self._sets.get(message.attempt, ()):
+            # An answer to a set that was given up in the meantime.
+            return []
+        if sender in self._shares[message.attempt]:
+            raise DuplicateMessage(sender, "it sent this share before")
+        layout = self.plan.threshold_layout(0)
+        try:
+            share = decryption.read_blocks(
+                self.ring, layout, message.share, self.plan.dropped_share
+            )
+        except EncodingError as error:
+            raise MalformedMessage(sender, str(error)) from error
+        self._shares[message.attempt][sender] = share
+        self._waiting = {
+            index
+            for attempt, active in self._sets.items()
+            for index in active
+            if index not in self._shares[attempt]
+        }
+        return [] if self._waiting else self._complete()
+
+    def _on_refusal(self, sender: int, message: Refusal) -> list[Output]:
+        raise RemoteProtocolError(sender, f"it refuses to confirm the key: {message.reason[:200]}")
+
+    def _confirm_without(self, peers: set[int]) -> list[Output]:
+        """Drop the sets of lost clients; start over when one of them was in every set."""
+        hit = {attempt for attempt, active in self._sets.items() if peers & set(active)}
+        if hit and hit == set(self._sets):
+            return self._shortage() or self._confirm()
+        for attempt in hit:
+            del self._sets[attempt], self._shares[attempt]
+        return [] if self._waiting else self._complete()
+
+    def _conclude(self) -> list[Output]:
+        """Open the session with the decryptors whose shares give back the message."""
+        confirmed: set[int] = set()
+        wrong: set[int] = set()
+        for attempt, active in self._sets.items():
+            good = self._matches(self._shares[attempt])
+            (confirmed if good else wrong).update(active if good else active[-1:])
+        if len(confirmed) < self.plan.session.threshold:
+            return self._fail(
+                f"the key does not decrypt what it encrypts; look at clients {sorted(wrong)}"
+            )
+        session = PublicSession(
+            self.plan,
+            self._transcript,
+            self._crs_seed,
+            tuple(sorted(self._reveals)),
+            tuple(sorted(confirmed)),
+        )
+        missing = tuple(sorted(self._everybody - self._taking_part()))
+        present = sorted(self._taking_part())
+        self._fire("complete")
+        opened = SessionOpen(session.decryptors)
+        return [*(Send(index, opened) for index in present), SetupDone(session, missing)]
+
+    def _matches(self, shares: dict[int, list[Limbs]]) -> bool:
+        layout = self.plan.threshold_layout(0)
+        total = decryption.aggregate_shares(list(shares.values()))
+        values = decryption.finish(self.ring, layout, [self._c0], total)
+        return bool(np.array_equal(values, self._expected))
