@@ -1,0 +1,1 @@
+"""Moves bytes between the server and its clients; knows no protocol message."""
