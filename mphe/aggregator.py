@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -10,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mphe import decryption, packing
+from mphe import decryption
 from mphe.errors import (
     DuplicateMessage,
     EncodingError,
@@ -29,10 +30,8 @@ from mphe.messages import (
     RoundEnd,
     RoundStart,
 )
-from mphe.noise import KEY_PAIRS
-from mphe.onetime import OneTimeCipher, keys_plausible
-from mphe.parameters import Plan
-from mphe.ring import Limbs, Ring, Small
+from mphe.ring import Limbs
+from mphe.running_sum import RunningSum
 from mphe.setup import PublicSession
 
 
@@ -86,89 +85,6 @@ class Abandoned(Event):
     attempts: int
 
 
-@dataclass(frozen=True)
-class Parsed:
-    """A contribution's ring elements, limbs (L, n) a block."""
-
-    c0: list[Limbs]
-    c1: list[Limbs]
-    body: list[Limbs]
-
-
-class RunningSum:
-    """Σ of contributions as limbs that are carried only at the end; never kept one by one."""
-
-    def __init__(self, plan: Plan, crs_seed: bytes) -> None:
-        """Prepare the readers and, in hybrid mode, the one-time cipher."""
-        self.plan = plan
-        self.ring = Ring(plan.threshold.ring)
-        self._cipher = OneTimeCipher(plan, crs_seed) if plan.payload else None
-        self._total: Parsed | None = None
-
-    def clear(self) -> None:
-        """Forget the sum."""
-        self._total = None
-
-    def parse(self, message: Contribution) -> Parsed:
-        """Return the elements of a contribution.
-
-        Raises:
-            EncodingError: a length is wrong or a residue is not below q.
-        """
-        plan = self.plan
-        body: list[Limbs] = []
-        if self._cipher is not None:
-            body = decryption.read_blocks(
-                self._cipher.ring, self._cipher.layout, message.body, plan.dropped_body
-            )
-        elif message.body:
-            raise EncodingError("direct mode has no bodies")
-        return Parsed(
-            decryption.read_blocks(self.ring, plan.threshold, message.c0, plan.dropped_c0),
-            decryption.read_c1(self.ring, plan.threshold, message.c1),
-            body,
-        )
-
-    def add(self, parsed: Parsed) -> None:
-        """Add one contribution; its arrays may be taken over."""
-        if self._total is None:
-            self._total = parsed
-            return
-        for name in ("c0", "c1", "body"):
-            for total, block in zip(getattr(self._total, name), getattr(parsed, name), strict=True):
-                total += block
-
-    def c1(self) -> bytes:
-        """Return c1 = Σ_U c1_i as on the wire."""
-        blocks = self._require().c1
-        return b"".join(self.ring.to_bytes(self.ring.reduce(block)) for block in blocks)
-
-    def recover(self, shares: list[list[Limbs]], contributors: int) -> Small | None:
-        """Return the summed values, or None when the range check fails."""
-        total, plan = self._require(), self.plan
-        combined = decryption.aggregate_shares(shares)
-        values = decryption.finish(self.ring, plan.threshold, total.c0, combined)
-        if self._cipher is None:
-            return values
-        cipher, layout = self._cipher, self._cipher.layout
-        key_sum = values - KEY_PAIRS * contributors
-        if not keys_plausible(key_sum, contributors):
-            return None
-        prepared = cipher.prepare(key_sum)
-        slots = np.empty((layout.slots, layout.coefficients), np.int64)
-        for block, body in enumerate(total.body):
-            part, errors = cipher.recover_block(block, prepared, body)
-            if not cipher.errors_plausible(errors, contributors):
-                return None
-            slots[:, packing.block_slice(layout, block)] = part
-        return packing.flatten(layout, slots)
-
-    def _require(self) -> Parsed:
-        if self._total is None:
-            raise LocalProtocolError("there is no contribution to decrypt")
-        return self._total
-
-
 class Aggregator(Machine[State]):
     """Runs one round after the other with whoever is there."""
 
@@ -202,6 +118,8 @@ class Aggregator(Machine[State]):
         self._active: tuple[int, ...] = ()
         self._attempt = 0
         self._implausible = 0
+        self._fallen: set[int] = set()
+        self._failures: Counter[int] = Counter()
         self._shares: dict[int, list[Limbs]] = {}
         self._handlers = {
             Contribution: self._on_contribution,
@@ -212,26 +130,35 @@ class Aggregator(Machine[State]):
     # -- from outside --------------------------------------------------------------------------
 
     def start_round(self, model: bytes, present: Iterable[int]) -> list[Output]:
-        """Send the model to the clients that are present and expect their updates."""
+        """Send the model to the clients that are present and expect their updates.
+
+        Raises:
+            LocalProtocolError: a round is under way, or the session has no more rounds.
+        """
+        if self.round >= self.plan.session.rounds:
+            raise LocalProtocolError(f"the session has only {self.round} rounds")
         self._fire("start")
         self.round += 1
         self._present = set(present)
         self._expected = set(self._present)
-        self._contributors, self._silent = [], set()
+        self._contributors, self._silent, self._fallen = [], set(), set()
         self._attempt, self._implausible = 0, 0
         self._sum.clear()
         message = RoundStart(self.round, model)
         outputs: list[Output] = [Send(index, message) for index in sorted(self._present)]
         return outputs if self._expected else outputs + self._close()
 
-    def lost(self, peer: int) -> list[Output]:
-        """Go on without a client that vanished or misbehaved in this round."""
-        self._present.discard(peer)
-        self._expected.discard(peer)
+    def lost(self, *peers: int) -> list[Output]:
+        """Go on without clients that vanished or misbehaved in this round, all at once."""
+        self._present.difference_update(peers)
+        self._expected.difference_update(peers)
         if self.state is State.COLLECTING and not self._expected:
             return self._close()
-        if self.state is State.DECRYPTING and peer in self._active:
-            return self._next_attempt() if peer not in self._shares else []
+        if self.state is State.DECRYPTING:
+            self._fallen.update(peers)
+            if set(peers) & set(self.waiting_for()):
+                self._failures.update(peers)
+                return self._next_attempt()
         return []
 
     def deadline_passed(self) -> list[Output]:
@@ -240,6 +167,7 @@ class Aggregator(Machine[State]):
             return self._close()
         if self.state is State.DECRYPTING:
             self._silent |= set(self.waiting_for())
+            self._failures.update(self.waiting_for())
             return self._next_attempt()
         return []
 
@@ -311,13 +239,15 @@ class Aggregator(Machine[State]):
         return [Send(index, request) for index in self._active]
 
     def _ranked(self) -> list[int]:
-        """Return the decryptors, those that contributed early first.
+        """Return the decryptors: those that failed least first, then the early contributors.
 
-        Each failed range check rotates the order, so that another set is tried.
+        Failures are remembered from round to round, so that a bad one costs one round, not all.
         """
-        early = [i for i in self._contributors if i in self.session.decryptors]
-        ranked = early + [i for i in self.session.decryptors if i not in early]
-        return ranked[self._implausible :] + ranked[: self._implausible]
+        early = {index: place for place, index in enumerate(self._contributors)}
+        return sorted(
+            self.session.decryptors,
+            key=lambda index: (self._failures[index], early.get(index, len(early)), index),
+        )
 
     def _on_share(self, sender: int, message: DecryptionShare) -> list[Output]:
         current = (message.round, message.attempt) == (self.round, self._attempt)
@@ -342,6 +272,7 @@ class Aggregator(Machine[State]):
         total = self._sum.recover(list(self._shares.values()), len(contributors))
         if total is None:
             self._implausible += 1
+            self._failures.update(self._active)
             if self._implausible > 1:
                 return self._abandon("the sum is out of range: an update or a share is forged")
             return self._next_attempt()
@@ -357,12 +288,13 @@ class Aggregator(Machine[State]):
         if self.state is not State.DECRYPTING or sender not in self._active:
             return [Late(sender)]
         self._silent.add(sender)
+        self._failures[sender] += 1
         return self._next_attempt()
 
     def _abandon(self, reason: str) -> list[Output]:
         """End the round without a sum."""
         expected = set(range(1, self.plan.session.num_clients + 1))
-        missing = (expected - set(self._contributors)) | self._silent
+        missing = (expected - set(self._contributors)) | self._silent | self._fallen
         error = RoundAborted(self.round, reason, missing)
         self._fire("end")
         self._sum.clear()

@@ -1,14 +1,14 @@
 """Messages to bytes and back: msgpack [version, type, field, …], bounded and strict.
 
 What a peer sent is checked field by field against the message's declaration before anything else
-sees it: kinds, ranges and lengths. msgpack itself takes no memory beyond the bytes at hand.
+sees it: kinds, ranges and lengths. Nothing is unpacked that the declaration does not name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 import msgpack
@@ -20,6 +20,8 @@ from mphe.parameters import MAX_CLIENTS, PROTOCOL_VERSION
 MESSAGE_TYPES: tuple[type[Any], ...] = get_args(Message)
 MAX_INTEGER = 1 << 53
 MAX_TEXT = 1 << 12
+MAX_ITEMS = MAX_CLIENTS
+Reader = Callable[[Any], Any]
 
 
 def encode(message: Message) -> bytes:
@@ -53,63 +55,88 @@ def _plain(value: Any) -> Any:
 
 
 def _decode(data: bytes) -> Message:
+    unpacker = msgpack.Unpacker(
+        raw=False,
+        max_buffer_size=max(len(data), 1),
+        max_str_len=MAX_TEXT,
+        max_array_len=0,
+        max_map_len=0,
+        max_ext_len=0,
+    )
+    unpacker.feed(data)
     try:
-        document = msgpack.unpackb(
-            data, raw=False, use_list=True, strict_map_key=True, max_array_len=4 * MAX_CLIENTS,
-            max_map_len=0, max_ext_len=0, max_str_len=MAX_TEXT,
-        )  # fmt: skip
-    except (ValueError, RecursionError, msgpack.exceptions.UnpackException) as error:
+        message = _read_message(unpacker)
+    except (ValueError, msgpack.exceptions.UnpackException) as error:
+        if isinstance(error, EncodingError):
+            raise
         raise EncodingError(f"not a message: {type(error).__name__}") from error
-    if not isinstance(document, list) or len(document) < 2:
-        raise EncodingError("not a message: no version and type")
-    version, kind, *values = document
-    if version != PROTOCOL_VERSION or type(version) is not int:
-        raise EncodingError(f"protocol version {version!r}, this program speaks {PROTOCOL_VERSION}")
-    if type(kind) is not int or not 0 <= kind < len(MESSAGE_TYPES):
-        raise EncodingError(f"unknown message type {kind!r}")
-    message: Message = _record(MESSAGE_TYPES[kind], values)
+    if unpacker.tell() != len(data):
+        raise EncodingError(f"{len(data) - unpacker.tell()} bytes behind the message")
     return message
 
 
-def _record(cls: type[Any], values: Any) -> Any:
-    """Return an instance of a message or nested record from a list of its fields."""
+def _read_message(unpacker: Any) -> Message:
+    """Read version, type and the fields that this type declares."""
+    count = unpacker.read_array_header()
+    version, kind = (_read_integer(unpacker, "the head of a message") for _ in range(2))
+    if version != PROTOCOL_VERSION:
+        raise EncodingError(f"protocol version {version}, this program speaks {PROTOCOL_VERSION}")
+    if kind >= len(MESSAGE_TYPES):
+        raise EncodingError(f"unknown message type {kind}")
+    message: Message = _read_fields(unpacker, MESSAGE_TYPES[kind], count - 2)
+    return message
+
+
+def _read_fields(unpacker: Any, cls: type[Any], count: int) -> Any:
+    """Return an instance of a message or nested record of `count` fields."""
     readers = _readers(cls)  # type: ignore[arg-type]  # a class is hashable
-    if not isinstance(values, list) or len(values) != len(readers):
-        raise EncodingError(f"{cls.__name__} has {len(readers)} fields")
-    return cls(*(reader(value) for reader, value in zip(readers, values, strict=True)))
+    if count != len(readers):
+        raise EncodingError(f"{cls.__name__} has {len(readers)} fields, not {count}")
+    return cls(*(read(unpacker) for read in readers))
 
 
-@lru_cache
-def _readers(cls: type[Any]) -> tuple[Callable[[Any], Any], ...]:
+@cache
+def _readers(cls: type[Any]) -> tuple[Reader, ...]:
     """Return one reader for each field of a record."""
     hints = get_type_hints(cls)
-    return tuple(
-        _reader(hints[field.name], f"{cls.__name__}.{field.name}") for field in fields(cls)
-    )
+    return tuple(_reader(hint, f"{cls.__name__}.{name}") for name, hint in hints.items())
 
 
-def _reader(hint: Any, name: str) -> Callable[[Any], Any]:
-    """Return a function that checks a value against a type hint and converts it."""
+def _reader(hint: Any, name: str) -> Reader:
+    """Return a function that reads one value of a declared type.
+
+    Only what the declaration allows is ever unpacked, so that nested containers cannot take
+    memory that the bytes at hand do not account for.
+    """
     if get_origin(hint) is tuple:
         return _tuple_reader(_reader(get_args(hint)[0], name), name)
     if is_dataclass(hint) and isinstance(hint, type):
-        return lambda value: _record(hint, value)
+        return lambda unpacker: _read_fields(unpacker, hint, unpacker.read_array_header())
+    if hint is int:
+        return lambda unpacker: _read_integer(unpacker, name)
 
-    def read(value: Any) -> Any:
-        # bool is an int for isinstance, so the exact type is compared.
+    def read(unpacker: Any) -> Any:
+        value = unpacker.unpack()
         if type(value) is not hint:
             raise EncodingError(f"{name} is a {type(value).__name__}, not a {hint.__name__}")
-        if hint is int and not 0 <= value < MAX_INTEGER:
-            raise EncodingError(f"{name} = {value} is out of range")
         return value
 
     return read
 
 
-def _tuple_reader(read_item: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
-    def read(value: Any) -> tuple[Any, ...]:
-        if not isinstance(value, list):
-            raise EncodingError(f"{name} is not a list")
-        return tuple(read_item(item) for item in value)
+def _read_integer(unpacker: Any, name: str) -> int:
+    value = unpacker.unpack()
+    # bool is an int for isinstance, so the exact type is compared.
+    if type(value) is not int or not 0 <= value < MAX_INTEGER:
+        raise EncodingError(f"{name} is no integer from 0 to 2^53")
+    return value
+
+
+def _tuple_reader(read_item: Reader, name: str) -> Reader:
+    def read(unpacker: Any) -> tuple[Any, ...]:
+        count = unpacker.read_array_header()
+        if count > MAX_ITEMS:
+            raise EncodingError(f"{name} has {count} items, more than {MAX_ITEMS}")
+        return tuple(read_item(unpacker) for _ in range(count))
 
     return read

@@ -10,7 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mphe import packing
-from mphe.errors import EncodingError, RemoteProtocolError, UnexpectedSender
+from mphe.errors import (
+    EncodingError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    UnexpectedSender,
+)
 from mphe.machine import Event, Machine, Output, Send, Transitions
 from mphe.messages import SERVER, Contribution, Message, RoundEnd, RoundStart
 from mphe.noise import KEY_PAIRS
@@ -18,7 +23,7 @@ from mphe.onetime import OneTimeCipher
 from mphe.parameters import Plan
 from mphe.ring import Small
 from mphe.rlwe import Ciphertext, CollectiveKey
-from mphe.sampling import RandomSource
+from mphe.sampling import SEED_BYTES, RandomSource
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,8 @@ class Contributor(Machine[State]):
         self.round = 0
         self._encryptor = encryptor
         self._source = source
+        self._round_source = source
+        self._last_c1 = b""
         self._handlers = {RoundStart: self._on_start, RoundEnd: self._on_end}
 
     def receive(self, sender: int, message: Message) -> list[Output]:
@@ -153,6 +160,8 @@ class Contributor(Machine[State]):
         if message.round <= self.round:
             raise RemoteProtocolError(sender, f"round {message.round} after round {self.round}")
         self.round = message.round
+        # A stream of its own, so that encryption may run in another thread than `receive`.
+        self._round_source = RandomSource(self._source.bytes(SEED_BYTES))
         return [TrainOn(message.round, message.model)]
 
     def _on_end(self, sender: int, message: RoundEnd) -> list[Output]:
@@ -162,15 +171,18 @@ class Contributor(Machine[State]):
 
     def encrypt(self, values: NDArray[Any]) -> Payload:
         """Return the payload of an update; may run beside `receive`, in another thread."""
-        return self._encryptor.encrypt(values, self._source)
+        return self._encryptor.encrypt(values, self._round_source)
 
     def contribute(self, round: int, payload: Payload, note: bytes = b"") -> list[Output]:
         """Return the contribution, or nothing when its round is over.
 
         Raises:
-            LocalProtocolError: no round waits for a contribution.
+            LocalProtocolError: no round waits for a contribution, or this payload was sent before.
         """
         if round != self.round or self.state is State.IDLE:
             return []
+        if payload.c1 and payload.c1 == self._last_c1:
+            raise LocalProtocolError("a payload serves one round: its keys must never be reused")
         self._fire("contribute")
+        self._last_c1 = payload.c1
         return [Send(SERVER, Contribution(round, payload.c0, payload.c1, payload.body, note))]

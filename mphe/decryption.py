@@ -17,7 +17,7 @@ import numpy as np
 from mphe import packing
 from mphe.errors import EncodingError
 from mphe.parameters import Plan, SlotLayout
-from mphe.ring import Limbs, Ring, Small, Spectrum
+from mphe.ring import Limbs, Ring, Small, Spectrum, sum_elements
 from mphe.sampling import RandomSource, add_smudging, derive_seed, uniform
 from mphe.shamir import lagrange_coefficient
 
@@ -131,11 +131,14 @@ def read_blocks(ring: Ring, layout: SlotLayout, data: bytes, dropped: int) -> li
 
 def aggregate_shares(shares: Sequence[Sequence[Limbs]]) -> list[Limbs]:
     """Return Σ_D h_j block by block, as limbs (L, n) that are not carried."""
-    return [np.sum(blocks, axis=0) for blocks in zip(*shares, strict=True)]
+    return [sum_elements(blocks) for blocks in zip(*shares, strict=True)]
 
 
 def finish(ring: Ring, layout: SlotLayout, c0: Sequence[Limbs], shares: Sequence[Limbs]) -> Small:
     """Return the summed values (length,) of c0 - Σ h.
+
+    Raises:
+        EncodingError: bits above the last slot are set, so a share or a contribution is wrong.
 
     Args:
         ring: the threshold ring.
@@ -147,6 +150,8 @@ def finish(ring: Ring, layout: SlotLayout, c0: Sequence[Limbs], shares: Sequence
     for block, (body, share) in enumerate(zip(c0, shares, strict=True)):
         opened = body - share
         packing.add_half(layout, opened)
-        values, _ = packing.unpack(layout, ring.reduce(opened))
+        if packing.has_excess(layout, ring.reduce(opened)):
+            raise EncodingError("the sum is out of range")
+        values, _ = packing.unpack(layout, opened)
         slots[:, packing.block_slice(layout, block)] = values
     return packing.flatten(layout, slots)

@@ -27,7 +27,7 @@ class Answered:
     """The last aggregate that was answered for; a decryptor never forgets it.
 
     Attributes:
-        round: of the aggregate.
+        round: of the aggregate; -1 before the first.
         digest: of its c1 and contributors.
         attempt: the last one.
         request: that attempt, whole.
@@ -63,8 +63,13 @@ class Decryptor(Machine[State]):
         self._ring = Ring(keys.plan.threshold.ring)
         self._last = Answered()
         self._spent = 0
+        self._confirming = True
         self._scaled: tuple[tuple[int, ...], Spectrum] | None = None
         self._handlers = {DecryptionRequest: self._on_request}
+
+    def end_confirmation(self) -> None:
+        """Refuse round 0 from now on: its sums may be of nobody, or of one."""
+        self._confirming = False
 
     def receive(self, sender: int, message: Message) -> list[Output]:
         """Take one message of the server.
@@ -104,7 +109,9 @@ class Decryptor(Machine[State]):
             raise RefusedDecryption(
                 SERVER, f"{len(active)} decryptors are asked, {session.threshold} are needed"
             )
-        if message.round == 0 and not contributors:
+        if message.round == 0:
+            if contributors or not self._confirming:
+                raise RefusedDecryption(SERVER, "the key is confirmed once, before all rounds")
             return
         if list(contributors) != sorted(set(contributors)) or not all(
             1 <= index <= session.capacity for index in contributors
@@ -123,7 +130,9 @@ class Decryptor(Machine[State]):
         digest = derive_seed(
             "aggregate", message.c1, b"".join(i.to_bytes(4, "big") for i in message.contributors)
         )
-        if not 0 <= message.round <= session.rounds or message.round < last.round:
+        if message.round > session.rounds:
+            raise RefusedDecryption(SERVER, f"the session has only {session.rounds} rounds")
+        if message.round < last.round:
             raise RefusedDecryption(
                 SERVER, f"round {message.round} is not newer than round {last.round}"
             )

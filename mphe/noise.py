@@ -22,6 +22,12 @@ KEY_VARIANCE = KEY_PAIRS / 2
 
 UNIT_ROUNDOFF = 2.0**-53
 
+SMOOTHING = 2.2
+"""η_ε(Z)/sqrt(2π) for ε = 2^-128: below this width a lattice shows through a Gaussian."""
+PART_BITS = 16
+MAX_PARTS = 5
+MAX_PART_BITS = 24
+
 
 def norm_bound(variance: float, degree: int) -> float:
     """Return a bound on the Euclidean norm of `degree` sub-Gaussian coefficients.
@@ -56,6 +62,30 @@ def smudging_deviation(degree: int, budget: int, noise: float, kappa: int) -> fl
     """
     security: float = 2.0 ** (kappa / 2)
     return security * sqrt(12.0 * budget * degree) * noise
+
+
+def smudging_widths(deviation: float) -> tuple[float, ...]:
+    """Return the widths of Gaussian integers x_i with Σ (2^(16·i)·σ_i)² = σ², lowest part first.
+
+    All but the last are wider than the next unit 2^16 by twice the smoothing factor. None exceeds
+    2^24, so that a double tells at least 2^28 points apart for each integer.
+
+    Raises:
+        ValueError: σ is too small or too large.
+    """
+    lower = 2 * SMOOTHING * 2.0**PART_BITS
+    rest = deviation**2
+    widths: list[float] = []
+    for part in range(MAX_PARTS):
+        unit = 2.0 ** (PART_BITS * part)
+        top = sqrt(rest) / unit
+        if SMOOTHING < top <= 2.0**MAX_PART_BITS and part > 0:
+            return (*widths, top)
+        rest -= (lower * unit) ** 2
+        if rest <= 0:
+            break
+        widths.append(lower)
+    raise ValueError(f"a smudging deviation of {deviation:.3g} cannot be sampled")
 
 
 def plaintext_scale(threshold: int, smudging: float, noise: float, dropped: float) -> int:

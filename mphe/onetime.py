@@ -7,14 +7,13 @@ The polynomials a_m are the same every round; the key never is (Bell-Clark et al
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mphe import packing
-from mphe.errors import ParameterError
+from mphe.errors import EncodingError, ParameterError
 from mphe.noise import KEY_PAIRS, KEY_VARIANCE, norm_bound
 from mphe.parameters import Plan, SlotLayout
 from mphe.ring import Complexes, Limbs, Ring, Small, Spectrum, digit_width
@@ -25,7 +24,7 @@ class OneTimeCipher:
     """Encrypts under one-time keys and takes a sum of keys off a sum of bodies."""
 
     def __init__(self, plan: Plan, crs_seed: bytes, cached_blocks: int = 64) -> None:
-        """Derive a_m lazily; the spectra of the first `cached_blocks` asked for are kept."""
+        """Derive a_m lazily; the transforms of the first `cached_blocks` blocks are kept."""
         if plan.payload is None:
             raise ParameterError("direct mode has no one-time keys")
         self.plan = plan
@@ -36,12 +35,19 @@ class OneTimeCipher:
         self._own_width = digit_width(degree, norm_bound(KEY_VARIANCE, degree))
         aggregate = norm_bound(plan.session.capacity * KEY_VARIANCE, degree)
         self._sum_width = digit_width(degree, aggregate)
-        self._reference = lru_cache(cached_blocks)(self._derive_reference)
+        self._cached_blocks = cached_blocks
+        self._references: dict[tuple[int, int], Spectrum] = {}
 
-    def _derive_reference(self, block: int, width: int) -> Spectrum:
+    def _reference(self, block: int, width: int) -> Spectrum:
         """Return the transform of a_m."""
+        kept = self._references.get((block, width))
+        if kept is not None:
+            return kept
         reference = expand(self.ring, self._crs_seed, "payload", block)
-        return self.ring.spectrum(reference, width)
+        spectrum = self.ring.spectrum(reference, width)
+        if block < self._cached_blocks:
+            self._references[block, width] = spectrum
+        return spectrum
 
     def gen_key(self, source: RandomSource) -> Small:
         """Return a fresh key k, int64 (N,), |k| ≤ 41."""
@@ -66,6 +72,9 @@ class OneTimeCipher:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the summed slots (slots, n) and the summed error (n,) of one block.
 
+        Raises:
+            EncodingError: bits above the last slot are set: the key does not match the body.
+
         Args:
             block: m.
             prepared: transform of Σk.
@@ -74,7 +83,9 @@ class OneTimeCipher:
         mask = self.ring.multiply_small(prepared, self._reference(block, self._sum_width))
         opened = self.ring.reduce(body_sum - mask[:, : body_sum.shape[1]])
         packing.add_half(self.layout, opened)
-        return packing.unpack(self.layout, self.ring.reduce(opened))
+        if packing.has_excess(self.layout, self.ring.reduce(opened)):
+            raise EncodingError("the sum is out of range")
+        return packing.unpack(self.layout, opened)
 
     def errors_plausible(self, errors: NDArray[np.int64], contributors: int) -> bool:
         """Return whether |Σe| stays within what so many honest contributions can add."""

@@ -10,18 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mphe.errors import EncodingError
-from mphe.parameters import LIMB_BITS, SlotLayout
+from mphe.parameters import SlotLayout
 from mphe.ring import LIMB_MASK, Limbs, Small
+from mphe.rings import LIMB_BITS
 
 
 def arrange(layout: SlotLayout, values: Small) -> NDArray[np.int64]:
     """Return the values (length,) as slots (slots, C), zeros behind the last one.
 
     Raises:
-        EncodingError: wrong number of values.
+        EncodingError: wrong number of values, or no integers.
     """
-    if values.shape != (layout.length,):
-        raise EncodingError(f"{values.shape} values where ({layout.length},) belong")
+    if values.shape != (layout.length,) or not np.issubdtype(values.dtype, np.integer):
+        raise EncodingError(
+            f"{values.dtype} {values.shape} where integers ({layout.length},) belong"
+        )
     slots = np.zeros((layout.slots, layout.coefficients), np.int64)
     slots.reshape(-1)[: layout.length] = values
     return slots
@@ -74,6 +77,16 @@ def unpack(layout: SlotLayout, limbs: Limbs) -> tuple[NDArray[np.int64], NDArray
         return slots, np.zeros(limbs.shape[-1], np.int64)
     noise = _field(limbs, 0, layout.noise_bits) - (1 << (layout.noise_bits - 1))
     return slots, noise
+
+
+def has_excess(layout: SlotLayout, limbs: Limbs) -> bool:
+    """Return whether canonical limbs (L, n) hold anything above the last slot.
+
+    Honest sums never do, so this finds shares and contributions that are wrong.
+    """
+    limb, shift = divmod(layout.noise_bits + layout.slots * layout.slot_bits, LIMB_BITS)
+    above = limbs[limb:]
+    return bool(above.size and ((above[0] >> shift).any() or above[1:].any()))
 
 
 def add_half(layout: SlotLayout, limbs: Limbs) -> None:

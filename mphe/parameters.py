@@ -1,4 +1,4 @@
-"""Rings, the security table, what a session agrees on, and the plan that follows from it.
+"""What a session agrees on, and the plan that follows from it.
 
 `python -m mphe.parameters --length 199658 --num_peers 8 --threshold 4` prints a plan.
 """
@@ -19,60 +19,20 @@ from mphe.noise import (
     aggregate_noise,
     plaintext_scale,
     smudging_deviation,
+    smudging_widths,
 )
+from mphe.rings import DATA_RING, KEY_RING, LARGE_RING, MAX_LOG_Q, RINGS, RingParameters
 
-LIMB_BITS = 32
 PROTOCOL_VERSION = 1
 SMUDGING_KAPPA = 64
 MIN_DECRYPTION_BUDGET = 1 << 12
+EXCESS_BITS = 6
+"""Bits above the last slot that an honest sum leaves empty."""
+MAX_CHECKED_NOISE_BITS = 62
+MIN_CHECKED_COEFFICIENTS = 32
 MAX_CLIENTS = 1 << 12
 MAX_LENGTH = 1 << 28
 """Largest vector: 2^28 values."""
-
-MAX_LOG_Q = {4096: 106, 8192: 214, 16384: 430}
-"""log2 q allowed at 128 bits with a ternary secret (Bossuat et al. 2024/463, table 5.2)."""
-
-
-@dataclass(frozen=True)
-class RingParameters:
-    """One ring Z_q[X]/(X^N + 1).
-
-    Attributes:
-        name: what messages to the user call it.
-        degree: N, a power of two.
-        limbs: L.
-        subtrahend: c in q = 2^(32·L) - c, q prime.
-    """
-
-    name: str
-    degree: int
-    limbs: int
-    subtrahend: int
-
-    @property
-    def modulus(self) -> int:
-        """The prime q."""
-        return (1 << (LIMB_BITS * self.limbs)) - self.subtrahend
-
-    @property
-    def bits(self) -> int:
-        """log2 q, rounded up."""
-        return LIMB_BITS * self.limbs
-
-    def check_secure(self) -> None:
-        """Raise ParameterError unless the security table allows this modulus in this degree."""
-        allowed = MAX_LOG_Q.get(self.degree, 0)
-        if self.bits > allowed:
-            raise ParameterError(
-                f"ring {self.name}: log2 q = {self.bits} in degree {self.degree} is below 128-bit "
-                f"security (at most {allowed}); use one of the rings of this module"
-            )
-
-
-KEY_RING = RingParameters("key", 4096, 3, 17)
-DATA_RING = RingParameters("data", 8192, 6, 237)
-LARGE_RING = RingParameters("large", 16384, 13, 435)
-RINGS = (KEY_RING, DATA_RING, LARGE_RING)
 
 
 @dataclass(frozen=True)
@@ -146,8 +106,11 @@ class SessionParameters:
 
     @property
     def confirmation_attempts(self) -> int:
-        """Confirming requests that a decryptor answers: twice over, should a client vanish."""
-        return 2 * self.confirmations
+        """Confirming requests that a decryptor answers.
+
+        All of them for two choices of the members they share, and again for each that vanishes.
+        """
+        return self.confirmations * (self.confirmations + 3) // 2
 
 
 @dataclass(frozen=True)
@@ -191,7 +154,7 @@ class Plan:
         session: what it was derived from.
         threshold: layout of what is encrypted under the collective key.
         payload: layout of what the one-time key encrypts; None in direct mode.
-        budget: τ, decryptions of one ciphertext in the session.
+        budget: τ, decryptions in the session, of any ciphertext by any active set.
         noise: E, bound on the noise of an aggregate.
         smudging: σ of the discrete Gaussian.
         dropped_c0: low bytes that c0 leaves out.
@@ -288,8 +251,9 @@ def _hybrid_plans(session: SessionParameters, payload_ring: RingParameters) -> I
     # The aggregate's noise and the range check's margin: a wrong key passes the check of one
     # coefficient with probability below 2^-6.
     noise_bits = (2 * KEY_PAIRS * session.capacity).bit_length() + 6
-    slots = (payload_ring.bits - noise_bits) // session.slot_bits
-    noise_bits = payload_ring.bits - slots * session.slot_bits
+    slots = _spread((payload_ring.bits - noise_bits) // session.slot_bits, session.length)
+    # What is left strengthens the range check, as far as the noise still fits an integer.
+    noise_bits = min(payload_ring.bits - slots * session.slot_bits, MAX_CHECKED_NOISE_BITS)
     payload = SlotLayout(payload_ring, noise_bits, session.slot_bits, slots, session.length)
     largest = 2 * KEY_PAIRS * session.capacity
     dropped = _droppable(2.0 ** (noise_bits - 7) - KEY_PAIRS * session.capacity, session.capacity)
@@ -316,8 +280,8 @@ def _threshold_plan(
         smudging = smudging_deviation(ring.degree, budget, noise, SMUDGING_KAPPA)
         # Dropped bytes of c0 and of the shares add at most 2σ each.
         scale = plaintext_scale(session.threshold, smudging, noise, 4 * smudging)
-        slots = (ring.bits - scale) // slot_bits
-        if slots < 1 or largest >= (1 << slot_bits) - 1:
+        slots = _spread((ring.bits - scale - EXCESS_BITS) // slot_bits, length)
+        if slots < 1 or largest >= (1 << slot_bits) - 1 or not _can_be_sampled(smudging):
             return None
         layout = SlotLayout(ring, scale, slot_bits, slots, length)
         if layout.blocks <= blocks:
@@ -334,6 +298,19 @@ def _threshold_plan(
         dropped_share=_droppable(2 * smudging, session.threshold),
         dropped_body=0,
     )
+
+
+def _spread(slots: int, length: int) -> int:
+    """Return fewer slots for a short vector: range checks need some coefficients to look at."""
+    return min(slots, max(1, length // MIN_CHECKED_COEFFICIENTS))
+
+
+def _can_be_sampled(smudging: float) -> bool:
+    try:
+        smudging_widths(smudging)
+    except ValueError:
+        return False
+    return True
 
 
 def _droppable(room: float, summands: int) -> int:

@@ -8,6 +8,7 @@ bounds of `noise.py`, which choose the digit width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from mphe.errors import EncodingError, ParameterError
 from mphe.noise import typical_product_error, worst_case_product_error
-from mphe.parameters import LIMB_BITS, RingParameters
+from mphe.rings import LIMB_BITS, RingParameters
 
 Limbs = NDArray[np.int64]
 Small = NDArray[np.int64]
@@ -63,17 +64,30 @@ def digit_width(degree: int, small_norm: float) -> int:
     )
 
 
+def _check_full_product(degree: int, limbs: int) -> None:
+    """Raise ParameterError unless a uniform element times any other is exact in 16-bit digits."""
+    largest = 2.0**15
+    norm = sqrt(2 * limbs * degree) * largest
+    if typical_product_error(degree, norm, largest / sqrt(3)) >= EXACT_BELOW:
+        raise ParameterError(f"products in degree {degree} with {limbs} limbs are not exact")
+
+
 class Ring:
     """Operations of one ring; holds nothing but its constants and the twist of the FFT."""
 
     def __init__(self, parameters: RingParameters) -> None:
-        """Precompute the N/2 roots exp(iπj/N) that make the FFT negacyclic."""
+        """Precompute the N/2 roots exp(iπj/N) that make the FFT negacyclic.
+
+        Raises:
+            ParameterError: a product of two full elements is not exact in this ring.
+        """
         self.parameters = parameters
         self.degree = parameters.degree
         self.limbs = parameters.limbs
         self.modulus = parameters.modulus
         self._subtrahend = parameters.subtrahend
         self._half = self.degree // 2
+        _check_full_product(self.degree, self.limbs)
         self._twist: Complexes = np.exp(1j * np.pi * np.arange(self._half) / self.degree)
 
     # -- elements ------------------------------------------------------------------------------
@@ -149,14 +163,14 @@ class Ring:
         return digits
 
     def multiply_scalar(self, x: Limbs, scalar: int) -> Limbs:
-        """Return x·scalar mod q for canonical x (L, N) and any integer scalar."""
+        """Return x·scalar mod q, canonical, for canonical x (L, N) and any integer scalar."""
         digits = _halves(x).astype(np.float64)
         factor = [(scalar % self.modulus) >> (16 * i) & 0xFFFF for i in range(2 * self.limbs)]
         toeplitz = np.zeros((4 * self.limbs - 1, 2 * self.limbs))
         for column in range(2 * self.limbs):
             toeplitz[column : column + 2 * self.limbs, column] = factor
         # Every sum stays below 2·L·2^32 < 2^53, so this float64 product is exact.
-        return self._from_halves((toeplitz @ digits).astype(np.int64))
+        return self.reduce(self._from_halves((toeplitz @ digits).astype(np.int64)))
 
     # -- products ------------------------------------------------------------------------------
 
@@ -194,7 +208,10 @@ class Ring:
         return digits if element.width == LIMB_BITS else self._from_halves(digits)
 
     def multiply(self, left: Spectrum, right: Spectrum) -> Limbs:
-        """Return left·right for 16-bit spectra, as signed limbs: add noise, then `reduce`."""
+        """Return left·right for 16-bit spectra, as signed limbs: add noise, then `reduce`.
+
+        One of them must be uniform from our own sampler, as a Shamir share is.
+        """
         count = 2 * self.limbs
         total = np.zeros((2 * count - 1, self._half), np.complex128)
         for position, digit in enumerate(left.values):
@@ -257,9 +274,19 @@ class Ring:
         x[whole:] = np.frombuffer(data, "<u4", offset=start).reshape(-1, coefficients)
         if dropped:
             x[(8 * dropped - 1) // LIMB_BITS] += 1 << (8 * dropped - 1) % LIMB_BITS
-        if self.not_below_modulus(x) is not None:
+            # The middle of what was dropped from the largest residues can lie above q.
+            self._subtract_modulus(x)
+        elif self.not_below_modulus(x) is not None:
             raise EncodingError("a residue is not below the modulus")
         return x
+
+
+def sum_elements(elements: Sequence[Limbs]) -> Limbs:
+    """Return the sum as limbs that are not carried, without stacking the elements."""
+    total = elements[0].copy()
+    for element in elements[1:]:
+        total += element
+    return total
 
 
 def _halves(x: Limbs) -> Small:

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
 
-import numpy as np
-
 from mphe.noise import TERNARY_VARIANCE, norm_bound
-from mphe.ring import Limbs, Ring, Small, Spectrum, digit_width
+from mphe.ring import Limbs, Ring, Small, Spectrum, digit_width, sum_elements
 from mphe.sampling import RandomSource, error, expand, ternary
 
 
@@ -63,7 +61,7 @@ def gen_share(ring: Ring, reference: Limbs, source: RandomSource) -> KeyShare:
 
 def aggregate_shares(ring: Ring, shares: Sequence[Limbs]) -> Limbs:
     """Return b = Σ b_i."""
-    return ring.reduce(np.sum(shares, axis=0))
+    return ring.reduce(sum_elements(shares))
 
 
 class CollectiveKey:

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from math import pi, sqrt
+from math import pi
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from mphe.errors import ParameterError
-from mphe.noise import ERROR_PAIRS, KEY_PAIRS
-from mphe.parameters import LIMB_BITS
+from mphe.noise import ERROR_PAIRS, KEY_PAIRS, PART_BITS, smudging_widths
 from mphe.ring import Limbs, Ring, Small
+from mphe.rings import LIMB_BITS
 
 SEED_BYTES = 32
-SMOOTHING = 2.2
-"""η_ε(Z)/sqrt(2π) for ε = 2^-128: below this width a lattice shows through a Gaussian."""
 
 
 class RandomSource:
@@ -125,27 +123,21 @@ def _gaussian_pairs(
     return radius * np.cos(theta), radius * np.sin(theta)
 
 
-def smudging_widths(deviation: float) -> tuple[float, float]:
-    """Return the widths (σ1, σ2) with (2^32·σ1)² + σ2² = σ².
-
-    Raises:
-        ParameterError: σ is too small or too large for two parts.
-    """
-    fine = 2 * SMOOTHING * 2.0**LIMB_BITS
-    if not 2 * fine < deviation < 2.0 ** (2 * LIMB_BITS + 16):
-        raise ParameterError(f"a smudging deviation of {deviation:.3g} cannot be sampled exactly")
-    return sqrt(deviation**2 - fine**2) / 2.0**LIMB_BITS, fine
-
-
 def add_smudging(source: RandomSource, limbs: Limbs, deviation: float) -> None:
     """Add a discrete Gaussian of deviation σ to signed limbs (L, n), in place.
 
-    x1·2^32 + x2 with Gaussian integers x1, x2: the width of x2 exceeds 2^32 by the smoothing
-    factor, so the sum is the wide discrete Gaussian (Peikert 2010/088, theorem 3.1). A double
-    scaled to σ > 2^53 would have zeros in its low bits, and the noise that is to be hidden would
-    show there.
+    Σ x_i·2^(16·i) with Gaussian integers x_i: each part is wider than the next unit by the
+    smoothing factor, so the sum is the wide discrete Gaussian (Peikert 2010/088, theorem 3.1). A
+    double scaled to σ > 2^53 would have zeros in its low bits, and the noise that is to be hidden
+    would show there.
+
+    Raises:
+        ValueError: σ cannot be sampled; a plan with such a σ is never made.
     """
-    coarse, fine = smudging_widths(deviation)
-    first, second = _gaussian_pairs(source, limbs.shape[-1])
-    limbs[0] += np.rint(second * fine).astype(np.int64)
-    limbs[1] += np.rint(first * coarse).astype(np.int64)
+    widths = smudging_widths(deviation)
+    for part in range(0, len(widths), 2):
+        for offset, normal in enumerate(_gaussian_pairs(source, limbs.shape[-1])):
+            if part + offset < len(widths):
+                limb, shift = divmod(PART_BITS * (part + offset), LIMB_BITS)
+                integers = np.rint(normal * widths[part + offset]).astype(np.int64)
+                limbs[limb] += integers << shift

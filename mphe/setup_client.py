@@ -184,9 +184,12 @@ class SetupClient(Machine[State]):
         setup.require_ascending(qualified, "the qualified set")
         if self.index not in qualified:
             raise RemoteProtocolError(sender, "the server left this client out of the key")
+        self._check_enough(qualified)
         commitments = {commit.index: commit.commitment for commit in self._commits}
+        if not set(qualified) <= set(commitments):
+            raise RemoteProtocolError(sender, "the key has a part that nobody committed to")
         for reveal in message.reveals:
-            commitment = commitments.get(reveal.index, b"")
+            commitment = commitments[reveal.index]
             setup.check_reveal(self._identities, self._session, commitment, reveal, sender)
         key_shares = [setup.read_key_share(self.ring, r, sender) for r in message.reveals]
         key = setup.collective_key(self.ring, self._crs_seed, key_shares)
@@ -204,6 +207,16 @@ class SetupClient(Machine[State]):
         )
         signature = sealing.sign(self._identity, "ready", name)
         return [KeysReady(keys, unopened), Send(SERVER, Ready(signature, unopened))]
+
+    def _check_enough(self, qualified: Sequence[int]) -> None:
+        """Raise unless those whose secrets make up the key are enough to decrypt and to hide."""
+        parameters = self.plan.session
+        decryptors = [index for index in qualified if index <= parameters.decryptors]
+        needed = parameters.min_contributors if parameters.robust else parameters.num_clients
+        if len(decryptors) < parameters.threshold or len(qualified) < needed:
+            raise RemoteProtocolError(
+                SERVER, f"the server made a key of {len(qualified)} clients only"
+            )
 
     def _collect(
         self, qualified: Sequence[int], sealed: Sequence[SealedShare]

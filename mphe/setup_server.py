@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
-import numpy as np
-
-from mphe import decryption, packing, sealing, setup
+from mphe import sealing, setup
+from mphe.confirmation import Confirmation
 from mphe.errors import (
     DuplicateMessage,
     EncodingError,
@@ -22,7 +21,6 @@ from mphe.machine import Event, Machine, Output, Send, Transitions
 from mphe.messages import (
     Commit,
     Commitments,
-    DecryptionRequest,
     DecryptionShare,
     Join,
     Message,
@@ -35,8 +33,7 @@ from mphe.messages import (
     SessionOpen,
 )
 from mphe.parameters import Plan
-from mphe.ring import Limbs, Ring, Small
-from mphe.rlwe import CollectiveKey
+from mphe.ring import Limbs, Ring
 from mphe.sampling import RandomSource
 from mphe.setup import PublicSession
 
@@ -55,10 +52,17 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class SetupDone(Event):
-    """The collective key exists and is confirmed."""
+    """The collective key exists and is confirmed.
+
+    Attributes:
+        session: what the rounds need.
+        missing: clients that are not there any more.
+        unconfirmed: clients whose shares did not open or did not fit; they only contribute.
+    """
 
     session: PublicSession
     missing: tuple[int, ...]
+    unconfirmed: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -111,9 +115,6 @@ class SetupServer(Machine[State]):
         self._reveals: dict[int, Reveal] = {}
         self._key_shares: dict[int, Limbs] = {}
         self._ready: dict[int, Ready] = {}
-        self._shares: dict[int, dict[int, list[Limbs]]] = {}
-        self._sets: dict[int, tuple[int, ...]] = {}
-        self._attempt = 0
         self._handlers = {
             Join: self._on_join,
             Commit: self._on_commit,
@@ -126,7 +127,7 @@ class SetupServer(Machine[State]):
             State.JOINING: self._send_roster,
             State.COMMITTING: self._send_commitments,
             State.REVEALING: self._send_qualified,
-            State.READYING: self._confirm,
+            State.READYING: self._start_confirmation,
             State.CONFIRMING: self._conclude,
         }
 
@@ -138,9 +139,9 @@ class SetupServer(Machine[State]):
             raise UnexpectedSender(sender, "it is not part of this set-up")
         return super().receive(sender, message)
 
-    def lost(self, peer: int) -> list[Output]:
-        """Go on without a client that vanished or misbehaved."""
-        return self._drop({peer})
+    def lost(self, *peers: int) -> list[Output]:
+        """Go on without clients that vanished or misbehaved."""
+        return self._drop(set(peers))
 
     def deadline_passed(self) -> list[Output]:
         """Go on without those that have not answered."""
@@ -153,12 +154,13 @@ class SetupServer(Machine[State]):
     @property
     def step(self) -> tuple[object, ...]:
         """What changes whenever a new wait begins."""
-        return self.state, self._attempt
+        attempt = self._confirmation.attempt if self.state is State.CONFIRMING else 0
+        return self.state, attempt
 
     def _drop(self, peers: set[int]) -> list[Output]:
         if self.state not in self._next:
             return []
-        self._gone |= peers
+        self._gone |= peers & self._everybody
         self._waiting -= peers
         if self.state is State.CONFIRMING:
             return self._confirm_without(peers)
@@ -190,10 +192,10 @@ class SetupServer(Machine[State]):
             return set(self._ready) - self._gone
         if self.state is State.REVEALING:
             return set(self._reveals)
-        return set(self._commits if self.state is State.COMMITTING else self._joins)
+        return set(self._commits if self.state is State.COMMITTING else self._joins) - self._gone
 
-    def _fail(self, reason: str) -> list[Output]:
-        missing = self._everybody - self._taking_part()
+    def _fail(self, reason: str, culprits: Iterable[int] = ()) -> list[Output]:
+        missing = (self._everybody - self._taking_part()) | set(culprits)
         self._fire("fail")
         return [SetupAbandoned(SetupFailed(reason, missing))]
 
@@ -217,12 +219,12 @@ class SetupServer(Machine[State]):
             raise DuplicateMessage(sender, "it sent this before")
 
     def _send_roster(self) -> list[Output]:
-        joins = tuple(self._joins[index] for index in sorted(self._joins))
+        joins = tuple(self._joins[index] for index in sorted(self._taking_part()))
         self._session = setup.session_name(self.plan.session, self._identities, joins)
         self._crs_seed = setup.reference_seed(joins)
-        self._next_stage(self._joins)
+        self._next_stage(join.index for join in joins)
         roster = Roster(self.plan.session.digest(), joins)
-        return [Send(index, roster) for index in sorted(self._joins)]
+        return [Send(join.index, roster) for join in joins]
 
     def _on_commit(self, sender: int, commit: Commit) -> list[Output]:
         self._own(sender, commit.index, self._commits)
@@ -231,12 +233,10 @@ class SetupServer(Machine[State]):
         return self._arrived(sender)
 
     def _send_commitments(self) -> list[Output]:
-        self._next_stage(self._commits)
-        listed = Commitments(self._commit_list())
-        return [Send(index, listed) for index in sorted(self._commits)]
-
-    def _commit_list(self) -> tuple[Commit, ...]:
-        return tuple(self._commits[index] for index in sorted(self._commits))
+        present = sorted(self._taking_part())
+        self._commit_list = tuple(self._commits[index] for index in present)
+        self._next_stage(present)
+        return [Send(index, Commitments(self._commit_list)) for index in present]
 
     def _on_reveal(self, sender: int, message: Reveal) -> list[Output]:
         self._own(sender, message.reveal.index, self._reveals)
@@ -251,9 +251,13 @@ class SetupServer(Machine[State]):
     def _check_receivers(self, sender: int, message: Reveal) -> None:
         """Raise unless there is one sealed share for each other decryptor that committed."""
         parameters = self.plan.session
-        expected = [i for i in sorted(self._commits) if i <= parameters.decryptors and i != sender]
+        listed = [commit.index for commit in self._commit_list]
+        expected = [i for i in listed if i <= parameters.decryptors and i != sender]
         if sorted(item.peer for item in message.shares) != (expected if parameters.robust else []):
             raise MalformedMessage(sender, "it dealt shares to the wrong clients")
+        length = self.ring.wire_length(self.ring.degree) + sealing.TAG_BYTES
+        if any(len(item.sealed) != length for item in message.shares):
+            raise MalformedMessage(sender, "it dealt a share of the wrong length")
 
     def _send_qualified(self) -> list[Output]:
         """Fix Q; send everybody its b_i, and each decryptor what was sealed to it."""
@@ -261,8 +265,7 @@ class SetupServer(Machine[State]):
         reveals = tuple(self._reveals[index].reveal for index in qualified)
         shares = [self._key_shares[index] for index in qualified]
         self._key = setup.collective_key(self.ring, self._crs_seed, shares)
-        commits = self._commit_list()
-        self._transcript = setup.transcript(self._session, commits, qualified, self._key)
+        self._transcript = setup.transcript(self._session, self._commit_list, qualified, self._key)
         self._next_stage(qualified)
         sealed: dict[int, list[SealedShare]] = {index: [] for index in qualified}
         for dealer in qualified:
@@ -293,103 +296,77 @@ class SetupServer(Machine[State]):
             if index <= limit and not self._ready[index].unopened and index not in self._gone
         ]
 
+    def _start_confirmation(self) -> list[Output]:
+        """Have the key tried out by those who can decrypt."""
+        if len(self._able()) >= self.plan.session.threshold:
+            self._fire("complete")
+            self._confirmation = Confirmation(self.plan, self._key, self._source)
+        return self._confirm()
+
     def _confirm(self) -> list[Output]:
-        """Encrypt a random message and have it decrypted by {1..t-1} ∪ {j} for every j ≥ t."""
-        able = self._able()
-        threshold = self.plan.session.threshold
+        """Ask all sets, or fail when there are too few decryptors or attempts."""
+        able, threshold = self._able(), self.plan.session.threshold
         if len(able) < threshold:
-            complaints = sorted({d for ready in self._ready.values() for d in ready.unopened})
+            dealers = {dealer for ready in self._ready.values() for dealer in ready.unopened}
             return self._fail(
                 f"{len(able)} decryptors are left, {threshold} are needed"
-                + (f"; shares dealt by {complaints} did not open" if complaints else "")
+                + (f"; shares dealt by {sorted(dealers)} did not open" if dealers else ""),
+                dealers,
             )
-        if self.state is State.READYING:
-            self._fire("complete")
-            self._encrypt_message(self._key)
-        base = tuple(able[: threshold - 1])
-        self._sets, self._shares = {}, {}
-        for index in able[threshold - 1 :]:
-            self._attempt += 1
-            self._sets[self._attempt] = (*base, index)
-            self._shares[self._attempt] = {}
-        if self._attempt > self.plan.session.confirmation_attempts:
+        requests = self._confirmation.ask(able)
+        if not requests:
             return self._fail("decryptors keep vanishing while the key is confirmed")
-        self._waiting = set(able)
-        return [
-            Send(index, DecryptionRequest(0, attempt, (), active, self._c1))
-            for attempt, active in self._sets.items()
-            for index in active
-        ]
-
-    def _encrypt_message(self, key: CollectiveKey) -> None:
-        layout = self.plan.threshold_layout(0)
-        words = self._source.words(layout.length) >> np.uint64(64 - layout.slot_bits + 1)
-        self._expected: Small = words.astype(np.int64)
-        slots = packing.arrange(layout, self._expected)
-        ciphertext = key.encrypt(packing.pack(layout, slots), self._source)
-        self._c0 = ciphertext.c0
-        self._c1 = self.ring.to_bytes(ciphertext.c1)
+        self._waiting = self._confirmation.waiting()
+        return requests
 
     def _on_share(self, sender: int, message: DecryptionShare) -> list[Output]:
-        if message.round != 0 or sender not in self._sets.get(message.attempt, ()):
+        confirmation = self._confirmation
+        if message.round != 0 or not confirmation.wanted(message.attempt):
             # An answer to a set that was given up in the meantime.
             return []
-        if sender in self._shares[message.attempt]:
-            raise DuplicateMessage(sender, "it sent this share before")
-        layout = self.plan.threshold_layout(0)
+        if not confirmation.expects(sender, message.attempt):
+            raise DuplicateMessage(sender, "it was not asked for this share, or sent it before")
         try:
-            share = decryption.read_blocks(
-                self.ring, layout, message.share, self.plan.dropped_share
-            )
+            confirmation.add(sender, message.attempt, message.share)
         except EncodingError as error:
             raise MalformedMessage(sender, str(error)) from error
-        self._shares[message.attempt][sender] = share
-        self._waiting = {
-            index
-            for attempt, active in self._sets.items()
-            for index in active
-            if index not in self._shares[attempt]
-        }
+        return self._await_shares()
+
+    def _await_shares(self) -> list[Output]:
+        self._waiting = self._confirmation.waiting()
         return [] if self._waiting else self._complete()
 
     def _on_refusal(self, sender: int, message: Refusal) -> list[Output]:
+        if not self._confirmation.wanted(message.attempt):
+            return []
         raise RemoteProtocolError(sender, f"it refuses to confirm the key: {message.reason[:200]}")
 
     def _confirm_without(self, peers: set[int]) -> list[Output]:
         """Drop the sets of lost clients; start over when one of them was in every set."""
-        hit = {attempt for attempt, active in self._sets.items() if peers & set(active)}
-        if hit and hit == set(self._sets):
+        if self._confirmation.drop(peers):
             return self._shortage() or self._confirm()
-        for attempt in hit:
-            del self._sets[attempt], self._shares[attempt]
-        return [] if self._waiting else self._complete()
+        return self._await_shares()
 
     def _conclude(self) -> list[Output]:
         """Open the session with the decryptors whose shares give back the message."""
-        confirmed: set[int] = set()
-        wrong: set[int] = set()
-        for attempt, active in self._sets.items():
-            good = self._matches(self._shares[attempt])
-            (confirmed if good else wrong).update(active if good else active[-1:])
-        if len(confirmed) < self.plan.session.threshold:
+        confirmed = self._confirmation.confirmed()
+        if not confirmed:
+            base = self._confirmation.base()
+            if self._confirmation.another_base():
+                return self._confirm()
+            # A dealer who was unfair to one of them, or one of them itself.
             return self._fail(
-                f"the key does not decrypt what it encrypts; look at clients {sorted(wrong)}"
+                "the key does not decrypt what it encrypts, whoever is asked beside clients "
+                f"{sorted(base)}",
+                base,
             )
-        session = PublicSession(
-            self.plan,
-            self._transcript,
-            self._crs_seed,
-            tuple(sorted(self._reveals)),
-            tuple(sorted(confirmed)),
-        )
-        missing = tuple(sorted(self._everybody - self._taking_part()))
         present = sorted(self._taking_part())
+        missing = tuple(sorted(self._everybody.difference(present)))
+        limit = self.plan.session.decryptors
+        unconfirmed = tuple(i for i in present if i <= limit and i not in confirmed)
+        qualified, decryptors = tuple(sorted(self._reveals)), tuple(sorted(confirmed))
+        session = PublicSession(self.plan, self._transcript, self._crs_seed, qualified, decryptors)
         self._fire("complete")
-        opened = SessionOpen(session.decryptors)
-        return [*(Send(index, opened) for index in present), SetupDone(session, missing)]
-
-    def _matches(self, shares: dict[int, list[Limbs]]) -> bool:
-        layout = self.plan.threshold_layout(0)
-        total = decryption.aggregate_shares(list(shares.values()))
-        values = decryption.finish(self.ring, layout, [self._c0], total)
-        return bool(np.array_equal(values, self._expected))
+        opened = SessionOpen(decryptors)
+        done = SetupDone(session, missing, unconfirmed)
+        return [*(Send(index, opened) for index in present), done]

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from mphe.errors import ParameterError
-from mphe.ring import Limbs, Ring
+from mphe.ring import Limbs, Ring, sum_elements
 from mphe.sampling import RandomSource, uniform
 
 
@@ -57,7 +55,7 @@ def lagrange_coefficient(modulus: int, index: int, active: Sequence[int]) -> int
 
 def aggregate_shares(ring: Ring, shares: Sequence[Limbs]) -> Limbs:
     """Return the share of the sum of several secrets: the sum of the shares."""
-    return ring.reduce(np.sum(shares, axis=0))
+    return ring.reduce(sum_elements(shares))
 
 
 def reconstruct(ring: Ring, shares: Mapping[int, Limbs]) -> Limbs:

@@ -32,7 +32,7 @@ class FrameReader:
         """Change the limit for the frames after those already returned."""
         self._max_length = max_length
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes | bytearray) -> list[bytes]:
         """Add what arrived and return the payloads that are now complete.
 
         Raises FrameError as soon as a header is empty or above the limit.

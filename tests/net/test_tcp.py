@@ -33,7 +33,9 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
     asyncio.run(guarded())
 
 
-async def listen(tls: bool, port: int = 0, trust: list[Identity] | None = None, **options: Any):
+async def listen(
+    tls: bool, port: int = 0, trust: list[Identity] | None = None, **options: Any
+) -> Server:
     trusted = [identity.certificate for identity in trust or CLIENTS.values()]
     context = server_context(SERVER, trusted) if tls else None
     return await Server.listen("127.0.0.1", port, PEERS, context, MAX_FRAME, **options)

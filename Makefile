@@ -1,0 +1,65 @@
+# make install   an environment in .venv with everything pinned, the MPI included
+# make demo      train four clients on real digits, in a few minutes
+# make test      the fast tests
+# make check     everything that must hold: format, lint, types, all tests
+# make clean     remove what the above made, except results in runs/
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ROUNDS ?= 80
+ADDRESS ?= localhost:8080
+CODE = $(wildcard main.py fl mphe net tests benchmarks examples)
+
+# Open MPI refuses to start for root unless both are set.
+ifeq ($(shell id -u),0)
+export OMPI_ALLOW_RUN_AS_ROOT := 1
+export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
+endif
+
+.PHONY: install demo test check format clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "make: $(PYTHON) is not Python 3.11 or newer: run make PYTHON=/path/to/python3.11" >&2; \
+	  exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "make: $(PYTHON) cannot make environments: install its venv module" >&2; exit 2; }
+	@touch $@
+
+$(VENV)/.installed: requirements.txt Makefile | $(VENV)/.python
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	@# More ranks than cores is normal here, and a killed client must not end the job.
+	@conf=$(VENV)/etc/prte-mca-params.conf; \
+	for line in "rmaps_default_mapping_policy = :oversubscribe" "state_base_recoverable = 1"; do \
+	  grep -qxF "$$line" $$conf || echo "$$line" >> $$conf; \
+	done
+	@touch $@
+
+$(VENV)/.tools: requirements-dev.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	@touch $@
+
+demo: install
+	$(BIN)/mpirun -n 5 -H localhost:5 $(BIN)/python main.py --num_peers 4 \
+	  --server_address $(ADDRESS) --robust True --resiliency 0.75 --learning_rate 0.1 \
+	  --batch_size_per_worker 256 --num_iterations $(ROUNDS) --dataset mnist5k
+
+test: $(VENV)/.tools
+	$(BIN)/python -m pytest -q -m "not slow"
+
+check: $(VENV)/.tools
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy $(CODE)
+	$(BIN)/python -m pytest -q
+
+format: $(VENV)/.tools
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

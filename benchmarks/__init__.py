@@ -1,0 +1,1 @@
+"""One script per question; each prints what it measured and the command that made it."""

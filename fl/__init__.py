@@ -1,0 +1,1 @@
+"""Federated learning on top of secure aggregation: data, model, server and client loops."""

@@ -1,0 +1,357 @@
+"""Command-line flags: one frozen dataclass, parsed strictly, refused in one line."""
+
+import argparse
+import dataclasses
+import difflib
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+
+class UsageError(Exception):
+    """What the user typed cannot work; the message is one line that says what to do."""
+
+
+ENCRYPTIONS = ("hybrid", "direct")
+AGGREGATIONS = ("mphe", "plain")
+DATASETS = ("auto", "mnist", "mnist5k", "npz:PATH")
+_METAVARS = MappingProxyType(
+    {
+        "int": "N",
+        "float": "X",
+        "bool": "True|False",
+        "server_address": "HOST:PORT",
+        "encryption": "|".join(ENCRYPTIONS),
+        "aggregation": "|".join(AGGREGATIONS),
+        "dataset": "|".join(DATASETS),
+        "output": "DIRECTORY",
+    }
+)
+
+
+def true_or_false(text: str) -> bool:
+    """Read exactly True or False; ValueError otherwise."""
+    if text not in ("True", "False"):
+        raise ValueError(f"say True or False, not {text!r}")
+    return text == "True"
+
+
+def whole(text: str) -> int:
+    """Read a whole number in plain digits; ValueError otherwise."""
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
+        raise ValueError(f"give a whole number, not {text!r}")
+    return int(text)
+
+
+def real(text: str) -> float:
+    """Read a finite number; ValueError otherwise."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"give a finite number, not {text!r}")
+    return value
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Return a reader that accepts these words only and lists them otherwise."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"choose one of {', '.join(words)}, not {text!r}")
+        return text
+
+    return read
+
+
+def dataset_name(text: str) -> str:
+    """Read auto, mnist, mnist5k or npz:PATH; ValueError otherwise."""
+    if text.startswith("npz:") and len(text) > len("npz:"):
+        return text
+    return one_of(*DATASETS)(text)
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Split host:port or [IPv6]:port into host and port; ValueError otherwise."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not re.fullmatch(r"\[[^\s\[\]]+\]|[^\s:/\[\]]+", host):
+        raise ValueError(f"write host:port, such as localhost:8080, not {text!r}")
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise ValueError(f"choose a port between 1 and 65535, not {port!r}")
+    bare = host.strip("[]")
+    if host != bare or re.fullmatch(r"[0-9.]+", host):
+        try:
+            numeric = ipaddress.ip_address(bare)
+        except ValueError:
+            raise ValueError(f"{bare!r} is not an IP address") from None
+        if (host != bare) != (numeric.version == 6):
+            raise ValueError(f"brackets are for IPv6 only: write {bare}:{port}")
+    return bare, int(port)
+
+
+def address(text: str) -> str:
+    """Check host:port and return it unchanged; ValueError otherwise."""
+    split_address(text)
+    return text
+
+
+def path(text: str) -> str:
+    """Read a path that is not empty; ValueError otherwise."""
+    if not text.strip():
+        raise ValueError("name a directory")
+    return text
+
+
+def flag(read: Callable[[str], Any], explain: str, *default: Any) -> Any:
+    """Return a dataclass field that knows how to read and explain its flag."""
+    metadata = {"read": read, "help": explain}
+    if not default:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default[0], metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Args:
+    """Every flag of the command line, checked; raises UsageError on what cannot work.
+
+    `decryptors` and `min_contributors` given as 0 stand for their defaults and hold the
+    resolved numbers afterwards.
+    """
+
+    num_peers: int = flag(whole, "clients; start one process more, rank 0 is the server")
+    server_address: str = flag(address, "host:port of the server's TCP socket")
+    robust: bool = flag(
+        true_or_false,
+        "True: any t decryptors of n decrypt, see --resiliency; False: all n are needed",
+    )
+    learning_rate: float = flag(real, "server step on the mean update", 0.1)
+    batch_size_per_worker: int = flag(whole, "samples per client and round", 256)
+    num_iterations: int = flag(whole, "rounds", 100)
+    resiliency: float = flag(
+        real,
+        "fraction r of the clients needed to decrypt, 0 < r <= 1: t = ceil(r * n), at least 2; "
+        "not used with --robust False",
+        1.0,
+    )
+    encryption: str = flag(
+        one_of(*ENCRYPTIONS),
+        "hybrid: one-time keys under the threshold key; direct: all under the threshold key",
+        "hybrid",
+    )
+    aggregation: str = flag(
+        one_of(*AGGREGATIONS),
+        "mphe: encrypted; plain: same transport, no encryption, for comparison",
+        "mphe",
+    )
+    value_bits: int = flag(whole, "bits of one quantised value, 4 to 24", 16)
+    decryptors: int = flag(
+        whole, "the first k clients hold a share of the key; default: all clients", 0
+    )
+    min_contributors: int = flag(
+        whole, "fewest updates in a published sum; default: the threshold t", 0
+    )
+    round_timeout: float = flag(real, "seconds to wait for the clients in one step", 60.0)
+    max_attempts: int = flag(whole, "decryption attempts for one round", 4)
+    max_failed_rounds: int = flag(whole, "give up after this many failed rounds in a row", 10)
+    clip_norm: float = flag(real, "L2 norm to which a client clips its update", 3.0)
+    seed: int = flag(whole, "seed of data and model; cryptography never uses it", 0)
+    dataset: str = flag(
+        dataset_name,
+        "auto: mnist when at hand, else mnist5k; mnist: Keras's cache or download; mnist5k: 5,000 "
+        "real digits, always there; npz:PATH: arrays x_train, y_train, x_test, y_test",
+        "auto",
+    )
+    output: str = flag(path, "directory for results; default: runs/<time>", "")
+    tls: bool = flag(
+        true_or_false, "encrypt and authenticate connections; False is for benchmarks only", True
+    )
+
+    def __post_init__(self) -> None:
+        """Resolve defaults that depend on other flags, then check everything."""
+        _check_numbers(self)
+        _check_address_and_words(self)
+        if not self.decryptors:
+            object.__setattr__(self, "decryptors", self.num_peers)
+        _check_threshold(self)
+        if not self.min_contributors:
+            object.__setattr__(self, "min_contributors", self.threshold)
+        _check_between("min_contributors", self.min_contributors, 2, self.num_peers, "--num_peers")
+
+    @property
+    def host(self) -> str:
+        """Host part of server_address, without brackets."""
+        return split_address(self.server_address)[0]
+
+    @property
+    def port(self) -> int:
+        """Port part of server_address."""
+        return split_address(self.server_address)[1]
+
+    @property
+    def threshold(self) -> int:
+        """Decryptors needed: max(2, ceil(resiliency * num_peers)), all when not robust."""
+        if not self.robust:
+            return self.num_peers
+        # repr() of a float is the decimal that was typed; 0.07 * 100 as floats is above 7.
+        return max(2, math.ceil(Fraction(repr(self.resiliency)) * self.num_peers))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Lines the user should see before the run starts."""
+        lines = []
+        if not self.tls:
+            lines.append("--tls False sends everything over open connections: for benchmarks only")
+        if self.aggregation == "plain":
+            lines.append("--aggregation plain shows every update to the server: no privacy")
+        elif 2 * self.threshold <= self.decryptors:
+            lines.append(
+                f"two disjoint groups of {self.threshold} of {self.decryptors} decryptors can both "
+                f"decrypt; --resiliency above 0.5 of the decryptors rules that out"
+            )
+        if not self.robust and self.resiliency != 1.0:
+            lines.append("--resiliency is not used with --robust False: all clients must decrypt")
+        return tuple(lines)
+
+
+def _check_between(name: str, value: float, low: float, high: float, of: str = "") -> None:
+    if not low <= value <= high:
+        limit = f"{high:g} ({of})" if of else f"{high:g}"
+        raise UsageError(f"--{name} must be between {low:g} and {limit}, not {value:g}")
+
+
+def _check_numbers(args: Args) -> None:
+    """Refuse numbers that are out of range on their own."""
+    if args.num_peers < 2:
+        raise UsageError(
+            f"--num_peers must be at least 2, not {args.num_peers}: a sum over one client hides "
+            "nothing"
+        )
+    for name in ("learning_rate", "clip_norm", "round_timeout", "resiliency"):
+        value = getattr(args, name)
+        if not (math.isfinite(value) and value > 0):
+            raise UsageError(f"--{name} must be above 0, not {value:g}")
+    names = ("batch_size_per_worker", "num_iterations", "max_attempts", "max_failed_rounds")
+    for name in names:
+        if getattr(args, name) < 1:
+            raise UsageError(f"--{name} must be at least 1, not {getattr(args, name)}")
+    for name in ("decryptors", "min_contributors"):
+        if getattr(args, name) < 0:
+            raise UsageError(f"--{name} must be at least 2, not {getattr(args, name)}")
+    if args.resiliency > 1:
+        hint = f", did you mean {args.resiliency / 100:g}?" if args.resiliency <= 100 else ""
+        raise UsageError(
+            f"--resiliency is a fraction above 0 and at most 1, not {args.resiliency:g}{hint}"
+        )
+    _check_between("value_bits", args.value_bits, 4, 24)
+    _check_between("seed", args.seed, 0, 2**31 - 1)
+    # Longer waits overflow timers.
+    _check_between("round_timeout", args.round_timeout, 0, 86400, "one day")
+
+
+def _check_address_and_words(args: Args) -> None:
+    """Hold values that did not come through the parser to the same rules."""
+    for name, read in (
+        ("server_address", address),
+        ("encryption", one_of(*ENCRYPTIONS)),
+        ("aggregation", one_of(*AGGREGATIONS)),
+        ("dataset", dataset_name),
+    ):
+        try:
+            read(getattr(args, name))
+        except ValueError as error:
+            raise UsageError(f"--{name}: {error}") from None
+
+
+def _check_threshold(args: Args) -> None:
+    """Refuse sets of decryptors that could never reach the threshold."""
+    if args.decryptors > args.num_peers or args.decryptors < 2:
+        _check_between("decryptors", args.decryptors, 2, args.num_peers, "--num_peers")
+    if not args.robust and args.decryptors != args.num_peers:
+        raise UsageError(
+            f"--robust False needs every client to decrypt: leave out --decryptors "
+            f"{args.decryptors} or use --robust True"
+        )
+    if args.threshold > args.decryptors:
+        raise UsageError(
+            f"--resiliency {args.resiliency:g} needs {args.threshold} of {args.num_peers} clients "
+            f"to decrypt but --decryptors is {args.decryptors}: lower the one or raise the other"
+        )
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse without its multi-line usage message and its exit."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message.removeprefix("argument "))
+
+
+def _reader(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Let argparse show the text of a ValueError instead of its own."""
+
+    def convert(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="main.py",
+        allow_abbrev=False,
+        description="Train one model on many clients; the server sees only sums of updates.",
+        epilog="Example: mpirun -n 5 -H localhost:5 python main.py --num_peers 4 "
+        "--server_address localhost:8080 --robust True --resiliency 0.5",
+    )
+    for field in dataclasses.fields(Args):
+        text = field.metadata["help"]
+        if field.default is dataclasses.MISSING:
+            text += " (required)"
+        elif "default:" not in text:
+            text += f" (default: {field.default})"
+        parser.add_argument(
+            f"--{field.name}",
+            type=_reader(field.metadata["read"]),
+            default=argparse.SUPPRESS,
+            metavar=_METAVARS.get(field.name) or _METAVARS[getattr(field.type, "__name__", "")],
+            help=text,
+        )
+    return parser
+
+
+def _refuse_unknown(unknown: Sequence[str]) -> NoReturn:
+    names = [f"--{field.name}" for field in dataclasses.fields(Args)]
+    close = difflib.get_close_matches(unknown[0].split("=")[0], names, 1, 0.7)
+    hint = f"did you mean {close[0]}?" if close else "python main.py --help lists all flags"
+    raise UsageError(f"unknown argument {unknown[0]!r}: {hint}")
+
+
+def parse_args(argv: Sequence[str]) -> Args:
+    """Turn the words after main.py into checked flags.
+
+    Raises UsageError with one line that says what to do, and SystemExit(0) after --help.
+    """
+    values, unknown = _parser().parse_known_args(list(argv))
+    given = vars(values)
+    # An unknown flag first: a misspelt one is also a missing one.
+    if unknown:
+        _refuse_unknown(unknown)
+    missing = [
+        f"--{field.name}"
+        for field in dataclasses.fields(Args)
+        if field.default is dataclasses.MISSING and field.name not in given
+    ]
+    if missing:
+        raise UsageError(f"{', '.join(missing)} missing: python main.py --help explains each flag")
+    for name in ("decryptors", "min_contributors"):
+        # Inside Args 0 stands for "the default"; nobody may type it.
+        if given.get(name) == 0:
+            raise UsageError(f"--{name} must be at least 2, not 0")
+    return Args(**given)

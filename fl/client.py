@@ -1,0 +1,255 @@
+"""A client: takes part in the set-up, trains on its own data, encrypts, and decrypts sums."""
+
+import asyncio
+import socket
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl.arguments import Args
+from fl.data import batch, client_part, load_dataset
+from fl.launch import Launch
+from fl.model import Trainer, clip
+from fl.plain import PlainEncryptor
+from fl.quantise import quantise
+from fl.session import Model, Note, Vector, max_frame, plan_for
+from mphe import codec
+from mphe.contributor import Contributor, Encryptor, TrainOn
+from mphe.decryptor import Decryptor
+from mphe.errors import EncodingError, ProtocolError, RefusedDecryption
+from mphe.machine import Event, Output, Send
+from mphe.messages import (
+    SERVER,
+    DecryptionRequest,
+    Finish,
+    Join,
+    Message,
+    Refusal,
+    RoundEnd,
+    RoundStart,
+)
+from mphe.parameters import Plan
+from mphe.sampling import RandomSource
+from mphe.setup import SessionKeys
+from mphe.setup_client import KeysReady, Opened, SetupClient
+from net.events import Lost, Received
+from net.tcp import Client, Unreachable, WrongServer
+from net.tls import client_context, fingerprint, public_key
+from net.transport import ClientTransport
+
+CONNECT_SECONDS = 120.0
+PROBE_SECONDS = 3.0
+_ROUNDING = 3
+
+
+class ServerGone(Exception):
+    """The server vanished before training was over."""
+
+
+class Learner:
+    """What a client computes: an update of the model on a batch of its own data."""
+
+    def __init__(self, args: Args, index: int, dataset: str) -> None:
+        """Load this client's part of the data and build the model."""
+        data = load_dataset(dataset, args.seed)
+        self._x, self._y = client_part(data, index, args.num_peers, args.seed)
+        self._args = args
+        self._index = index
+        self._trainer = Trainer(args.seed)
+        self.size = self._trainer.size
+        # The first call compiles; done now, it does not delay the first round.
+        self._trainer.gradient(self._x[:1], self._y[:1])
+
+    def update(self, round: int, model: Model) -> tuple[Vector, float]:
+        """Return the clipped gradient, float32 (size,), and the loss of this round's batch."""
+        args = self._args
+        self._trainer.set_vector(model.weights)
+        x, y = batch(self._x, self._y, round, args.batch_size_per_worker, args.seed, self._index)
+        gradient, loss = self._trainer.gradient(x, y)
+        return clip(gradient, args.clip_norm), loss
+
+    def encode(self, round: int, model: Model, update: Vector, loss: float) -> NDArray[Any]:
+        """Return what is to be encrypted: integers, or the update itself in plain mode."""
+        args = self._args
+        if args.aggregation == "plain":
+            return update
+        rng = np.random.default_rng([args.seed, _ROUNDING, self._index, round])
+        return quantise(update, model.reach, args.value_bits, loss, rng)
+
+
+class Session:
+    """Routes messages to the roles of one client and carries out what they say."""
+
+    def __init__(self, index: int, learner: Learner, transport: ClientTransport) -> None:
+        """Wait for `join`, which chooses between encrypted and plain rounds."""
+        self.index = index
+        self._learner = learner
+        self._transport = transport
+        self._setup: SetupClient | None = None
+        self._contributor: Contributor | None = None
+        self._decryptor: Decryptor | None = None
+        self._busy = asyncio.Lock()
+        self._over = False
+
+    def join(self, setup: SetupClient) -> None:
+        """Take part in the key set-up."""
+        self._setup = setup
+        self._carry_out(setup.start())
+
+    def join_plain(self) -> None:
+        """Take part in plain rounds, which need no keys."""
+        source = RandomSource.from_system()
+        self._contributor = Contributor(self.index, PlainEncryptor(), source)
+        self._send(Join(self.index, b"", b"", b""))
+
+    async def run(self) -> None:
+        """Take part until the server says that training is over.
+
+        Raises:
+            ServerGone: the connection is lost.
+            ProtocolError: the server broke the protocol.
+        """
+        try:
+            # An update that fails ends this client: it cannot take part any more.
+            async with asyncio.TaskGroup() as self._tasks:
+                await self._follow()
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def _follow(self) -> None:
+        while not self._over:
+            event = await self._transport.next_event(None)
+            if isinstance(event, Lost):
+                raise ServerGone(event.reason)
+            if isinstance(event, Received):
+                self._take(codec.decode(event.payload, SERVER))
+
+    def _take(self, message: Message) -> None:
+        """Give a message to the role that it is for."""
+        if isinstance(message, Finish):
+            self._over = True
+        elif isinstance(message, DecryptionRequest):
+            self._decrypt(message)
+        elif isinstance(message, RoundStart | RoundEnd) and self._contributor is not None:
+            self._carry_out(self._contributor.receive(SERVER, message))
+        elif self._setup is not None:
+            self._carry_out(self._setup.receive(SERVER, message))
+        else:
+            raise ProtocolError(f"the server sent a {type(message).__name__} out of place")
+
+    def _decrypt(self, request: DecryptionRequest) -> None:
+        """Answer a request, or say why not."""
+        try:
+            if self._decryptor is None:
+                raise RefusedDecryption(SERVER, "this client holds no share of the key")
+            self._carry_out(self._decryptor.receive(SERVER, request))
+        except RefusedDecryption as refusal:
+            self._send(Refusal(request.round, request.attempt, refusal.reason))
+
+    def _carry_out(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, Send):
+                self._send(output.message)
+            else:
+                self._happened(output)
+
+    def _send(self, message: Message) -> None:
+        self._transport.send(codec.encode(message))
+
+    def _happened(self, event: Event) -> None:
+        if isinstance(event, KeysReady):
+            self._keys = event.keys
+            if event.keys.share is not None:
+                self._decryptor = Decryptor(event.keys, RandomSource.from_system())
+        elif isinstance(event, Opened):
+            self._open(self._keys)
+        elif isinstance(event, TrainOn):
+            self._tasks.create_task(self._train(event))
+
+    def _open(self, keys: SessionKeys) -> None:
+        """Contribute from now on; the key is confirmed."""
+        encryptor = Encryptor(keys.plan, keys.key, keys.crs_seed)
+        self._contributor = Contributor(self.index, encryptor, RandomSource.from_system())
+        if self._decryptor is not None:
+            self._decryptor.end_confirmation()
+
+    async def _train(self, event: TrainOn) -> None:
+        """Compute, encrypt and send an update; decryption requests are served meanwhile."""
+        contributor = self._contributor
+        async with self._busy:
+            if contributor is None or contributor.round != event.round:
+                return
+            model = Model.from_bytes(event.model, self._learner.size)
+            started = time.perf_counter()
+            update, loss = await asyncio.to_thread(self._learner.update, event.round, model)
+            trained = time.perf_counter()
+            values = await asyncio.to_thread(self._learner.encode, event.round, model, update, loss)
+            payload = await asyncio.to_thread(contributor.encrypt, values)
+            note = Note(trained - started, time.perf_counter() - trained)
+            self._carry_out(contributor.contribute(event.round, payload, note.to_bytes()))
+
+
+def make_setup(args: Args, launch: Launch, plan: Plan) -> SetupClient:
+    """Return the set-up of this client, with everybody's keys from the launcher."""
+    identities = {
+        index: public_key(certificate)
+        for index, certificate in enumerate(launch.certificates)
+        if index != SERVER
+    }
+    source = RandomSource.from_system()
+    return SetupClient(launch.index, plan, launch.identity.private_key, identities, source)
+
+
+async def _connect(args: Args, launch: Launch, limit: int) -> Client:
+    server = launch.certificates[SERVER]
+    return await Client.connect(
+        args.host,
+        args.port,
+        launch.index,
+        client_context(launch.identity, server) if args.tls else None,
+        fingerprint(server) if args.tls else None,
+        limit,
+        CONNECT_SECONDS,
+    )
+
+
+async def _take_part(args: Args, launch: Launch) -> None:
+    """Connect and follow the server to the end."""
+    learner = Learner(args, launch.index, launch.dataset)
+    plan = plan_for(args, learner.size)
+    transport = await _connect(args, launch, max_frame(plan, learner.size))
+    session = Session(launch.index, learner, transport)
+    try:
+        if args.aggregation == "plain":
+            session.join_plain()
+        else:
+            session.join(make_setup(args, launch, plan))
+        await session.run()
+    finally:
+        await transport.close()
+
+
+def server_listens(host: str, port: int) -> bool:
+    """Return whether anything still accepts connections at the server's address."""
+    try:
+        with socket.create_connection((host, port), PROBE_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def run(args: Args, launch: Launch, index: int) -> int:
+    """Play client `index` to the end; return the exit code.
+
+    It is 1 only when the server is dead: a client that fails while training goes on leaves the
+    job's exit code, and the terminal, to the server.
+    """
+    try:
+        asyncio.run(_take_part(args, launch))
+    except (ServerGone, Unreachable, WrongServer, ProtocolError, EncodingError) as error:
+        sys.stderr.write(f"client {index}: {error}\n")
+        return 0 if server_listens(args.host, args.port) else 1
+    return 0

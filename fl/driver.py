@@ -1,0 +1,148 @@
+"""Connects a sans-I/O role of the server with a transport and the clock."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Protocol
+
+from fl.metrics import Departure
+from fl.progress import Display
+from mphe import codec
+from mphe.errors import RemoteProtocolError
+from mphe.machine import Event, Output, Send
+from mphe.messages import Message
+from net.events import Lost, Received
+from net.transport import ServerTransport
+
+
+class Role(Protocol):
+    """What the driver needs of a role."""
+
+    @property
+    def step(self) -> tuple[object, ...]:
+        """What changes whenever a new wait begins."""
+
+    def receive(self, sender: int, message: Message) -> list[Output]:
+        """Take one message."""
+
+    def lost(self, *peers: int) -> list[Output]:
+        """Go on without peers that vanished together."""
+
+    def deadline_passed(self) -> list[Output]:
+        """Go on without those that are late."""
+
+    def waiting_for(self) -> tuple[int, ...]:
+        """Return whose answer is missing."""
+
+
+class Observer:
+    """Hears what happens while a role runs; the base remembers the events."""
+
+    def __init__(self) -> None:
+        """Hear nothing yet."""
+        self.events: list[Event] = []
+
+    def happened(self, event: Event) -> None:
+        """Take an event, at the moment it occurs."""
+        self.events.append(event)
+
+    def handled(self, message: Message, seconds: float) -> None:
+        """Take the time that a role spent on a message."""
+
+
+class Driver:
+    """Runs one role after the other; keeps who went missing and when."""
+
+    def __init__(self, transport: ServerTransport, display: Display) -> None:
+        """Drive nothing yet."""
+        self.transport = transport
+        self.departures: list[Departure] = []
+        self.round = 0
+        self._display = display
+
+    async def run(
+        self, role: Role, outputs: list[Output], seconds: float, observer: Observer
+    ) -> None:
+        """Drive a role until it waits for nobody.
+
+        Args:
+            role: the set-up or the rounds.
+            outputs: what starting it returned.
+            seconds: to wait in one step of the role.
+            observer: hears the events.
+        """
+        loop = asyncio.get_running_loop()
+        self._carry_out(role, outputs, observer)
+        step, deadline = role.step, loop.time() + seconds
+        while waiting := role.waiting_for():
+            event = await self.transport.next_event(max(0.0, deadline - loop.time()))
+            if isinstance(event, Received):
+                self._take(role, event, observer)
+            elif isinstance(event, Lost):
+                await self._lost(role, event, observer)
+            elif event is None:
+                self._display.say(f"no answer from {name(waiting)} within {seconds:g} s")
+                self._note(waiting, f"no answer within {seconds:g} s")
+                self._carry_out(role, role.deadline_passed(), observer)
+            if event is None or role.step != step:
+                step, deadline = role.step, loop.time() + seconds
+
+    async def notice_losses(self) -> None:
+        """Take what happened while no role was running."""
+        while (event := await self.transport.next_event(0)) is not None:
+            if isinstance(event, Lost):
+                self._depart(event)
+
+    def _take(self, role: Role, event: Received, observer: Observer) -> None:
+        """Give a message to the role; whoever sent a bad one loses its place."""
+        started = time.perf_counter()
+        try:
+            message = codec.decode(event.payload, event.peer)
+            outputs = role.receive(event.peer, message)
+        except RemoteProtocolError as error:
+            self._display.say(f"client {error.sender} is left out: {error.reason}")
+            self._note([error.sender], error.reason)
+            self._carry_out(role, role.lost(event.peer), observer)
+            return
+        observer.handled(message, time.perf_counter() - started)
+        self._carry_out(role, outputs, observer)
+
+    async def _lost(self, role: Role, event: Lost, observer: Observer) -> None:
+        """Let the role go on without all who are gone by now, in one step."""
+        gone = [event.peer]
+        self._depart(event)
+        held: list[Received] = []
+        while (more := await self.transport.next_event(0)) is not None:
+            if isinstance(more, Lost):
+                gone.append(more.peer)
+                self._depart(more)
+            elif isinstance(more, Received):
+                held.append(more)
+        # What they sent before they vanished still counts.
+        for received in held:
+            self._take(role, received, observer)
+        self._carry_out(role, role.lost(*gone), observer)
+
+    def _depart(self, event: Lost) -> None:
+        self._display.say(f"client {event.peer} is gone: {event.reason}")
+        self._note([event.peer], event.reason)
+
+    def _note(self, clients: Iterable[int], reason: str) -> None:
+        self.departures += [Departure(client, self.round, reason) for client in clients]
+
+    def _carry_out(self, role: Role, outputs: list[Output], observer: Observer) -> None:
+        """Send what is to be sent; a peer that cannot be reached is lost."""
+        unreachable = set()
+        for output in outputs:
+            if not isinstance(output, Send):
+                observer.happened(output)
+            elif not self.transport.send(output.receiver, codec.encode(output.message)):
+                unreachable.add(output.receiver)
+        if unreachable:
+            self._carry_out(role, role.lost(*unreachable), observer)
+
+
+def name(clients: Iterable[int]) -> str:
+    """Return "client 2" or "clients 2, 3"."""
+    listed = sorted(clients)
+    return ("client " if len(listed) == 1 else "clients ") + ", ".join(map(str, listed))

@@ -1,0 +1,227 @@
+"""Start-up without MPI calls: who am I, does the world fit, what does rank 0 tell the others."""
+
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from errno import EADDRINUSE
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fl.arguments import Args, UsageError
+
+if TYPE_CHECKING:
+    from net.tls import Identity
+
+# Launchers name these differently; the first rank that is set wins. Inside a Slurm job
+# the SLURM ones are set too, so they come last.
+_RANK_AND_SIZE = (
+    ("OMPI_COMM_WORLD_RANK", ("OMPI_COMM_WORLD_SIZE",)),
+    ("PMIX_RANK", ("SLURM_STEP_NUM_TASKS",)),
+    ("PMI_RANK", ("PMI_SIZE", "SLURM_STEP_NUM_TASKS")),
+    ("SLURM_PROCID", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")),
+)
+_LOCAL_RANK = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
+_LOCAL_SIZE = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the launcher's environment says about this process, before any MPI call.
+
+    `size` is None where the launcher does not tell; `local_rank` and `local_size` count the
+    processes on this host.
+    """
+
+    rank: int
+    size: int | None
+    local_rank: int
+    local_size: int
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What one rank tells all others at start-up; only rank 0 fills in the run's configuration.
+
+    `error` is one line when this rank cannot run, else empty.
+    """
+
+    certificate: bytes = b""
+    error: str = ""
+    dataset: str = ""
+    notice: str | None = None
+    output: str = ""
+    run_id: bytes = b""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What every role knows when it starts; certificates (DER) are in rank order, server first.
+
+    `dataset` is resolved (never auto), `notice` is for rank 0 to show, `output` exists on the
+    server's host, `run_id` is 32 random bytes, the same on all ranks.
+    """
+
+    index: int
+    identity: "Identity"
+    certificates: tuple[bytes, ...]
+    dataset: str
+    notice: str | None
+    output: str
+    run_id: bytes
+
+
+def _number(environ: Mapping[str, str], names: Sequence[str]) -> int | None:
+    """Return the first of these variables that holds a whole number."""
+    for name in names:
+        if environ.get(name, "").isdecimal():
+            return int(environ[name])
+    return None
+
+
+def find_place(environ: Mapping[str, str]) -> Place | None:
+    """Read this process's place from the launcher's environment; None without a launcher."""
+    for rank_name, size_names in _RANK_AND_SIZE:
+        rank = _number(environ, [rank_name])
+        if rank is None:
+            continue
+        size = _number(environ, size_names)
+        local_rank = _number(environ, _LOCAL_RANK)
+        local_size = _number(environ, _LOCAL_SIZE)
+        return Place(
+            rank,
+            size,
+            rank if local_rank is None else local_rank,
+            local_size or size or 1,
+        )
+    return None
+
+
+def mpirun_line(num_peers: int, argv: Sequence[str], mpirun: str = "mpirun") -> str:
+    """Return the command that starts these flags with the right number of processes."""
+    ranks = num_peers + 1
+    return f"{mpirun} -n {ranks} -H localhost:{ranks} python main.py {shlex.join(argv)}"
+
+
+def check_world(args: Args, argv: Sequence[str], size: int | None) -> None:
+    """Refuse a number of processes other than clients plus server; None is not checked yet."""
+    if size is not None and size != args.num_peers + 1:
+        raise UsageError(
+            f"--num_peers {args.num_peers} needs {args.num_peers + 1} processes, not {size}: run "
+            + mpirun_line(args.num_peers, argv)
+        )
+
+
+def no_launcher(args: Args, argv: Sequence[str]) -> UsageError:
+    """Return the error for a start without mpirun."""
+    return UsageError(
+        "start it with mpirun, one process per client and one for the server: run "
+        + mpirun_line(args.num_peers, argv)
+    )
+
+
+def own_mpirun() -> str:
+    """Return the mpirun that belongs to this Python's MPI, as a path if there is one."""
+    beside = Path(sys.executable).with_name("mpirun")
+    return str(beside) if beside.exists() else "mpirun"
+
+
+def check_launcher(
+    args: Args, argv: Sequence[str], place: Place, mpi_rank: int, mpi_size: int
+) -> None:
+    """Refuse an MPI that sees another world than the launcher: two MPIs do not mix."""
+    if (mpi_rank, mpi_size) != (place.rank, place.size or mpi_size):
+        raise UsageError(
+            f"the launcher started {place.size or 'several'} processes but MPI sees {mpi_size}: "
+            "another MPI's mpirun was used; run " + mpirun_line(args.num_peers, argv, own_mpirun())
+        )
+    check_world(args, argv, mpi_size)
+
+
+def threads_per_process(local_size: int) -> int:
+    """Return how many threads one of `local_size` processes on this host should use."""
+    share = (os.cpu_count() or 1) // max(local_size, 1)
+    # The affinity is narrower where the launcher binds processes to cores.
+    return max(1, min(share, len(os.sched_getaffinity(0))))
+
+
+def prepare(args: Args, rank: int) -> tuple["Identity | None", Offer]:
+    """Do everything that can fail or take long, before MPI starts: waiting in MPI burns a core.
+
+    Never raises: a rank that left now would keep the others waiting, so its error travels in
+    the offer.
+    """
+    try:
+        from net.tls import new_identity
+
+        identity = new_identity("server" if rank == 0 else f"client {rank}")
+        if rank != 0:
+            return identity, Offer(identity.certificate)
+        return identity, _configure(args, identity.certificate)
+    except Exception as error:
+        return None, Offer(error=" ".join(str(error).split()) or type(error).__name__)
+
+
+def _configure(args: Args, certificate: bytes) -> Offer:
+    """Decide on rank 0 what all ranks must agree on."""
+    from fl.data import resolve_dataset
+
+    _check_port(args)
+    dataset, notice = resolve_dataset(args.dataset)
+    output = make_output(args.output)
+    return Offer(certificate, "", dataset, notice, output, os.urandom(32))
+
+
+def _check_port(args: Args) -> None:
+    """Refuse a port in use now, while all ranks can still be told; other trouble shows later."""
+    family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((args.host, args.port))
+        except OSError as error:
+            if error.errno == EADDRINUSE:
+                raise UsageError(
+                    f"--server_address {args.server_address} is in use: choose another port"
+                ) from None
+
+
+def make_output(wanted: str) -> str:
+    """Create the directory for results and return its path; UsageError if it cannot be used."""
+    path = Path(wanted or time.strftime("runs/%Y-%m-%d-%H%M%S"))
+    if wanted and (path / "metrics.jsonl").exists():
+        raise UsageError(f"--output {path} already holds results: choose another directory")
+    number = 1
+    while not wanted and path.exists():
+        number += 1
+        path = Path(time.strftime("runs/%Y-%m-%d-%H%M%S")).with_suffix(f".{number}")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise UsageError(f"cannot write to {path}: choose a directory with --output")
+    return str(path)
+
+
+def assemble(rank: int, identity: "Identity | None", offers: Sequence[Offer]) -> Launch:
+    """Make this rank's Launch from all ranks' offers; UsageError if any rank cannot run."""
+    for other, offer in enumerate(offers):
+        if offer.error:
+            raise UsageError(offer.error if other == 0 else f"rank {other}: {offer.error}")
+    if identity is None:
+        raise ValueError("a rank without an identity must offer an error")
+    first = offers[0]
+    return Launch(
+        index=rank,
+        identity=identity,
+        certificates=tuple(offer.certificate for offer in offers),
+        dataset=first.dataset,
+        notice=first.notice,
+        output=first.output,
+        run_id=first.run_id,
+    )

@@ -1,0 +1,149 @@
+"""What a run leaves behind: config.json, metrics.jsonl, and the final summary."""
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+STAGES = ("train", "encrypt", "upload", "aggregate", "decrypt", "recover", "evaluate")
+PACKAGES = ("numpy", "cryptography", "msgpack", "tensorflow-cpu", "keras", "mpi4py", "openmpi")
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One line of metrics.jsonl.
+
+    Attributes:
+        round: number, from 1.
+        contributors: sorted indices of the clients in the sum; empty when abandoned.
+        dropped: sorted indices of the other clients.
+        accuracy: on the test set after the round, 0..1.
+        loss: on the test set.
+        train_loss: mean over contributors, from the encrypted sum; None when abandoned.
+        seconds: of the whole round.
+        seconds_by_stage: train and encrypt of the slowest contributor as it reports them, upload
+            the rest of the wait for contributions, then the server's own stages.
+        upload_bytes_per_client: mean over contributors, counted at the socket.
+        download_bytes_per_client: mean over the clients that were sent the model.
+        decryption_bytes_per_decryptor: request and share, mean over the last active set.
+        attempts: decryption attempts.
+        saturated: values beyond the quantiser's range, summed over contributors.
+        abandoned: why there is no sum, or None.
+    """
+
+    round: int
+    contributors: tuple[int, ...]
+    dropped: tuple[int, ...]
+    accuracy: float
+    loss: float
+    train_loss: float | None
+    seconds: float
+    seconds_by_stage: Mapping[str, float]
+    upload_bytes_per_client: int
+    download_bytes_per_client: int
+    decryption_bytes_per_decryptor: int
+    attempts: int
+    saturated: int
+    abandoned: str | None = None
+
+
+class History:
+    """The records of a run, appended to metrics.jsonl as the rounds end."""
+
+    def __init__(self, directory: Path) -> None:
+        """Write into an existing directory; OSError when that fails."""
+        self.records: list[RoundRecord] = []
+        self._path = directory / "metrics.jsonl"
+
+    def append(self, record: RoundRecord) -> None:
+        """Write one line and flush it."""
+        self.records.append(record)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_finite(asdict(record)), allow_nan=False) + "\n")
+
+
+def _finite(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields with None for infinities and NaN, which JSON does not know."""
+    return {
+        key: None if isinstance(value, float) and not isfinite(value) else value
+        for key, value in fields.items()
+    }
+
+
+@dataclass(frozen=True)
+class Departure:
+    """A client that went missing: when and why."""
+
+    client: int
+    round: int
+    reason: str
+
+
+@dataclass
+class Summary:
+    """The rows of the final table."""
+
+    history: History
+    departures: list[Departure] = field(default_factory=list)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return label and text of each row."""
+        done = [record for record in self.history.records if record.abandoned is None]
+        abandoned = len(self.history.records) - len(done)
+        rows = [("rounds", f"{len(done)} completed, {abandoned} abandoned")]
+        if done:
+            rows += self._averages(done)
+        rows.append(("clients lost", self._departures()))
+        return rows
+
+    def _averages(self, done: list[RoundRecord]) -> list[tuple[str, str]]:
+        last = self.history.records[-1]
+        decryption = mean(record.decryption_bytes_per_decryptor for record in done)
+        stages = ", ".join(
+            f"{stage} {median(record.seconds_by_stage[stage] for record in done):.3f}"
+            for stage in STAGES
+        )
+        return [
+            ("accuracy", f"{last.accuracy:.4f} (loss {last.loss:.4f})"),
+            ("seconds a round", f"{median(record.seconds for record in done):.3f} (median)"),
+            ("of which", stages),
+            (
+                "bytes a client and round",
+                f"{mean(record.upload_bytes_per_client for record in done):,.0f} up, "
+                f"{mean(record.download_bytes_per_client for record in done):,.0f} down, "
+                f"{decryption:,.0f} a decryptor",
+            ),
+            ("values clipped", f"{sum(record.saturated for record in done):,}"),
+        ]
+
+    def _departures(self) -> str:
+        lines = [f"client {d.client} in round {d.round}: {d.reason}" for d in self.departures]
+        return "\n".join(lines) or "none"
+
+
+def write_config(directory: Path, flags: Mapping[str, Any], derived: Mapping[str, Any]) -> None:
+    """Write config.json: all flags, what was derived from them, and versions."""
+    config = {
+        "flags": dict(flags),
+        "derived": dict(derived),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": {"processor": platform.machine(), "system": platform.system()},
+    }
+    text = json.dumps(config, indent=2, default=str)
+    (directory / "config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    """Return the installed version of each package that matters."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,103 @@
+"""Updates to small non-negative integers and back (DESIGN section 5).
+
+    q = floor((v + R)/step + U[0, 1)),   step = 2R / (2^bits - 1),   mean = step·Σq/|U| - R
+
+Stochastic rounding keeps the mean unbiased. The range R is public and the same for all clients:
+the server sends it with the model and adapts it to the aggregate that it saw. Behind the update
+lie a few counts (clipped values, training loss) as digits, so that only their sums are seen.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+Vector = NDArray[np.float32]
+
+COUNT_BITS = 32
+LOSS_UNIT = 1e-3
+NUM_COUNTS = 2
+MIN_RANGE = 1e-6
+HEADROOM = 4.0
+TOLERATED_SATURATION = 1e-4
+
+
+def count_digits(bits: int) -> int:
+    """Return the slots that one count of 32 bits takes."""
+    return -(-COUNT_BITS // bits)
+
+
+def payload_length(size: int, bits: int) -> int:
+    """Return the values of a contribution: the update and its counts."""
+    return size + NUM_COUNTS * count_digits(bits)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """What the sum of some contributions says.
+
+    Attributes:
+        update: mean update, float32 (size,).
+        saturated: values clipped to the range, over all contributors.
+        loss: mean training loss; None where nobody reports it.
+    """
+
+    update: Vector
+    saturated: int
+    loss: float | None
+
+
+def quantise(
+    update: Vector, reach: float, bits: int, loss: float, rng: np.random.Generator
+) -> Integers:
+    """Return the integers of an update and its counts, int64 (payload_length,).
+
+    Args:
+        update: float32 (size,), finite.
+        reach: R, values beyond ±R are clipped and counted.
+        bits: value_bits.
+        loss: training loss of this client.
+        rng: of the stochastic rounding.
+    """
+    largest = (1 << bits) - 1
+    scaled = (update.astype(np.float64) + reach) * (largest / (2 * reach))
+    saturated = int(np.count_nonzero((scaled < 0) | (scaled > largest)))
+    rounded = np.floor(scaled + rng.random(update.size))
+    values = np.clip(rounded, 0, largest).astype(np.int64)
+    units = int(min(max(loss, 0.0) / LOSS_UNIT, (1 << COUNT_BITS) - 1))
+    counts = [digit for count in (saturated, units) for digit in _digits(count, bits)]
+    return np.concatenate((values, np.array(counts, np.int64)))
+
+
+def dequantise(total: Integers, contributors: int, reach: float, bits: int) -> Mean:
+    """Return the mean of the updates whose integers were summed."""
+    digits = count_digits(bits)
+    size = total.size - NUM_COUNTS * digits
+    step = 2 * reach / ((1 << bits) - 1)
+    update = total[:size] * (step / contributors) - reach
+    saturated, units = (
+        _number(total[size + position * digits :][:digits], bits) for position in range(NUM_COUNTS)
+    )
+    return Mean(update.astype(np.float32), saturated, units * LOSS_UNIT / contributors)
+
+
+def next_reach(reach: float, mean: Mean, contributors: int, limit: float) -> float:
+    """Return the range of the next round, from the aggregate of this one.
+
+    Twice as wide when too many values left it; else down to a few times the largest mean, at
+    most by half a round, since single updates exceed the mean.
+    """
+    if mean.saturated > TOLERATED_SATURATION * mean.update.size * contributors:
+        return min(2 * reach, limit)
+    wanted = HEADROOM * float(np.abs(mean.update).max(initial=0.0))
+    return min(max(wanted, reach / 2, MIN_RANGE), limit)
+
+
+def _digits(count: int, bits: int) -> list[int]:
+    """Return a count's digits in base 2^bits, lowest first; only sums of digits are ever seen."""
+    return [count >> (bits * i) & ((1 << bits) - 1) for i in range(count_digits(bits))]
+
+
+def _number(digits: Integers, bits: int) -> int:
+    return sum(int(digit) << (bits * i) for i, digit in enumerate(digits))

@@ -1,0 +1,223 @@
+"""The rounds of training on the server: model out, sum in, step, evaluate, record."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl.arguments import Args
+from fl.data import Dataset
+from fl.driver import Driver, Observer, Role
+from fl.metrics import STAGES, History, RoundRecord
+from fl.model import Trainer
+from fl.progress import Display
+from fl.quantise import Mean, dequantise, next_reach
+from fl.session import Model, Note
+from mphe.aggregator import Abandoned, Accepted, Closed, Summed
+from mphe.machine import Event, Output
+from mphe.messages import Contribution, DecryptionShare, Message
+from net.transport import ServerTransport
+
+
+class TooManyFailures(Exception):
+    """Round after round was abandoned."""
+
+
+class Aggregates(Role, Protocol):
+    """An aggregator: encrypted or plain."""
+
+    def start_round(self, model: bytes, present: Iterable[int]) -> list[Output]:
+        """Begin a round."""
+
+
+class RoundObserver(Observer):
+    """Times the stages of one round and counts its bytes at the socket."""
+
+    def __init__(self, transport: ServerTransport, clients: Iterable[int]) -> None:
+        """Start the clock and read the counters."""
+        super().__init__()
+        self._transport = transport
+        self._clients = sorted(clients)
+        self.started = time.perf_counter()
+        self._sent = {index: transport.bytes_sent(index) for index in self._clients}
+        self._received = {index: transport.bytes_received(index) for index in self._clients}
+        self._at_close = (dict(self._sent), dict(self._received))
+        self._closed: float | None = None
+        self._notes: list[Note] = []
+        self._uploads: list[int] = []
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.outcome: Summed | Abandoned | None = None
+        self._last_share = 0.0
+
+    def happened(self, event: Event) -> None:
+        """Take the time and the counters at each milestone."""
+        if isinstance(event, Accepted):
+            self._notes.append(Note.from_bytes(event.note))
+            received = self._transport.bytes_received(event.sender)
+            self._uploads.append(received - self._received.get(event.sender, 0))
+        elif isinstance(event, Closed):
+            self._close()
+        elif isinstance(event, Summed | Abandoned):
+            self._end(event)
+
+    def handled(self, message: Message, seconds: float) -> None:
+        """Attribute the server's own work."""
+        if isinstance(message, Contribution):
+            self.seconds["aggregate"] += seconds
+        elif isinstance(message, DecryptionShare):
+            self._last_share = seconds
+
+    def _close(self) -> None:
+        now = time.perf_counter()
+        self._closed = now
+        clients, transport = self._clients, self._transport
+        self._at_close = (
+            {index: transport.bytes_sent(index) for index in clients},
+            {index: transport.bytes_received(index) for index in clients},
+        )
+        slowest = max(self._notes, key=lambda note: note.train + note.encrypt, default=Note())
+        self.seconds["train"] = slowest.train
+        self.seconds["encrypt"] = slowest.encrypt
+        rest = now - self.started - slowest.train - slowest.encrypt - self.seconds["aggregate"]
+        self.seconds["upload"] = max(0.0, rest)
+
+    def _end(self, event: Summed | Abandoned) -> None:
+        self.outcome = event
+        if self._closed is not None:
+            waited = time.perf_counter() - self._closed
+            self.seconds["recover"] = self._last_share if isinstance(event, Summed) else 0.0
+            self.seconds["decrypt"] = max(0.0, waited - self.seconds["recover"])
+
+    def upload_bytes(self) -> int:
+        """Return the mean bytes of a contribution."""
+        return _mean(self._uploads)
+
+    def download_bytes(self) -> int:
+        """Return the mean bytes that a client was sent before decryption."""
+        sent = (self._at_close[0][index] - self._sent[index] for index in self._clients)
+        return _mean([count for count in sent if count])
+
+    def decryption_bytes(self) -> int:
+        """Return the mean bytes of requests and shares of those that were asked."""
+        sent, received = self._at_close
+        asked = []
+        for index in self._clients:
+            share = self._transport.bytes_received(index) - received[index]
+            if share:
+                asked.append(share + self._transport.bytes_sent(index) - sent[index])
+        return _mean(asked)
+
+
+def _mean(counts: list[int]) -> int:
+    return round(sum(counts) / len(counts)) if counts else 0
+
+
+class Training:
+    """Holds the model and runs rounds until they are done or keep failing."""
+
+    def __init__(
+        self,
+        args: Args,
+        driver: Driver,
+        aggregator: Aggregates,
+        trainer: Trainer,
+        data: Dataset,
+        history: History,
+        display: Display,
+    ) -> None:
+        """Start from the trainer's weights."""
+        self._args = args
+        self._driver = driver
+        self._aggregator = aggregator
+        self._trainer = trainer
+        self._data = data
+        self._history = history
+        self._display = display
+        self._weights = trainer.get_vector()
+        self._reach = args.clip_norm
+        self._failures = 0
+        self._score = (0.0, 0.0)
+
+    async def run(self, present: Callable[[], set[int]]) -> None:
+        """Run all rounds with whoever `present` returns at their start.
+
+        Raises:
+            TooManyFailures: more than `max_failed_rounds` were abandoned in a row.
+        """
+        self._score = await asyncio.to_thread(self._evaluate)
+        for number in range(1, self._args.num_iterations + 1):
+            await self._driver.notice_losses()
+            record = await self._round(number, present())
+            self._history.append(record)
+            self._display.round_ended(record)
+            self._failures = self._failures + 1 if record.abandoned else 0
+            if self._failures >= self._args.max_failed_rounds:
+                raise TooManyFailures(
+                    f"{self._failures} rounds in a row were abandoned, the last because "
+                    f"{record.abandoned}; restart with all clients, or a lower --resiliency"
+                )
+
+    async def _round(self, number: int, present: set[int]) -> RoundRecord:
+        args, driver = self._args, self._driver
+        driver.round = number
+        observer = RoundObserver(driver.transport, present)
+        model = Model(self._weights, self._reach).to_bytes()
+        outputs = self._aggregator.start_round(model, present)
+        await driver.run(self._aggregator, outputs, args.round_timeout, observer)
+        outcome = observer.outcome
+        # The driver returns only after the aggregator has ended the round.
+        if outcome is None:
+            raise RuntimeError(f"round {number} ended without an outcome")
+        mean = self._step(outcome) if isinstance(outcome, Summed) else None
+        started = time.perf_counter()
+        if mean is not None:
+            self._score = await asyncio.to_thread(self._evaluate)
+        observer.seconds["evaluate"] = time.perf_counter() - started
+        return self._record(number, outcome, observer, mean)
+
+    def _step(self, summed: Summed) -> Mean:
+        """Step the model by the mean update."""
+        args, count = self._args, len(summed.contributors)
+        if args.aggregation == "plain":
+            update = (summed.total / count).astype(np.float32)
+            mean = Mean(update, 0, None)
+        else:
+            mean = dequantise(summed.total.astype(np.int64), count, self._reach, args.value_bits)
+            self._reach = next_reach(self._reach, mean, count, args.clip_norm)
+        self._weights = (self._weights - args.learning_rate * mean.update).astype(np.float32)
+        return mean
+
+    def _evaluate(self) -> tuple[float, float]:
+        """Return accuracy and loss of the present weights on the test set."""
+        self._trainer.set_vector(self._weights)
+        return self._trainer.evaluate(self._data.test_x, self._data.test_y)
+
+    def _record(
+        self, number: int, outcome: Summed | Abandoned, observer: RoundObserver, mean: Mean | None
+    ) -> RoundRecord:
+        counted = outcome.contributors if isinstance(outcome, Summed) else ()
+        everybody = range(1, self._args.num_peers + 1)
+        accuracy, loss = self._score
+        return RoundRecord(
+            round=number,
+            contributors=counted,
+            dropped=tuple(index for index in everybody if index not in counted),
+            accuracy=accuracy,
+            loss=loss,
+            train_loss=mean.loss if mean is not None else None,
+            seconds=time.perf_counter() - observer.started,
+            seconds_by_stage=observer.seconds,
+            upload_bytes_per_client=observer.upload_bytes(),
+            download_bytes_per_client=observer.download_bytes(),
+            decryption_bytes_per_decryptor=observer.decryption_bytes(),
+            attempts=outcome.attempts,
+            saturated=mean.saturated if mean is not None else 0,
+            abandoned=outcome.error.reason if isinstance(outcome, Abandoned) else None,
+        )
+
+    def weights(self) -> NDArray[np.float32]:
+        """Return the present weights, float32 (size,)."""
+        return self._weights

@@ -1,0 +1,171 @@
+"""The server: set-up, training, results, exit code."""
+
+import asyncio
+import dataclasses
+import logging
+import sys
+from pathlib import Path
+
+from fl.arguments import Args
+from fl.data import load_dataset
+from fl.driver import Driver, Observer, name
+from fl.launch import Launch
+from fl.metrics import History, Summary, write_config
+from fl.model import Trainer
+from fl.plain import PlainAggregator, PlainSetup
+from fl.progress import Display
+from fl.rounds import Aggregates, TooManyFailures, Training
+from fl.session import max_frame, plan_for
+from mphe import codec
+from mphe.aggregator import Aggregator
+from mphe.errors import SetupFailed
+from mphe.messages import SERVER, Finish
+from mphe.sampling import RandomSource
+from mphe.setup import PublicSession
+from mphe.setup_server import SetupAbandoned, SetupDone, SetupServer
+from net.tcp import AddressError, Server
+from net.tls import fingerprint, public_key, server_context
+
+SETUP_SECONDS = 60.0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+class Run:
+    """One run of the server, from listening to the summary."""
+
+    def __init__(self, args: Args, launch: Launch, display: Display) -> None:
+        """Load the data and the model, and write config.json."""
+        self._args = args
+        self._launch = launch
+        self._display = display
+        self._directory = Path(launch.output)
+        self._data = load_dataset(launch.dataset, args.seed)
+        self._trainer = Trainer(args.seed)
+        self._plan = plan_for(args, self._trainer.size)
+        self._history = History(self._directory)
+        self._summary = Summary(self._history)
+        write_config(self._directory, dataclasses.asdict(args), self._derived())
+
+    def _derived(self) -> dict[str, object]:
+        plan = dataclasses.asdict(self._plan) if self._args.aggregation == "mphe" else None
+        return {
+            "threshold": self._args.threshold,
+            "dataset": self._data.name,
+            "model_size": self._trainer.size,
+            "plan": plan,
+        }
+
+    async def play(self) -> None:
+        """Set up, train and save.
+
+        Raises:
+            AddressError: the port is taken.
+            SetupFailed: no key came about.
+            TooManyFailures: training ended early; the model so far is saved.
+        """
+        transport = await self._listen()
+        driver = Driver(transport, self._display)
+        self._summary.departures = driver.departures
+        reason = "training failed"
+        try:
+            aggregator, members = await self._set_up(driver)
+            training = Training(
+                self._args,
+                driver,
+                aggregator,
+                self._trainer,
+                self._data,
+                self._history,
+                self._display,
+            )
+            try:
+                await training.run(lambda: members & set(transport.connected))
+                reason = "training is over"
+            finally:
+                self._save(training)
+        finally:
+            for peer in transport.connected:
+                transport.send(peer, codec.encode(Finish(reason)))
+            await transport.close()
+
+    async def _listen(self) -> Server:
+        args, launch = self._args, self._launch
+        clients = launch.certificates[1:]
+        pins = {fingerprint(text): index for index, text in enumerate(clients, start=1)}
+        context = server_context(launch.identity, clients) if args.tls else None
+        limit = max_frame(self._plan, self._trainer.size)
+        return await Server.listen(args.host, args.port, pins, context, limit)
+
+    async def _set_up(self, driver: Driver) -> tuple[Aggregates, set[int]]:
+        """Return the aggregator, and the clients that may take part."""
+        args = self._args
+        seconds = max(SETUP_SECONDS, args.round_timeout)
+        if args.aggregation == "plain":
+            await driver.run(PlainSetup(args.num_peers), [], seconds, Observer())
+            plain = PlainAggregator(self._trainer.size, args.num_peers, args.min_contributors)
+            return plain, set(range(1, args.num_peers + 1))
+        session = await self._agree(driver, seconds)
+        return Aggregator(session), set(session.qualified)
+
+    async def _agree(self, driver: Driver, seconds: float) -> PublicSession:
+        """Make the collective key with the clients."""
+        identities = {
+            index: public_key(certificate)
+            for index, certificate in enumerate(self._launch.certificates)
+            if index != SERVER
+        }
+        role = SetupServer(self._plan, identities, RandomSource.from_system())
+        observer = Observer()
+        await driver.run(role, [], seconds, observer)
+        for event in observer.events:
+            if isinstance(event, SetupAbandoned):
+                raise event.error
+            if isinstance(event, SetupDone):
+                self._announce(event)
+                return event.session
+        raise SetupFailed("it ended without a key", ())
+
+    def _announce(self, done: SetupDone) -> None:
+        plan, size, session = self._plan, self._trainer.size, done.session
+        if done.unconfirmed:
+            self._display.say(
+                f"{name(done.unconfirmed)} cannot decrypt: the shares dealt to them do not fit"
+            )
+        self._display.say(
+            f"collective key of {len(session.qualified)} clients, any {self._args.threshold} of "
+            f"{len(session.decryptors)} decrypt; {plan.upload_bytes / size:.2f} bytes a value "
+            f"({self._args.encryption})"
+        )
+
+    def _save(self, training: Training) -> None:
+        self._trainer.set_vector(training.weights())
+        self._trainer.save(self._directory / "model.keras")
+
+    def conclude(self) -> None:
+        """Show the final table."""
+        self._display.finish(self._summary, f"results in {self._directory}")
+
+
+def run(args: Args, launch: Launch) -> int:
+    """Play the server to the end; return the exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    display = Display(args.num_iterations)
+    try:
+        run = Run(args, launch, display)
+        asyncio.run(run.play())
+    except AddressError as error:
+        return _fail(display, str(error), EXIT_USAGE)
+    except SetupFailed as error:
+        return _fail(display, f"{error}; start again with all clients", EXIT_FAILED)
+    except TooManyFailures as error:
+        run.conclude()
+        return _fail(display, str(error), EXIT_FAILED)
+    run.conclude()
+    return 0
+
+
+def _fail(display: Display, line: str, code: int) -> int:
+    display.close()
+    sys.stderr.write(f"server: {line}\n")
+    return code

@@ -1,0 +1,93 @@
+"""What server and clients both derive from the flags: parameters, limits, and what they send."""
+
+import struct
+from dataclasses import dataclass
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from fl.arguments import Args
+from fl.quantise import payload_length
+from mphe.errors import EncodingError
+from mphe.parameters import Plan, SessionParameters, make_plan
+
+Vector = NDArray[np.float32]
+MAX_NOTE = 256
+_REACH = struct.Struct("<d")
+
+
+def plan_for(args: Args, size: int) -> Plan:
+    """Return the plan for updates of `size` values.
+
+    Raises:
+        ParameterError: these flags cannot be served safely.
+    """
+    return make_plan(
+        SessionParameters(
+            num_clients=args.num_peers,
+            threshold=args.threshold,
+            length=payload_length(size, args.value_bits),
+            rounds=args.num_iterations,
+            robust=args.robust,
+            encryption=args.encryption,
+            value_bits=args.value_bits,
+            decryptors=args.decryptors,
+            min_contributors=args.min_contributors,
+            max_attempts=args.max_attempts,
+        )
+    )
+
+
+def max_frame(plan: Plan, size: int) -> int:
+    """Return the longest frame in bytes that any message of a session needs."""
+    ring = plan.threshold.ring
+    element = ring.degree * ring.bits // 8 + 256
+    clients = plan.session.num_clients
+    return max(2 * clients * element, plan.upload_bytes, 4 * size) + (1 << 20)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a round starts from: the weights, and the range of quantised updates."""
+
+    weights: Vector
+    reach: float
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes of RoundStart.model."""
+        return _REACH.pack(self.reach) + self.weights.astype("<f4").tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, size: int) -> "Model":
+        """Read `to_bytes`; EncodingError unless it holds `size` finite weights and a range."""
+        if len(data) != _REACH.size + 4 * size:
+            raise EncodingError(f"a model of {len(data)} bytes where {size} weights belong")
+        reach = _REACH.unpack_from(data)[0]
+        weights = np.frombuffer(data, "<f4", offset=_REACH.size)
+        if not (0 < reach < float("inf") and np.isfinite(weights).all()):
+            raise EncodingError("the model holds numbers that are not finite")
+        return cls(weights.astype(np.float32), reach)
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a client says in clear beside its contribution: seconds, for the report only."""
+
+    train: float = 0.0
+    encrypt: float = 0.0
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes of Contribution.note."""
+        packed: bytes = msgpack.packb([self.train, self.encrypt])
+        return packed
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Note":
+        """Read `to_bytes`; anything else is an empty note, since nothing depends on it."""
+        try:
+            fields = msgpack.unpackb(data[:MAX_NOTE])
+            train, encrypt = (max(0.0, min(float(value), 1e6)) for value in fields)
+        except (ValueError, TypeError, msgpack.exceptions.UnpackException):
+            return cls()
+        return cls(train, encrypt)

@@ -1,0 +1,156 @@
+"""Entry point: flags, role from rank, exit codes. The only importer of mpi4py.
+
+Exit codes of the job: 0 finished, 1 failed, 2 wrong usage or environment. They are the
+server's. A client that cannot go on while the server lives leaves with 0, because prterun
+counts a process that exits with another code twice: it then ends the job one process early,
+which cuts off the server's last words (Open MPI 5.0.11; a killed process is counted once).
+"""
+
+import contextlib
+import ctypes
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+
+from fl.arguments import Args, UsageError, parse_args
+from fl.launch import (
+    Launch,
+    Offer,
+    Place,
+    assemble,
+    check_launcher,
+    check_world,
+    find_place,
+    no_launcher,
+    own_mpirun,
+    prepare,
+    threads_per_process,
+)
+
+STARTUP_SECONDS = 120.0
+
+
+def say(line: str) -> None:
+    """Print one line to stderr, all at once, so that lines of several ranks stay whole."""
+    sys.stderr.write(f"main.py: {line}\n")
+    sys.stderr.flush()
+
+
+def parse(argv: Sequence[str], first: bool) -> Args:
+    """Parse the flags; of several processes only the first prints --help."""
+    with open(os.devnull, "w") as nowhere:
+        target = sys.stdout if first else nowhere
+        with contextlib.redirect_stdout(target):
+            return parse_args(argv)
+
+
+def leave(code: int) -> None:
+    """End now: no thread, exit handler or library of this process may delay or change it."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+class NoMPI(UsageError):
+    """MPI is missing or broken on this host, perhaps on this host alone."""
+
+
+def give_up(rank: int) -> None:
+    """End a start-up in which some rank never arrived."""
+    if rank == 0:
+        say("a process ended before all had started: look above for its error, then start again")
+    leave(1)
+
+
+def exchange(offer: Offer, place: Place) -> tuple[int, list[Offer]]:
+    """Give all ranks each other's offers; return this rank and the offers in rank order.
+
+    MPI is up only within this function. Raises NoMPI when it cannot be loaded.
+    """
+    # A rank that dies in here leaves the others waiting for ever: the launcher is told to
+    # keep a job alive when a process is killed.
+    seconds = STARTUP_SECONDS if place.rank == 0 else STARTUP_SECONDS + 5  # rank 0 explains first
+    watchdog = threading.Timer(seconds, give_up, [place.rank])
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        import mpi4py
+
+        mpi4py.rc.initialize = mpi4py.rc.finalize = mpi4py.rc.threads = False
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise NoMPI(f"no MPI library: run make install ({reason})") from error
+    # Through ctypes, which lets the watchdog run meanwhile; mpi4py would hold the lock.
+    if ctypes.CDLL(MPI.__file__).MPI_Init(None, None) != MPI.SUCCESS:
+        raise NoMPI(f"MPI does not start: use {own_mpirun()} of this Python's environment")
+    rank = MPI.COMM_WORLD.Get_rank()
+    offers: list[Offer] = MPI.COMM_WORLD.allgather(offer)
+    MPI.Finalize()
+    watchdog.cancel()
+    return rank, offers
+
+
+def start(args: Args, argv: Sequence[str], place: Place) -> Launch:
+    """Bring all ranks to the same configuration; UsageError when they cannot run."""
+    check_world(args, argv, place.size)
+    identity, offer = prepare(args, place.rank)
+    rank, offers = exchange(offer, place)
+    check_launcher(args, argv, place, rank, len(offers))
+    return assemble(rank, identity, offers)
+
+
+def play(args: Args, launch: Launch, place: Place) -> int:
+    """Run this rank's role to its end; return the exit code."""
+    from fl.model import configure_tensorflow
+
+    configure_tensorflow(threads_per_process(place.local_size))
+    if launch.index == 0:
+        for line in (*args.warnings, *filter(None, [launch.notice])):
+            say(f"note: {line}")
+        from fl import server
+
+        return server.run(args, launch)
+    from fl import client
+
+    return client.run(args, launch, launch.index)
+
+
+def report(error: BaseException, place: Place | None) -> int:
+    """Print what went wrong in one line, on one rank; return this process's exit code."""
+    first = place is None or place.rank == 0
+    if isinstance(error, UsageError):
+        # Every rank knows; the first one speaks. Only MPI can be missing on one host alone.
+        if first or (isinstance(error, NoMPI) and place and place.local_rank == 0):
+            say(str(error))
+        return 2 if first else 0
+    if isinstance(error, KeyboardInterrupt):
+        if first:
+            say("interrupted")
+        return 1
+    if os.environ.get("MPHE_DEBUG") == "1":
+        traceback.print_exception(error)
+    who = f"rank {place.rank}: " if place else ""
+    say(f"{who}{type(error).__name__}: {' '.join(str(error).split())}")
+    return 1 if first else 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one process of the job; return its exit code."""
+    place = find_place(os.environ)
+    try:
+        args = parse(argv, place is None or place.rank == 0)
+        if place is None:
+            raise no_launcher(args, argv)
+        return play(args, start(args, argv, place), place)
+    except SystemExit:  # after --help
+        return 0
+    except (Exception, KeyboardInterrupt) as error:
+        return report(error, place)
+
+
+if __name__ == "__main__":
+    leave(main(sys.argv[1:]))

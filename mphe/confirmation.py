@@ -1,0 +1,128 @@
+"""Does the collective key decrypt what it encrypts, whoever is asked (DESIGN section 4)?
+
+A random message is encrypted under b and decrypted by B ∪ {j} for t-1 fixed members B and every
+other j. Each set that gives the message back lies on one polynomial with B, so any t of the
+confirmed decryptors agree. One set alone would miss a dealer who is unfair to somebody outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from mphe import decryption, packing
+from mphe.errors import EncodingError
+from mphe.machine import Output, Send
+from mphe.messages import DecryptionRequest
+from mphe.parameters import Plan
+from mphe.ring import Limbs, Small
+from mphe.rlwe import CollectiveKey
+from mphe.sampling import RandomSource
+
+BASES = 2
+
+
+class Confirmation:
+    """The sets that are asked, and what they answered."""
+
+    def __init__(self, plan: Plan, key: CollectiveKey, source: RandomSource) -> None:
+        """Encrypt a random message."""
+        self._ring = key.ring
+        self._layout = plan.threshold_layout(0)
+        self._dropped = plan.dropped_share
+        self._threshold = plan.session.threshold
+        self._limit = plan.session.confirmation_attempts
+        unused = 64 - self._layout.slot_bits + 1
+        words = source.words(self._layout.length) >> np.uint64(unused)
+        self._message: Small = words.astype(np.int64)
+        slots = packing.arrange(self._layout, self._message)
+        ciphertext = key.encrypt(packing.pack(self._layout, slots), source)
+        self._c0 = ciphertext.c0
+        self._c1 = self._ring.to_bytes(ciphertext.c1)
+        self.attempt = 0
+        self._bases_tried = 0
+        self._sets: dict[int, tuple[int, ...]] = {}
+        self._shares: dict[int, dict[int, list[Limbs]]] = {}
+
+    def ask(self, able: list[int]) -> list[Output]:
+        """Return requests to B ∪ {j} for all others j of the able; none when attempts run out.
+
+        Args:
+            able: at least t decryptors, sorted.
+        """
+        size = self._threshold - 1
+        base = able[:size] if self._bases_tried == 0 else able[len(able) - size :]
+        others = [index for index in able if index not in base]
+        self._sets, self._shares = {}, {}
+        if self.attempt + len(others) > self._limit:
+            return []
+        for index in others:
+            self.attempt += 1
+            self._sets[self.attempt] = tuple(sorted((*base, index)))
+            self._shares[self.attempt] = {}
+        return [
+            Send(index, DecryptionRequest(0, attempt, (), active, self._c1))
+            for attempt, active in self._sets.items()
+            for index in active
+        ]
+
+    def expects(self, sender: int, attempt: int) -> bool:
+        """Return whether a set that is still wanted waits for this answer."""
+        return sender in self._sets.get(attempt, ()) and sender not in self._shares[attempt]
+
+    def wanted(self, attempt: int) -> bool:
+        """Return whether a set has not been given up."""
+        return attempt in self._sets
+
+    def add(self, sender: int, attempt: int, share: bytes) -> None:
+        """Take one share.
+
+        Raises:
+            EncodingError: it does not parse.
+        """
+        read = decryption.read_blocks(self._ring, self._layout, share, self._dropped)
+        self._shares[attempt][sender] = read
+
+    def waiting(self) -> set[int]:
+        """Return the decryptors whose answers are missing."""
+        return {
+            index
+            for attempt, active in self._sets.items()
+            for index in active
+            if index not in self._shares[attempt]
+        }
+
+    def drop(self, peers: Iterable[int]) -> bool:
+        """Give up the sets with these members; return whether none is left."""
+        hit = [attempt for attempt, active in self._sets.items() if set(peers) & set(active)]
+        for attempt in hit:
+            del self._sets[attempt], self._shares[attempt]
+        return not self._sets
+
+    def base(self) -> set[int]:
+        """Return the members that all sets share."""
+        sets = [set(active) for active in self._sets.values()]
+        return sets[0].intersection(*sets[1:])
+
+    def confirmed(self) -> set[int]:
+        """Return the members of all sets that gave the message back."""
+        return {
+            index
+            for attempt, active in self._sets.items()
+            if self._matches(self._shares[attempt])
+            for index in active
+        }
+
+    def another_base(self) -> bool:
+        """Return whether other fixed members should be tried, now that no set was right."""
+        self._bases_tried += 1
+        return self._bases_tried < BASES
+
+    def _matches(self, shares: dict[int, list[Limbs]]) -> bool:
+        total = decryption.aggregate_shares(list(shares.values()))
+        try:
+            values = decryption.finish(self._ring, self._layout, [self._c0], total)
+        except EncodingError:
+            return False
+        return bool(np.array_equal(values, self._message))

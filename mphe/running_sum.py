@@ -1,0 +1,110 @@
+"""The sum of contributions, and what is checked before it is used (DESIGN section 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mphe import decryption, packing
+from mphe.errors import EncodingError, LocalProtocolError
+from mphe.messages import Contribution
+from mphe.noise import KEY_PAIRS
+from mphe.onetime import OneTimeCipher, keys_plausible
+from mphe.parameters import Plan
+from mphe.ring import Limbs, Ring, Small
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A contribution's ring elements, limbs (L, n) a block."""
+
+    c0: list[Limbs]
+    c1: list[Limbs]
+    body: list[Limbs]
+
+
+class RunningSum:
+    """Σ of contributions as limbs that are carried only at the end; never kept one by one."""
+
+    def __init__(self, plan: Plan, crs_seed: bytes) -> None:
+        """Prepare the readers and, in hybrid mode, the one-time cipher."""
+        self.plan = plan
+        self.ring = Ring(plan.threshold.ring)
+        self._cipher = OneTimeCipher(plan, crs_seed) if plan.payload else None
+        self._total: Parsed | None = None
+
+    def clear(self) -> None:
+        """Forget the sum."""
+        self._total = None
+
+    def parse(self, message: Contribution) -> Parsed:
+        """Return the elements of a contribution.
+
+        Raises:
+            EncodingError: a length is wrong or a residue is not below q.
+        """
+        plan = self.plan
+        body: list[Limbs] = []
+        if self._cipher is not None:
+            body = decryption.read_blocks(
+                self._cipher.ring, self._cipher.layout, message.body, plan.dropped_body
+            )
+        elif message.body:
+            raise EncodingError("direct mode has no bodies")
+        return Parsed(
+            decryption.read_blocks(self.ring, plan.threshold, message.c0, plan.dropped_c0),
+            decryption.read_c1(self.ring, plan.threshold, message.c1),
+            body,
+        )
+
+    def add(self, parsed: Parsed) -> None:
+        """Add one contribution; its arrays may be taken over."""
+        if self._total is None:
+            self._total = parsed
+            return
+        for name in ("c0", "c1", "body"):
+            for total, block in zip(getattr(self._total, name), getattr(parsed, name), strict=True):
+                total += block
+
+    def c1(self) -> bytes:
+        """Return c1 = Σ_U c1_i as on the wire."""
+        blocks = self._require().c1
+        return b"".join(self.ring.to_bytes(self.ring.reduce(block)) for block in blocks)
+
+    def recover(self, shares: list[list[Limbs]], contributors: int) -> Small | None:
+        """Return the summed values, or None when a range check fails: something is forged."""
+        total, combined = self._require(), decryption.aggregate_shares(shares)
+        try:
+            values = decryption.finish(self.ring, self.plan.threshold, total.c0, combined)
+            if self._cipher is not None:
+                values = self._take_off(self._cipher, values, total.body, contributors)
+        except EncodingError:
+            return None
+        largest = contributors * ((1 << self.plan.session.value_bits) - 1)
+        return values if values.max() <= largest else None
+
+    def _take_off(
+        self, cipher: OneTimeCipher, offset_keys: Small, bodies: list[Limbs], contributors: int
+    ) -> Small:
+        """Return the sum under the sum of one-time keys.
+
+        Raises:
+            EncodingError: keys or errors are larger than honest ones.
+        """
+        key_sum = offset_keys - KEY_PAIRS * contributors
+        if not keys_plausible(key_sum, contributors):
+            raise EncodingError("the sum of the one-time keys is out of range")
+        layout, prepared = cipher.layout, cipher.prepare(key_sum)
+        slots = np.empty((layout.slots, layout.coefficients), np.int64)
+        for block, body in enumerate(bodies):
+            part, errors = cipher.recover_block(block, prepared, body)
+            if not cipher.errors_plausible(errors, contributors):
+                raise EncodingError("the errors of the bodies are out of range")
+            slots[:, packing.block_slice(layout, block)] = part
+        return packing.flatten(layout, slots)
+
+    def _require(self) -> Parsed:
+        if self._total is None:
+            raise LocalProtocolError("there is no contribution to decrypt")
+        return self._total

@@ -1,0 +1,68 @@
+"""What a server that lies can do in the default mode: read the collective key.
+
+The default mode is secure against a server that is curious but follows the protocol. A decryptor
+cannot tell a sum of ciphertexts from anything else, so one false request, c1 = a constant above
+the smudging, shows Σ h_j = constant·s + noise, and s is read off (DESIGN section 1). The defence
+is `--verify_aggregate`, where decryptors add up c1 themselves. This test is documentation: it has
+to pass for as long as SECURITY.md says so.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mphe import packing
+from mphe.decryption import aggregate_shares
+from mphe.messages import DecryptionRequest
+from mphe.ring import Small
+from mphe.rlwe import ternary_width
+from tests.simulation import Simulation, centred, integers
+
+BITS = 80
+"""The constant is 2^80: above the noise (2^67), and n·2^80 stays below q/2."""
+
+
+def read_key(simulation: Simulation) -> Small:
+    """Return s from one request that no honest server would make."""
+    ring = simulation.ring
+    constant = ring.zero()
+    constant[BITS // 32, 0] = 1 << BITS % 32
+    everybody = tuple(simulation.identities)
+    active = everybody[: simulation.parameters.threshold]
+    false = DecryptionRequest(1, 1, everybody, active, ring.to_bytes(constant))
+    shares = [simulation.read_share(share) for share in simulation.ask(false).values()]
+    (total,) = aggregate_shares(shares)
+    opened = integers(ring.reduce(total))
+    return np.array([round(centred(v, ring.modulus) / 2.0**BITS) for v in opened])
+
+
+def collective_secret(simulation: Simulation) -> Small:
+    """Return s = Σ s_i, which nobody should know."""
+    secrets = [client._key_share.secret for client in simulation.clients.values()]
+    total: Small = np.sum(secrets, axis=0)
+    return total
+
+
+@pytest.mark.parametrize(("n", "t"), [(3, 2), (5, 4)])
+def test_default_mode_is_not_safe_against_a_lying_server(n: int, t: int) -> None:
+    simulation = Simulation(n, t, 4096, encryption="direct")
+    simulation.run_setup()
+    used = simulation.plan.threshold.block_coefficients(0)
+    assert used == simulation.ring.degree
+    assert np.array_equal(read_key(simulation), collective_secret(simulation))
+
+
+def test_the_key_so_read_decrypts_a_single_update() -> None:
+    simulation = Simulation(3, 2, 4096, encryption="direct")
+    simulation.run_setup()
+    secret = read_key(simulation)
+    ring, layout = simulation.ring, simulation.plan.threshold
+    update = simulation.random_updates()[1]
+    sent = simulation.contribution(1, 1, update)
+    c1 = ring.spectrum(ring.from_bytes(sent.c1, ring.degree), ternary_width(ring))
+    opened = ring.from_bytes(sent.c0, ring.degree, simulation.plan.dropped_c0)
+    opened = opened - ring.multiply_small(ring.transform(secret), c1)
+    packing.add_half(layout, opened)
+    values, _ = packing.unpack(layout, ring.reduce(opened))
+    assert np.array_equal(packing.flatten(layout, values), update)

@@ -1,0 +1,78 @@
+"""A decryptor must not decrypt two aggregates of one round.
+
+Attack: Σ over U, then Σ over U without one client; the difference is that client's update.
+Claim: one aggregate (c1 and U) a round, whatever the attempt (DESIGN section 6). Weakened: every
+well-formed request is answered.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mphe.decryptor import Decryptor
+from mphe.errors import RefusedDecryption
+from mphe.messages import Contribution, DecryptionRequest
+from mphe.ring import Small
+from tests.simulation import Simulation
+
+VICTIM = 4
+
+
+class insecure_Decryptor(Decryptor):
+    """Remembers nothing of what it answered."""
+
+    def _check_freshness(self, message: DecryptionRequest) -> bytes:
+        return b""
+
+
+def isolate(simulation: Simulation, **second: object) -> tuple[Small, Small]:
+    """Return what the server computes for the victim, and the victim's true update."""
+    simulation.run_setup()
+    updates = simulation.random_updates()
+    made = {i: simulation.contribution(i, 1, u) for i, u in updates.items()}
+    rest: dict[int, Contribution] = {i: c for i, c in made.items() if i != VICTIM}
+    everybody = simulation.decrypt(made, simulation.request(made))
+    without = simulation.decrypt(rest, simulation.request(rest, **second))
+    assert everybody is not None and without is not None
+    return everybody - without, updates[VICTIM]
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "direct"])
+def test_two_aggregates_of_a_round_isolate_one_client(mode: str) -> None:
+    simulation = Simulation(4, 2, encryption=mode, decryptor=insecure_Decryptor)
+    seen, true = isolate(simulation)
+    assert np.array_equal(seen, true)
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "direct"])
+@pytest.mark.parametrize(
+    "second", [{}, {"attempt": 2}, {"attempt": 2, "active": (1, 3)}, {"contributors": (1, 2, 3, 4)}]
+)
+def test_second_aggregate_of_a_round_is_refused(mode: str, second: dict[str, object]) -> None:
+    simulation = Simulation(4, 2, encryption=mode)
+    with pytest.raises(RefusedDecryption, match="another aggregate"):
+        isolate(simulation, **second)
+
+
+def test_other_decryptors_cannot_be_had_for_the_second_aggregate_alone() -> None:
+    """{1,2} answered for U; {3,4} answer once for the rest, but t = 3 sets always overlap."""
+    simulation = Simulation(4, 3)
+    simulation.run_setup()
+    updates = simulation.random_updates()
+    made = {i: simulation.contribution(i, 1, u) for i, u in updates.items()}
+    rest = {i: c for i, c in made.items() if i != VICTIM}
+    simulation.ask(simulation.request(made))
+    for active in ((1, 2, 4), (1, 3, 4), (2, 3, 4)):
+        with pytest.raises(RefusedDecryption):
+            simulation.ask(simulation.request(rest, active=active))
+
+
+def test_two_disjoint_quorums_isolate_a_client_in_default_mode() -> None:
+    """Documentation: a server that lies to {3,4} gets both sums when 2t ≤ n, so a warning is due.
+
+    `--verify_aggregate` requires 2t > n + c.
+    """
+    simulation = Simulation(4, 2)
+    seen, true = isolate(simulation, active=(3, 4))
+    assert np.array_equal(seen, true)

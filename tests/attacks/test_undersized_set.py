@@ -1,0 +1,104 @@
+"""A request with fewer than t members in D must not be answered.
+
+Attack: for D = {j} there is no other member, hence no mask, and the answer is s_j·c1 + noise in
+the open (λ = 1). With c1 = a constant, the server reads s_j off the answers of a few rounds; t such
+decryptors later it has the key. Claim: a decryptor refuses a D of fewer than t (DESIGN section 6).
+Weakened: D is not counted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mphe.decryptor import Decryptor
+from mphe.errors import RefusedDecryption
+from mphe.messages import DecryptionRequest
+from mphe.ring import Limbs
+from tests.simulation import Simulation, centred, integers
+
+J = 2
+STEP = 24
+"""Bits of s_j read from one round; the noise must fit in what is left of q."""
+
+
+class insecure_Decryptor(Decryptor):
+    """Answers for any active set."""
+
+    def _check_sets(self, message: DecryptionRequest) -> None:
+        pass
+
+
+def constant(simulation: Simulation, value: int) -> bytes:
+    """Return c1 = value, a constant polynomial, for each block."""
+    element: Limbs = simulation.ring.zero()
+    for limb in range(simulation.ring.limbs):
+        element[limb, 0] = (value >> 32 * limb) & 0xFFFFFFFF
+    return simulation.ring.to_bytes(element)
+
+
+def request(simulation: Simulation, round: int, value: int) -> DecryptionRequest:
+    """Return a request to J alone."""
+    c1 = constant(simulation, value)
+    return DecryptionRequest(round, 1, (1, 2, 3, 4), (J,), c1)
+
+
+def read_share_of_key(simulation: Simulation, coefficients: int) -> list[int]:
+    """Return the first coefficients of s_j, from the top bits of s_j·2^(24·round)."""
+    modulus = simulation.ring.modulus
+    known = [0] * coefficients
+    # Round r shows the top bits of (s_j - known)·2^(24·r), whose size is below q by then.
+    for round in range(1, 5):
+        scale = 1 << STEP * (round - 1)
+        (answer,) = simulation.ask(request(simulation, round, scale)).values()
+        seen = integers(simulation.read_share(answer)[0][:, :coefficients])
+        for i, value in enumerate(seen):
+            rest = centred(value - known[i] * scale, modulus)
+            known[i] += round_divide(rest, scale)
+    return [value % modulus for value in known]
+
+
+def round_divide(value: int, divisor: int) -> int:
+    """Return the nearest integer to the quotient."""
+    return (2 * value + divisor) // (2 * divisor)
+
+
+def test_answer_for_one_decryptor_alone_reveals_its_share_of_the_key() -> None:
+    simulation = Simulation(4, 2, decryptor=insecure_Decryptor)
+    simulation.run_setup()
+    share = simulation.keys[J].share
+    assert share is not None
+    assert read_share_of_key(simulation, 20) == integers(share[:, :20])
+
+
+@pytest.mark.parametrize("active", [(), (J,)])
+def test_undersized_set_is_refused(active: tuple[int, ...]) -> None:
+    simulation = Simulation(4, 2)
+    simulation.run_setup()
+    undersized = DecryptionRequest(1, 1, (1, 2, 3, 4), active, constant(simulation, 1))
+    with pytest.raises(RefusedDecryption):
+        simulation.decryptors[J].receive(0, undersized)
+
+
+@pytest.mark.parametrize("t", [2, 3, 4])
+def test_every_size_below_t_is_refused(t: int) -> None:
+    simulation = Simulation(4, t)
+    simulation.run_setup()
+    for size in range(1, t):
+        undersized = DecryptionRequest(
+            1, 1, (1, 2, 3, 4), tuple(range(1, size + 1)), constant(simulation, 1)
+        )
+        with pytest.raises(RefusedDecryption, match="are needed"):
+            simulation.decryptors[1].receive(0, undersized)
+
+
+def test_one_answer_of_a_full_set_is_masked() -> None:
+    """The same reading from a permitted request finds nothing: the mask is uniform."""
+    simulation = Simulation(4, 2)
+    simulation.run_setup()
+    share = simulation.keys[J].share
+    assert share is not None
+    permitted = DecryptionRequest(1, 1, (1, 2, 3, 4), (1, J), constant(simulation, 1))
+    answer = simulation.read_share(simulation.ask(permitted)[J])[0]
+    used = answer.shape[1]
+    assert np.mean((answer[-1] >> 16) == (share[-1, :used] >> 16)) < 0.01

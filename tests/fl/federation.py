@@ -1,0 +1,185 @@
+"""A whole run in one process: real server and client loops over the loopback transport."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from rich.console import Console
+
+from fl.arguments import Args, parse_args
+from fl.client import ServerGone, Session
+from fl.data import Dataset
+from fl.driver import Driver, Observer
+from fl.metrics import History
+from fl.plain import PlainAggregator, PlainSetup
+from fl.progress import Display
+from fl.quantise import quantise
+from fl.rounds import Training
+from fl.session import Model, plan_for
+from mphe import codec
+from mphe.aggregator import Aggregator
+from mphe.messages import Finish
+from mphe.sampling import RandomSource
+from mphe.setup_client import SetupClient
+from mphe.setup_server import SetupDone, SetupServer
+from net.loopback import LoopbackClient, Network
+
+SIZE = 50
+
+
+class FakeTrainer:
+    """Weights without a model; its accuracy is how often it was evaluated, in thousandths."""
+
+    def __init__(self) -> None:
+        self.size = SIZE
+        self._weights = np.zeros(SIZE, np.float32)
+        self.evaluations = 0
+
+    def get_vector(self) -> np.ndarray:
+        return self._weights.copy()
+
+    def set_vector(self, vector: np.ndarray) -> None:
+        self._weights = vector.copy()
+
+    def evaluate(self, _x: Any, _y: Any) -> tuple[float, float]:
+        self.evaluations += 1
+        return self.evaluations / 1000, 1.0
+
+
+class FakeLearner:
+    """Client i always finds the update i/10; it may be told to hang, to die or to misbehave."""
+
+    def __init__(self, args: Args, index: int, before: Callable[[int, int], None]) -> None:
+        self.size = SIZE
+        self._args = args
+        self._index = index
+        self._before = before
+
+    def update(self, round: int, model: Model) -> tuple[np.ndarray, float]:
+        self._before(self._index, round)
+        return np.full(SIZE, self._index / 10, np.float32), float(self._index)
+
+    def encode(self, round: int, model: Model, update: np.ndarray, loss: float) -> np.ndarray:
+        if self._args.aggregation == "plain":
+            return update
+        rng = np.random.default_rng([self._index, round])
+        return quantise(update, model.reach, self._args.value_bits, loss, rng)
+
+
+@dataclass
+class Outcome:
+    """What a run left behind."""
+
+    history: History
+    weights: np.ndarray
+    driver: Driver
+    client_errors: dict[int, BaseException] = field(default_factory=dict)
+
+
+def flags(directory: Path, *more: str, peers: int = 4) -> Args:
+    """Return parsed flags of a short run."""
+    line = f"--num_peers {peers} --server_address localhost:8080 --robust True --clip_norm 3"
+    rounds = f"--num_iterations 3 --round_timeout 20 --output {directory}"
+    given = {word for word in more if word.startswith("--")}
+    words = [*line.split(), *rounds.split()]
+    pairs = [pair for pair in zip(words[::2], words[1::2], strict=True) if pair[0] not in given]
+    return parse_args([word for pair in pairs for word in pair] + list(more))
+
+
+def run(
+    args: Args,
+    before: Callable[[int, int], None] = lambda index, round: None,
+    meddle: Callable[[Network, int], None] = lambda network, round: None,
+) -> Outcome:
+    """Run server and clients to the end.
+
+    Args:
+        args: flags of all parties.
+        before: called in each client before it trains, with its index and the round.
+        meddle: called on the server before each round, with the network and the round.
+    """
+    return asyncio.run(_run(args, before, meddle))
+
+
+async def _run(args: Args, before: Any, meddle: Any) -> Outcome:
+    network = Network()
+    identities = {i: Ed25519PrivateKey.generate() for i in range(1, args.num_peers + 1)}
+    keys = {i: key.public_key().public_bytes_raw() for i, key in identities.items()}
+    plan = plan_for(args, SIZE)
+
+    async def client(index: int) -> None:
+        learner: Any = FakeLearner(args, index, before)
+        transport: LoopbackClient = network.connect(index)
+        session = Session(index, learner, transport)
+        if args.aggregation == "plain":
+            session.join_plain()
+        else:
+            source = RandomSource.from_system()
+            session.join(SetupClient(index, plan, identities[index], keys, source))
+        await session.run()
+
+    clients = {index: asyncio.create_task(client(index)) for index in identities}
+    try:
+        outcome = await _serve(args, network, plan, keys, meddle)
+    finally:
+        everybody = asyncio.gather(*clients.values(), return_exceptions=True)
+        done = await asyncio.wait_for(everybody, timeout=30)
+    outcome.client_errors = {
+        index: error
+        for index, error in zip(clients, done, strict=True)
+        if isinstance(error, BaseException)
+    }
+    return outcome
+
+
+async def _serve(args: Args, network: Network, plan: Any, keys: Any, meddle: Any) -> Outcome:
+    display = Display(args.num_iterations, Console(quiet=True))
+    driver = Driver(network.server, display)
+    history = History(Path(args.output))
+    everybody = set(range(1, args.num_peers + 1))
+    if args.aggregation == "plain":
+        await driver.run(PlainSetup(args.num_peers), [], 20, Observer())
+        aggregator: Any = PlainAggregator(SIZE, args.num_peers, args.min_contributors)
+    else:
+        observer = Observer()
+        role = SetupServer(plan, keys, RandomSource.from_system())
+        await driver.run(role, [], 20, observer)
+        done = next(event for event in observer.events if isinstance(event, SetupDone))
+        aggregator = Aggregator(done.session)
+    empty = np.zeros((1, 28, 28, 1), np.float32)
+    data = Dataset(
+        name="fake",
+        train_x=empty,
+        train_y=np.zeros(1, np.int64),
+        test_x=empty,
+        test_y=np.zeros(1, np.int64),
+    )
+    trainer: Any = FakeTrainer()
+    training = Training(args, driver, aggregator, trainer, data, history, display)
+    rounds = iter(range(1, args.num_iterations + 1))
+
+    def present() -> set[int]:
+        meddle(network, next(rounds))
+        return everybody & set(network.server.connected)
+
+    try:
+        await training.run(present)
+    finally:
+        for peer in network.server.connected:
+            network.server.send(peer, codec.encode(Finish("over")))
+    return Outcome(history, training.weights(), driver)
+
+
+def expected_weights(args: Args, contributors: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return the weights after rounds with these contributors, from plain arithmetic."""
+    step = sum(np.mean([index / 10 for index in counted]) for counted in contributors if counted)
+    return np.full(SIZE, -args.learning_rate * step)
+
+
+def server_gone(outcome: Outcome) -> set[int]:
+    """Return the clients that lost the server."""
+    return {i for i, error in outcome.client_errors.items() if isinstance(error, ServerGone)}

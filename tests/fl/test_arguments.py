@@ -1,0 +1,169 @@
+"""Flags: defaults, derived numbers, and one helpful line for everything that is refused."""
+
+import dataclasses
+import shlex
+
+import pytest
+
+from fl.arguments import Args, UsageError, parse_args, split_address
+
+GOOD = ["--num_peers", "4", "--server_address", "localhost:8080", "--robust", "True"]
+
+
+def test_the_documented_command() -> None:
+    args = parse_args(
+        shlex.split(
+            "--num_peers 4 --server_address localhost:8080 --robust True --learning_rate 0.1 "
+            "--batch_size_per_worker 256 --resiliency 0.5 --num_iterations 100"
+        )
+    )
+    assert (args.host, args.port, args.threshold) == ("localhost", 8080, 2)
+    assert (args.robust, args.encryption, args.aggregation) == (True, "hybrid", "mphe")
+    assert (args.decryptors, args.min_contributors) == (4, 2)
+    assert any("two disjoint groups of 2 of 4" in line for line in args.warnings)
+
+
+def test_defaults() -> None:
+    args = parse_args(GOOD)
+    assert (args.learning_rate, args.batch_size_per_worker, args.num_iterations) == (0.1, 256, 100)
+    assert (args.resiliency, args.value_bits, args.clip_norm, args.seed) == (1.0, 16, 3.0, 0)
+    assert (args.round_timeout, args.max_attempts, args.max_failed_rounds) == (60.0, 4, 10)
+    assert (args.dataset, args.output, args.tls) == ("auto", "", True)
+    assert args.threshold == args.min_contributors == args.decryptors == 4
+    assert args.warnings == ()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        args.seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("clients", "resiliency", "threshold"),
+    [
+        (30, "0.1", 3),
+        (100, "0.07", 7),  # 0.07 * 100 is 7.000000000000001
+        (50, "0.14", 7),
+        (3, "0.01", 2),
+        (5, "0.5", 3),
+        (4, "1", 4),
+        (4, "0.7500001", 4),
+    ],
+)
+def test_the_threshold_follows_the_typed_decimal(
+    clients: int, resiliency: str, threshold: int
+) -> None:
+    args = parse_args([*GOOD, "--num_peers", str(clients), "--resiliency", resiliency])
+    assert args.threshold == threshold
+
+
+def test_not_robust_needs_everybody() -> None:
+    args = parse_args([*GOOD, "--robust", "False", "--resiliency", "0.5"])
+    assert args.threshold == 4
+    assert any("--resiliency is not used" in line for line in args.warnings)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("a.example:1", "a.example", 1),
+        ("[::1]:65535", "::1", 65535),
+        ("10.0.0.1:80", "10.0.0.1", 80),
+    ],
+)
+def test_addresses(text: str, host: str, port: int) -> None:
+    assert split_address(text) == (host, port)
+
+
+def test_insecure_choices_are_announced() -> None:
+    warnings = parse_args([*GOOD, "--tls", "False", "--aggregation", "plain"]).warnings
+    assert any("for benchmarks only" in line for line in warnings)
+    assert any("no privacy" in line for line in warnings)
+
+
+BAD = [
+    ("--resiliency 50", "did you mean 0.5?"),
+    ("--resiliency 1.5", "fraction"),
+    ("--resiliency 0", "above 0"),
+    ("--resiliency nan", "finite"),
+    ("--resiliency 0.25 --decryptors 1", "--decryptors must be between 2"),
+    ("--resiliency 0.75 --decryptors 2", "needs 3 of 4 clients to decrypt but --decryptors is 2"),
+    ("--decryptors 5", "4 (--num_peers)"),
+    ("--decryptors 0", "at least 2"),
+    ("--robust False --decryptors 3", "leave out --decryptors 3"),
+    ("--robust true", "True or False"),
+    ("--robust 1", "True or False"),
+    ("--tls no", "True or False"),
+    ("--num_peers 1", "at least 2"),
+    ("--num_peers -4", "at least 2"),
+    ("--num_peers 4.0", "whole number"),
+    ("--num_peers four", "whole number"),
+    ("--learning_rate 0", "above 0"),
+    ("--learning_rate -0.1", "above 0"),
+    ("--learning_rate inf", "finite"),
+    ("--clip_norm 0", "above 0"),
+    ("--round_timeout 0", "above 0"),
+    ("--round_timeout 1e9", "one day"),
+    ("--batch_size_per_worker 0", "at least 1"),
+    ("--num_iterations 0", "at least 1"),
+    ("--max_attempts 0", "at least 1"),
+    ("--max_failed_rounds -1", "at least 1"),
+    ("--value_bits 3", "between 4 and 24"),
+    ("--value_bits 25", "between 4 and 24"),
+    ("--min_contributors 1", "between 2"),
+    ("--min_contributors 5", "4 (--num_peers)"),
+    ("--seed -1", "between 0"),
+    ("--encryption none", "hybrid, direct"),
+    ("--aggregation sum", "mphe, plain"),
+    ("--dataset cifar", "auto, mnist, mnist5k, npz:PATH"),
+    ("--dataset npz:", "npz:PATH"),
+    ("--server_address localhost", "host:port"),
+    ("--server_address :80", "host:port"),
+    ("--server_address a:b:80", "host:port"),
+    ("--server_address localhost:0", "between 1 and 65535"),
+    ("--server_address localhost:65536", "between 1 and 65535"),
+    ("--server_address localhost:http", "between 1 and 65535"),
+    ("--server_address 300.0.0.1:80", "not an IP address"),
+    ("--server_address [10.0.0.1]:80", "brackets are for IPv6"),
+    ("--server_address [::x]:80", "not an IP address"),
+    ("--num-peers 4", "did you mean --num_peers?"),
+    ("--learning 0.1", "unknown argument"),
+    ("--wat", "--help lists all flags"),
+    ("stray", "unknown argument"),
+    ("--seed", "expected one argument"),
+]
+
+
+@pytest.mark.parametrize(("words", "hint"), BAD)
+def test_bad_input_gets_one_line(words: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_args([*GOOD, *words.split()])
+    assert hint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_directory_is_refused() -> None:
+    with pytest.raises(UsageError, match="name a directory"):
+        parse_args([*GOOD, "--output", ""])
+
+
+def test_missing_flags_are_named() -> None:
+    with pytest.raises(UsageError, match="--server_address, --robust missing"):
+        parse_args(["--num_peers", "4"])
+
+
+def test_a_misspelt_flag_beats_a_missing_one() -> None:
+    with pytest.raises(UsageError, match="did you mean --num_peers"):
+        parse_args(["--num_peer", "4"])
+
+
+def test_built_by_hand_the_same_rules_hold() -> None:
+    with pytest.raises(UsageError, match="--encryption"):
+        Args(num_peers=2, server_address="a:1", robust=True, encryption="none")
+    assert Args(num_peers=3, server_address="a:1", robust=True).decryptors == 3
+
+
+def test_help_explains_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse_args(["--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    for field in dataclasses.fields(Args):
+        assert f"  --{field.name} " in text

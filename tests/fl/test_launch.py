@@ -1,0 +1,188 @@
+"""Start-up without MPI: places, checks, offers, and main.py started by hand."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fl.arguments import Args, UsageError, parse_args
+from fl.launch import (
+    Offer,
+    Place,
+    assemble,
+    check_launcher,
+    check_world,
+    find_place,
+    make_output,
+    mpirun_line,
+    prepare,
+    threads_per_process,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCHERS = ("OMPI_", "PMIX_", "PMI_", "SLURM_", "MPI_")
+ARGV = ["--num_peers", "2", "--server_address", "localhost:8080", "--robust", "True"]
+
+
+def args(*more: str) -> Args:
+    return parse_args([*ARGV, "--dataset", "mnist5k", *more])
+
+
+def run(*argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHERS)}
+    return subprocess.run(
+        [sys.executable, "main.py", *argv],
+        cwd=ROOT,
+        env=clean | environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "place"),
+    [
+        ({}, None),
+        ({"PMI_RANK": "x"}, None),
+        ({"PMI_RANK": "1", "PMI_SIZE": "3"}, Place(1, 3, 1, 3)),
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "5", "SLURM_LOCALID": "0"}, Place(2, 5, 0, 5)),
+        ({"PMIX_RANK": "1"}, Place(1, None, 1, 1)),
+        (
+            {
+                "SLURM_PROCID": "0",
+                "SLURM_NTASKS": "1",
+                "PMIX_RANK": "3",
+                "OMPI_COMM_WORLD_RANK": "3",
+                "OMPI_COMM_WORLD_SIZE": "5",
+                "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+                "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+            },
+            Place(3, 5, 1, 2),
+        ),
+    ],
+)
+def test_places(environ: dict[str, str], place: Place | None) -> None:
+    assert find_place(environ) == place
+
+
+def test_the_world_must_fit() -> None:
+    check_world(args(), ARGV, 3)
+    check_world(args(), ARGV, None)
+    line = mpirun_line(2, ARGV)
+    assert line == f"mpirun -n 3 -H localhost:3 python main.py {' '.join(ARGV)}"
+    with pytest.raises(UsageError, match="needs 3 processes, not 6") as caught:
+        check_world(args(), ARGV, 6)
+    assert line in str(caught.value)
+
+
+def test_two_mpis_do_not_mix() -> None:
+    check_launcher(args(), ARGV, Place(1, 3, 1, 3), 1, 3)
+    check_launcher(args(), ARGV, Place(1, None, 1, 1), 1, 3)
+    with pytest.raises(UsageError, match="started 3 processes but MPI sees 1"):
+        check_launcher(args(), ARGV, Place(2, 3, 2, 3), 0, 1)
+    with pytest.raises(UsageError, match="needs 3 processes, not 1"):
+        check_launcher(args(), ARGV, Place(0, None, 0, 1), 0, 1)
+
+
+def test_threads_are_shared_out() -> None:
+    assert threads_per_process(10**6) == 1
+    assert 1 <= threads_per_process(1) <= len(os.sched_getaffinity(0))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_offers_become_one_launch(tmp_path: Path) -> None:
+    given = args("--output", str(tmp_path / "out"), "--server_address", f"127.0.0.1:{free_port()}")
+    prepared = [prepare(given, rank) for rank in range(3)]
+    offers = [offer for _, offer in prepared]
+    launches = [assemble(rank, prepared[rank][0], offers) for rank in range(3)]
+    for rank, launch in enumerate(launches):
+        assert launch.index == rank and launch.identity is prepared[rank][0]
+        assert launch.certificates[rank] == launch.identity.certificate
+        assert (launch.dataset, launch.notice) == ("mnist5k", None)
+        assert launch.certificates == launches[0].certificates
+        assert launch.run_id == launches[0].run_id and len(launch.run_id) == 32
+    assert len(set(launches[0].certificates)) == 3
+    assert Path(launches[0].output).is_dir()
+
+
+def test_an_error_travels_to_all_ranks(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        offer = prepare(args("--output", str(tmp_path), "--server_address", address), 0)[1]
+    assert offer.error == f"--server_address {address} is in use: choose another port"
+    identity, other = prepare(args(), 1)
+    with pytest.raises(UsageError, match=r"^--server_address"):
+        assemble(1, identity, [offer, other])
+    with pytest.raises(UsageError, match="rank 1: no disk"):
+        assemble(0, identity, [other, Offer(error="no disk")])
+
+
+def test_results_are_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {make_output("") for _ in range(3)}
+    assert len(names) == 3 and all(Path(name).is_dir() for name in names)
+    assert make_output("mine") == make_output("mine") == "mine"
+    (tmp_path / "mine" / "metrics.jsonl").touch()
+    with pytest.raises(UsageError, match="already holds results"):
+        make_output("mine")
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot write"):
+        make_output("file/below")
+
+
+def test_help_needs_no_launcher() -> None:
+    done = run("--help")
+    assert done.returncode == 0 and not done.stderr
+    assert "--num_peers" in done.stdout and "mpirun -n 5" in done.stdout
+
+
+def test_help_is_printed_by_one_rank_only() -> None:
+    done = run("--help", OMPI_COMM_WORLD_RANK="1", OMPI_COMM_WORLD_SIZE="3")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_importing_main_loads_nothing_heavy() -> None:
+    code = "import main, sys; print([m for m in sys.modules if m in ('mpi4py', 'numpy', 'keras')])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "hint"),
+    [
+        (ARGV, {}, f"start it with mpirun, .* run {mpirun_line(2, ARGV)}"),
+        ([*ARGV, "--resiliency", "50"], {}, "did you mean 0.5"),
+        ([], {}, "--num_peers, --server_address, --robust missing"),
+        (ARGV, {"PMI_RANK": "0", "PMI_SIZE": "2"}, "needs 3 processes, not 2"),
+        (
+            [*ARGV, "--dataset", "mnist5k", "--output", "."],
+            {"PMI_RANK": "0", "PMI_SIZE": "3", "MPI4PY_LIBMPI": "/none/libmpi.so"},
+            "no MPI library: run make install",
+        ),
+    ],
+)
+def test_usage_errors_are_one_line(argv: list[str], environ: dict[str, str], hint: str) -> None:
+    done = run(*argv, **environ)
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith("main.py: ") and done.stderr.count("\n") == 1
+    with pytest.raises(AssertionError, match=hint):
+        raise AssertionError(done.stderr)
+
+
+def test_other_ranks_stay_silent() -> None:
+    # Their code is 0: prterun loses rank 0's line when another rank leaves with 2 before it.
+    done = run("--wat", OMPI_COMM_WORLD_RANK="1", OMPI_COMM_WORLD_SIZE="3")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,0 +1,112 @@
+"""The loops of server and clients, end to end but in one process and without TensorFlow."""
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fl.metrics import STAGES, Summary
+from fl.rounds import TooManyFailures
+from net.loopback import Network
+from tests.fl.federation import expected_weights, flags, run, server_gone
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--aggregation", "plain"],
+        ["--encryption", "hybrid"],
+        ["--encryption", "direct"],
+        ["--robust", "False"],
+        ["--resiliency", "0.5", "--decryptors", "3"],
+        ["--value_bits", "24"],
+    ],
+)
+def test_the_model_steps_by_the_mean_of_all_updates(tmp_path: Path, more: list[str]) -> None:
+    args = flags(tmp_path, *more)
+    outcome = run(args)
+    everybody = 3 * [(1, 2, 3, 4)]
+    assert [record.contributors for record in outcome.history.records] == everybody
+    assert np.allclose(outcome.weights, expected_weights(args, everybody), atol=2e-5)
+    assert outcome.client_errors == {}
+
+
+def test_metrics_have_the_promised_fields(tmp_path: Path) -> None:
+    run(flags(tmp_path, "--resiliency", "0.5"))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["round"] for line in lines] == [1, 2, 3]
+    for line in lines:
+        assert line["contributors"] == [1, 2, 3, 4]
+        assert line["dropped"] == []
+        assert set(line["seconds_by_stage"]) == set(STAGES)
+        assert sum(line["seconds_by_stage"].values()) == pytest.approx(line["seconds"], rel=0.2)
+        assert line["train_loss"] == pytest.approx(2.5, abs=2e-3)
+        assert line["upload_bytes_per_client"] > line["decryption_bytes_per_decryptor"] > 0
+        assert line["download_bytes_per_client"] > 4 * 50
+        assert line["attempts"] == 1
+        assert line["saturated"] == 0
+        assert line["abandoned"] is None
+
+
+def test_a_client_that_dies_is_left_out_and_named(tmp_path: Path) -> None:
+    def die(index: int, round: int) -> None:
+        if (index, round) == (2, 2):
+            raise MemoryError("killed for the test")
+
+    args = flags(tmp_path, "--resiliency", "0.5", "--round_timeout", "2")
+    outcome = run(args, before=die)
+    counted = [(1, 2, 3, 4), (1, 3, 4), (1, 3, 4)]
+    assert [record.contributors for record in outcome.history.records] == counted
+    assert np.allclose(outcome.weights, expected_weights(args, counted), atol=2e-5)
+    assert any(gone.client == 2 for gone in outcome.driver.departures)
+    assert (
+        "client 2 in round 2"
+        in dict(Summary(outcome.history, outcome.driver.departures).rows())["clients lost"]
+    )
+
+
+def test_a_client_that_hangs_misses_one_round_and_comes_back(tmp_path: Path) -> None:
+    resume = threading.Event()
+
+    def hang(index: int, round: int) -> None:
+        if (index, round) == (3, 1):
+            resume.wait(20)
+
+    def let_go(_: Network, round: int) -> None:
+        if round == 2:
+            resume.set()
+
+    args = flags(tmp_path, "--resiliency", "0.5", "--round_timeout", "1")
+    outcome = run(args, before=hang, meddle=let_go)
+    counted = [record.contributors for record in outcome.history.records]
+    assert counted == [(1, 2, 4), (1, 2, 3, 4), (1, 2, 3, 4)]
+    assert np.allclose(outcome.weights, expected_weights(args, counted), atol=2e-5)
+
+
+def test_rounds_below_the_threshold_are_abandoned_and_change_nothing(tmp_path: Path) -> None:
+    def cut(network: Network, round: int) -> None:
+        if round == 2:
+            network.cut(1)
+            network.cut(2)
+
+    args = flags(tmp_path, "--resiliency", "0.75")
+    outcome = run(args, meddle=cut)
+    records = outcome.history.records
+    assert [record.contributors for record in records] == [(1, 2, 3, 4), (), ()]
+    assert all(record.abandoned for record in records[1:])
+    assert records[1].accuracy == records[0].accuracy
+    assert np.allclose(outcome.weights, expected_weights(args, [(1, 2, 3, 4)]), atol=2e-5)
+    assert server_gone(outcome) == {1, 2}
+
+
+def test_training_gives_up_after_max_failed_rounds(tmp_path: Path) -> None:
+    def cut(network: Network, round: int) -> None:
+        if round == 1:
+            network.cut(1)
+
+    args = flags(tmp_path, "--max_failed_rounds", "2", "--num_iterations", "9")
+    with pytest.raises(TooManyFailures, match="2 rounds in a row"):
+        run(args, meddle=cut)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2

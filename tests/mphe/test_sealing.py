@@ -1,0 +1,199 @@
+"""mphe.sealing: only the named receiver opens, only the named signer signs."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mphe.errors import EncodingError
+from mphe.sealing import SIGNATURE_BYTES, TAG_BYTES, PairwiseKeys, is_exchange_key, sign, verify
+from tests.support import seeded
+
+SESSION = bytes(range(32))
+OTHER_SESSION = bytes(32)
+P = 2**255 - 19
+
+# Points of order 1, 2, 4 and 8 on Curve25519 and its twist, and their non-canonical forms
+# (Cremers and Jackson 2019/526, table 1).
+ORDER_8 = [
+    0x00B8495F16056286FDB1329CEB8D09DA6AC49FF1FAE35616AEB8413B7C7AEBE0,
+    0x57119FD0DD4E22D8868E1C58C45C44045BEF839C55B1D0B1248C50A3BC959C5F,
+]
+LOW_ORDER = [
+    (point | high << 255).to_bytes(32, "little")
+    for point, high in product([0, 1, *ORDER_8, P - 1, P, P + 1], [0, 1])
+]
+
+
+def key_of(index: int) -> PairwiseKeys:
+    return PairwiseKeys(index, seeded(f"pairwise {index}"))
+
+
+alice, bob, carol = key_of(1), key_of(2), key_of(3)
+
+
+# -- sealed shares -----------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=2000))
+@settings(deadline=None, max_examples=40, derandomize=True)
+def test_what_is_sealed_opens(text: bytes) -> None:
+    sealed = alice.seal(2, bob.public, SESSION, text)
+    assert len(sealed) == len(text) + TAG_BYTES
+    assert bob.open(1, alice.public, SESSION, sealed) == text
+
+
+def test_the_seal_is_hkdf_and_chacha20_poly1305() -> None:
+    private = X25519PrivateKey.from_private_bytes(seeded("pairwise 1").bytes(32))
+    assert private.public_key().public_bytes_raw() == alice.public
+    secret = private.exchange(
+        X25519PrivateKey.from_private_bytes(seeded("pairwise 2").bytes(32)).public_key()
+    )
+    one, two = (1).to_bytes(4, "big"), (2).to_bytes(4, "big")
+    key = HKDF(SHA256(), 32, salt=SESSION, info=b"seal" + one + two).derive(secret)
+    expected = ChaCha20Poly1305(key).encrypt(bytes(12), b"text", SESSION + one + two)
+    assert alice.seal(2, bob.public, SESSION, b"text") == expected
+
+
+def refused(
+    receiver: PairwiseKeys, sender: int, public: bytes, session: bytes, data: bytes
+) -> bool:
+    try:
+        receiver.open(sender, public, session, data)
+    except EncodingError as error:
+        return f"client {sender} does not open" in str(error)
+    return False
+
+
+def test_nobody_else_opens_and_nobody_else_sealed() -> None:
+    sealed = alice.seal(2, bob.public, SESSION, b"secret")
+    assert refused(carol, 1, alice.public, SESSION, sealed)
+    assert refused(bob, 3, carol.public, SESSION, sealed)
+    assert refused(bob, 1, carol.public, SESSION, sealed)
+    assert refused(bob, 3, alice.public, SESSION, sealed)
+    assert refused(bob, 1, alice.public, OTHER_SESSION, sealed)
+
+
+def test_a_share_cannot_be_sent_back_to_its_sealer() -> None:
+    sealed = alice.seal(2, bob.public, SESSION, b"secret")
+    assert refused(alice, 2, bob.public, SESSION, sealed)
+    assert sealed != bob.seal(1, alice.public, SESSION, b"secret")
+
+
+def test_the_same_key_under_another_index_opens_nothing() -> None:
+    twin = PairwiseKeys(4, seeded("pairwise 2"))
+    assert twin.public == bob.public
+    assert refused(twin, 1, alice.public, SESSION, alice.seal(2, bob.public, SESSION, b"x"))
+
+
+def test_every_flipped_bit_is_noticed() -> None:
+    sealed = alice.seal(2, bob.public, SESSION, b"secret")
+    for position in range(8 * len(sealed)):
+        forged = bytearray(sealed)
+        forged[position // 8] ^= 1 << position % 8
+        assert refused(bob, 1, alice.public, SESSION, bytes(forged))
+
+
+@pytest.mark.parametrize("length", [0, 1, 15, 16, 21])
+def test_a_truncated_share_does_not_open(length: int) -> None:
+    sealed = alice.seal(2, bob.public, SESSION, b"secret")
+    assert refused(bob, 1, alice.public, SESSION, sealed[:length])
+
+
+# -- zero-share keys ---------------------------------------------------------------------------
+
+
+def test_both_sides_derive_the_same_zero_share_key() -> None:
+    for one, two in ((alice, bob), (alice, carol), (bob, carol)):
+        there = one.zero_share_key(two.index, two.public, SESSION)
+        assert there == two.zero_share_key(one.index, one.public, SESSION)
+        assert len(there) == 32
+
+
+def test_zero_share_keys_differ_between_pairs_and_sessions() -> None:
+    keys = {
+        one.zero_share_key(two.index, two.public, session)
+        for one, two in ((alice, bob), (alice, carol), (bob, carol))
+        for session in (SESSION, OTHER_SESSION)
+    }
+    assert len(keys) == 6
+
+
+def test_a_zero_share_key_does_not_open_what_is_sealed() -> None:
+    sealed = alice.seal(2, bob.public, SESSION, b"secret")
+    key = alice.zero_share_key(2, bob.public, SESSION)
+    context = SESSION + (1).to_bytes(4, "big") + (2).to_bytes(4, "big")
+    with pytest.raises(InvalidTag):
+        ChaCha20Poly1305(key).decrypt(bytes(12), sealed, context)
+
+
+# -- exchange keys -----------------------------------------------------------------------------
+
+
+def test_proper_points_are_exchange_keys() -> None:
+    assert all(is_exchange_key(key_of(index).public) for index in range(20))
+    assert is_exchange_key((9).to_bytes(32, "little"))
+
+
+@pytest.mark.parametrize("point", LOW_ORDER, ids=lambda point: point[::-1].hex()[:8])
+def test_points_of_small_order_are_refused(point: bytes) -> None:
+    assert not is_exchange_key(point)
+    with pytest.raises(EncodingError, match="not a proper X25519 point"):
+        alice.seal(2, point, SESSION, b"text")
+    with pytest.raises(EncodingError, match="not a proper X25519 point"):
+        alice.open(2, point, SESSION, bytes(40))
+    with pytest.raises(EncodingError, match="not a proper X25519 point"):
+        alice.zero_share_key(2, point, SESSION)
+
+
+@pytest.mark.parametrize("length", [0, 31, 33, 64])
+def test_a_key_of_another_length_is_refused(length: int) -> None:
+    assert not is_exchange_key(b"\x09" * length)
+    with pytest.raises(EncodingError, match="not a proper"):
+        alice.zero_share_key(2, b"\x09" * length, SESSION)
+
+
+# -- signatures --------------------------------------------------------------------------------
+
+signer = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+PUBLIC = signer.public_key().public_bytes_raw()
+
+
+def test_a_signature_verifies() -> None:
+    signature = sign(signer, "join", b"a", b"bc")
+    assert len(signature) == SIGNATURE_BYTES
+    assert verify(PUBLIC, signature, "join", b"a", b"bc")
+
+
+def test_a_signature_is_bound_to_purpose_parts_and_key() -> None:
+    signature = sign(signer, "join", b"a", b"bc")
+    assert not verify(PUBLIC, signature, "commit", b"a", b"bc")
+    assert not verify(PUBLIC, signature, "join", b"ab", b"c")
+    assert not verify(PUBLIC, signature, "join", b"abc")
+    assert not verify(PUBLIC, signature, "join", b"a", b"bc", b"")
+    stranger = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key().public_bytes_raw()
+    assert not verify(stranger, signature, "join", b"a", b"bc")
+
+
+def test_every_flipped_bit_of_a_signature_is_noticed() -> None:
+    signature = sign(signer, "join", b"a")
+    for position in range(8 * len(signature)):
+        forged = bytearray(signature)
+        forged[position // 8] ^= 1 << position % 8
+        assert not verify(PUBLIC, bytes(forged), "join", b"a")
+
+
+@pytest.mark.parametrize(
+    ("public", "signature"), [(b"", bytes(64)), (PUBLIC, b""), (b"x" * 31, b"y")]
+)
+def test_garbage_is_no_signature(public: bytes, signature: bytes) -> None:
+    assert not verify(public, signature, "join", b"a")

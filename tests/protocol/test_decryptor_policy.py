@@ -1,0 +1,306 @@
+"""What a decryptor refuses (DESIGN section 6), and that a refusal changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mphe.decryptor import Decryptor
+from mphe.errors import RefusedDecryption, UnexpectedSender
+from mphe.machine import Send
+from mphe.messages import SERVER, DecryptionRequest, DecryptionShare
+from tests.simulation import SeededSource, Simulation, altering, snapshot
+
+
+def session(**options: Any) -> tuple[Simulation, Decryptor, DecryptionRequest]:
+    """Return a confirmed session, decryptor 2 of it and a request that it would answer.
+
+    6 clients, 4 of them decryptors, t = 3, sums of at least 3.
+    """
+    simulation = Simulation(6, 3, decryptors=4, **options)
+    simulation.run_setup()
+    updates = simulation.random_updates([1, 2, 5, 6])
+    made = {i: simulation.contribution(i, 1, updates[i]) for i in updates}
+    return simulation, simulation.decryptors[2], simulation.request(made)
+
+
+def answer(decryptor: Decryptor, request: DecryptionRequest) -> bytes:
+    """Return the share that a decryptor sends."""
+    (output,) = decryptor.receive(SERVER, request)
+    assert isinstance(output, Send) and isinstance(output.message, DecryptionShare)
+    assert (output.receiver, output.message.round) == (SERVER, request.round)
+    assert output.message.attempt == request.attempt
+    return output.message.share
+
+
+def memory(decryptor: Decryptor) -> Any:
+    """Return all that a decryptor remembers; the transform of λ·s is a cache."""
+    return {name: item for name, item in snapshot(decryptor).items() if name != "_scaled"}
+
+
+def assert_refused(decryptor: Decryptor, request: DecryptionRequest) -> None:
+    """The decryptor refuses and is as it was."""
+    before = memory(decryptor)
+    with pytest.raises(RefusedDecryption) as caught:
+        decryptor.receive(SERVER, request)
+    assert caught.value.sender == SERVER
+    assert memory(decryptor) == before
+
+
+UNACCEPTABLE: dict[str, dict[str, Any]] = {
+    "active set unsorted": {"active": (2, 1, 3)},
+    "active set with a duplicate": {"active": (1, 2, 2, 3)},
+    "active set of three with a duplicate": {"active": (1, 2, 2)},
+    "active set too small": {"active": (1, 2)},
+    "active set of this decryptor alone": {"active": (2,)},
+    "active set empty": {"active": ()},
+    "active set without this decryptor": {"active": (1, 3, 4)},
+    "active set with a client that holds no share": {"active": (1, 2, 3, 5)},
+    "active set with a stranger": {"active": (1, 2, 3, 99)},
+    "active set with the server": {"active": (0, 1, 2)},
+    "contributors too few": {"contributors": (1, 2)},
+    "one contributor": {"contributors": (1,)},
+    "no contributors": {"contributors": ()},
+    "contributors unsorted": {"contributors": (2, 1, 5)},
+    "contributors with a duplicate": {"contributors": (1, 2, 2)},
+    "contributors beyond the capacity": {"contributors": (1, 2, 7)},
+    "contributors with the server": {"contributors": (0, 1, 2)},
+    "attempt zero": {"attempt": 0},
+    "one attempt too many": {"attempt": 5},
+    "round beyond the session": {"round": 51},
+    "confirmation with contributors in a later round's clothes": {"round": 0},
+    "c1 too short": {"c1": b""},
+    "c1 a byte too long": {"c1": bytes(4096 * 12 + 1)},
+    "c1 with two blocks for one": {"c1": bytes(2 * 4096 * 12)},
+    "c1 not canonical": {"c1": b"\xff" * (4096 * 12)},
+}
+
+
+@pytest.mark.parametrize("name", UNACCEPTABLE)
+def test_unacceptable_request_is_refused_and_changes_nothing(name: str) -> None:
+    simulation, decryptor, request = session()
+    assert len(request.c1) == 4096 * 12
+    assert_refused(decryptor, replace(request, **UNACCEPTABLE[name]))
+    twin = Decryptor(simulation.keys[2], SeededSource("simulation/smudging/2"))
+    confirmations = [m for _, r, m in simulation.log if r == 2 and isinstance(m, DecryptionRequest)]
+    for message in confirmations:
+        answer(twin, message)
+    assert answer(decryptor, request) == answer(twin, request)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"active": (1, 2, 3, 4)},
+        {"active": (2, 3, 4)},
+        {"contributors": (1, 2, 3, 4, 5, 6)},
+        {"contributors": (4, 5, 6)},
+        {"attempt": 4},
+        {"round": 50},
+        {"c1": bytes(4096 * 12)},
+    ],
+)
+def test_request_at_the_edge_of_the_policy_is_answered(changes: dict[str, Any]) -> None:
+    simulation, decryptor, request = session()
+    assert len(answer(decryptor, replace(request, **changes))) == simulation.plan.share_bytes
+
+
+def test_only_the_server_may_ask() -> None:
+    _, decryptor, request = session()
+    before = memory(decryptor)
+    with pytest.raises(UnexpectedSender):
+        decryptor.receive(1, request)
+    assert memory(decryptor) == before
+
+
+def test_capacity_admits_late_joiners_as_contributors() -> None:
+    _, decryptor, request = session(capacity=8)
+    assert_refused(decryptor, replace(request, contributors=(1, 2, 9)))
+    answer(decryptor, replace(request, contributors=(1, 2, 8)))
+
+
+# -- one aggregate a round -------------------------------------------------------------------------
+
+
+def test_second_aggregate_of_a_round_is_refused() -> None:
+    _, decryptor, request = session()
+    answer(decryptor, request)
+    other = bytes([request.c1[0] ^ 1]) + request.c1[1:]
+    for attempt in (1, 2):
+        assert_refused(decryptor, replace(request, c1=other, attempt=attempt))
+        assert_refused(decryptor, replace(request, contributors=(1, 2, 5), attempt=attempt))
+
+
+def test_older_round_is_refused() -> None:
+    _, decryptor, request = session()
+    answer(decryptor, replace(request, round=7))
+    for round in (6, 1):
+        assert_refused(decryptor, replace(request, round=round))
+        assert_refused(decryptor, replace(request, round=round, attempt=4))
+
+
+def confirming(**options: Any) -> tuple[Simulation, Decryptor, DecryptionRequest]:
+    """Return a decryptor 2 whose key is not confirmed yet, and the last confirming request."""
+    simulation, _, _ = session(**options)
+    asked = [m for _, r, m in simulation.log if r == 2 and isinstance(m, DecryptionRequest)]
+    decryptor = Decryptor(simulation.keys[2], SeededSource("confirming"))
+    for message in asked:
+        answer(decryptor, message)
+    return simulation, decryptor, asked[-1]
+
+
+def test_confirmation_is_over_once_the_session_is_open() -> None:
+    _, decryptor, last = confirming()
+    decryptor.end_confirmation()
+    assert_refused(decryptor, replace(last, attempt=last.attempt + 1))
+
+
+def test_confirmation_is_over_once_a_round_was_answered() -> None:
+    _, _, request = session()
+    _, decryptor, last = confirming()
+    answer(decryptor, request)
+    assert_refused(decryptor, replace(last, attempt=last.attempt + 1))
+
+
+def test_second_message_cannot_be_confirmed() -> None:
+    _, decryptor, last = confirming()
+    assert_refused(decryptor, replace(last, attempt=last.attempt + 1, c1=bytes(len(last.c1))))
+
+
+@pytest.mark.parametrize("contributors", [(1,), (1, 2, 3)])
+def test_confirmation_has_no_contributors(contributors: tuple[int, ...]) -> None:
+    _, decryptor, last = confirming()
+    request = replace(last, attempt=last.attempt + 1)
+    assert_refused(decryptor, replace(request, contributors=contributors))
+    answer(decryptor, request)
+
+
+def test_replayed_or_earlier_attempt_is_refused() -> None:
+    _, decryptor, request = session()
+    answer(decryptor, replace(request, attempt=2))
+    for attempt in (1, 2):
+        assert_refused(decryptor, replace(request, attempt=attempt, active=(2, 3, 4)))
+    answer(decryptor, replace(request, attempt=3, active=(2, 3, 4)))
+    # An exact repeat is cached for the last answer only.
+    assert_refused(decryptor, replace(request, attempt=2))
+
+
+@pytest.mark.parametrize("limit", [1, 2, 4])
+def test_no_more_than_max_attempts_are_answered(limit: int) -> None:
+    _, decryptor, request = session(max_attempts=limit)
+    for attempt in range(1, limit + 1):
+        answer(decryptor, replace(request, attempt=attempt))
+    assert_refused(decryptor, replace(request, attempt=limit + 1))
+
+
+def test_confirmation_has_its_own_number_of_attempts() -> None:
+    simulation, decryptor, last = confirming(max_attempts=1)
+    limit = simulation.parameters.confirmation_attempts
+    assert limit > last.attempt
+    for attempt in range(last.attempt + 1, limit + 1):
+        answer(decryptor, replace(last, attempt=attempt))
+    assert_refused(decryptor, replace(last, attempt=limit + 1))
+
+
+def test_newer_round_is_answered_even_when_rounds_were_missed() -> None:
+    _, decryptor, request = session()
+    for round in (1, 2, 9):
+        answer(decryptor, replace(request, round=round))
+
+
+# -- repeats ---------------------------------------------------------------------------------------
+
+
+def test_exact_repeat_gets_identical_bytes_and_draws_nothing() -> None:
+    _, decryptor, request = session()
+    first = answer(decryptor, request)
+    before = memory(decryptor)
+    for _ in range(3):
+        assert answer(decryptor, request) == first
+    assert memory(decryptor) == before
+
+
+def test_next_attempt_over_the_same_set_has_fresh_smudging_and_masks() -> None:
+    simulation, decryptor, request = session()
+    first, second = (answer(decryptor, replace(request, attempt=a)) for a in (1, 2))
+    blocks = [simulation.read_share(DecryptionShare(1, 1, share))[0] for share in (first, second)]
+    # Masks are uniform in R_q, so the answers differ in their highest limb as well.
+    assert np.mean(blocks[0][-1] == blocks[1][-1]) < 0.01
+
+
+# -- budget ----------------------------------------------------------------------------------------
+
+
+def with_budget(simulation: Simulation, answers: int) -> Decryptor:
+    """Return decryptor 2 with a budget of so many ciphertexts, none of it spent."""
+    keys = simulation.keys[2]
+    plan = replace(keys.plan, budget=answers * simulation.parameters.confirmations)
+    assert plan.answers == answers
+    return Decryptor(replace(keys, plan=plan), SeededSource("budget"))
+
+
+def test_spent_budget_is_refused_but_the_last_answer_repeated() -> None:
+    simulation, _, request = session()
+    decryptor = with_budget(simulation, 3)
+    for round in (1, 2, 3):
+        last = answer(decryptor, replace(request, round=round))
+    assert_refused(decryptor, replace(request, round=4))
+    assert_refused(decryptor, replace(request, round=3, attempt=2))
+    assert answer(decryptor, replace(request, round=3)) == last
+
+
+def test_refusals_cost_no_budget() -> None:
+    simulation, _, request = session()
+    decryptor = with_budget(simulation, 1)
+    for _ in range(3):
+        assert_refused(decryptor, replace(request, attempt=9))
+    answer(decryptor, request)
+
+
+def test_budget_counts_every_ciphertext_of_an_aggregate() -> None:
+    simulation = Simulation(3, 2, 9001, encryption="direct")
+    simulation.run_setup()
+    blocks = simulation.plan.threshold.blocks
+    assert blocks > 1
+    made = {i: simulation.contribution(i, 1, u) for i, u in simulation.random_updates().items()}
+    decryptor = with_budget(simulation, 2 * blocks - 1)
+    answer(decryptor, simulation.request(made))
+    assert_refused(decryptor, simulation.request(made, round=2))
+
+
+def test_budget_of_the_plan_covers_every_round_with_every_attempt() -> None:
+    simulation, decryptor, request = session(rounds=3, max_attempts=2)
+    for round in (1, 2, 3):
+        for attempt in (1, 2):
+            answer(decryptor, replace(request, round=round, attempt=attempt))
+    assert simulation.plan.answers >= 3 * 2 + simulation.parameters.confirmation_attempts
+
+
+# -- what the answer depends on --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("robust", [True, False])
+def test_answers_of_an_active_set_add_up_to_the_secret_times_c1(robust: bool) -> None:
+    simulation = Simulation(3, 2 if robust else 3, robust=robust)
+    simulation.run_setup()
+    updates = simulation.random_updates()
+    made = {i: simulation.contribution(i, 1, u) for i, u in updates.items()}
+    total = simulation.decrypt(made, simulation.request(made))
+    assert total is not None and np.array_equal(total, sum(updates.values()))
+
+
+def test_server_is_told_the_reason_of_a_refusal() -> None:
+    simulation, _, _ = session()
+    updates = simulation.random_updates()
+    simulation.intercept = altering(
+        DecryptionRequest, lambda m: replace(m, active=(1,)), receiver=1
+    )
+    end = simulation.run_round(updates)
+    assert [(r, e.reason) for r, e in simulation.refusals] == [
+        (1, "1 decryptors are asked, 3 are needed")
+    ]
+    # Another set did the work.
+    assert end.attempts == 2

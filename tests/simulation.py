@@ -1,0 +1,379 @@
+"""All parties in one process, on seeded randomness, with hooks to drop, delay and forge.
+
+Every message goes through the codec and one first-in, first-out queue. A role that refuses a
+message is recorded in `refusals`; its sender then loses its place, as with the real drivers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from mphe import codec
+from mphe.aggregator import Abandoned, Aggregator, Summed
+from mphe.contributor import Contributor, Encryptor, TrainOn
+from mphe.decryption import read_blocks
+from mphe.decryptor import Decryptor
+from mphe.errors import RefusedDecryption, RemoteProtocolError
+from mphe.machine import Event, Output, Send
+from mphe.messages import (
+    SERVER,
+    Contribution,
+    DecryptionRequest,
+    DecryptionShare,
+    Message,
+    Refusal,
+    RoundEnd,
+    RoundStart,
+)
+from mphe.parameters import SessionParameters, make_plan
+from mphe.ring import Limbs, Ring, Small
+from mphe.running_sum import RunningSum
+from mphe.sampling import RandomSource
+from mphe.setup import PublicSession, SessionKeys
+from mphe.setup_client import KeysReady, Opened, SetupClient
+from mphe.setup_server import SetupAbandoned, SetupDone, SetupServer
+
+Intercept = Callable[[int, int, Message], Iterable[Message]]
+"""(sender, receiver, message) → the messages that are delivered in its stead."""
+
+NOBODY: Mapping[int, Any] = MappingProxyType({})
+
+
+def seed_of(label: str) -> bytes:
+    """Return the seed of a label."""
+    return hashlib.sha256(label.encode()).digest()
+
+
+class SeededSource(RandomSource):
+    """A source that everybody can predict, and that counts what it has given."""
+
+    def __init__(self, label: str) -> None:
+        """Key the stream with SHA-256 of the label."""
+        super().__init__(seed_of(label))
+        self.drawn = 0
+
+    def bytes(self, count: int) -> bytes:
+        """Return the next bytes."""
+        self.drawn += count
+        return super().bytes(count)
+
+
+class Simulation:
+    """n clients and a server; `run_setup`, then `run_round` as often as wanted."""
+
+    def __init__(
+        self,
+        n: int,
+        t: int,
+        length: int = 60,
+        *,
+        label: str = "simulation",
+        clients: Mapping[int, type[SetupClient]] = NOBODY,
+        server: type[SetupServer] = SetupServer,
+        decryptor: type[Decryptor] = Decryptor,
+        **session: Any,
+    ) -> None:
+        """Prepare all parties; `clients` replaces the class of single ones."""
+        self.label = label
+        self.parameters = SessionParameters(n, t, length, session.pop("rounds", 50), **session)
+        self.plan = make_plan(self.parameters)
+        self.ring = Ring(self.plan.threshold.ring)
+        self.identities = {
+            i: Ed25519PrivateKey.from_private_bytes(seed_of(f"{label}/identity/{i}"))
+            for i in range(1, n + 1)
+        }
+        self.roster = {i: k.public_key().public_bytes_raw() for i, k in self.identities.items()}
+        self.server = server(self.plan, self.roster, self.source("server"))
+        self.clients = {
+            i: clients.get(i, SetupClient)(
+                i, self.plan, self.identities[i], self.roster, self.source(f"setup/{i}")
+            )
+            for i in self.identities
+        }
+        self.keys: dict[int, SessionKeys] = {}
+        self.decryptors: dict[int, Decryptor] = {}
+        self.contributors: dict[int, Contributor] = {}
+        self.aggregator: Aggregator | None = None
+        self.updates: Mapping[int, Small] = NOBODY
+        self.intercept: Intercept | None = None
+        self.events: list[tuple[int, Event]] = []
+        self.refusals: list[tuple[int, RemoteProtocolError]] = []
+        self.log: list[tuple[int, int, Message]] = []
+        self.silent: set[int] = set()
+        self._decryptor = decryptor
+        self._queue: deque[tuple[int, int, Message]] = deque()
+        self._leaving: dict[tuple[int, type[Any]], tuple[bool, bool]] = {}
+
+    # -- hooks -----------------------------------------------------------------------------------
+
+    def source(self, name: str) -> SeededSource:
+        """Return the stream of that name."""
+        return SeededSource(f"{self.label}/{name}")
+
+    def vanish(self, index: int, *, told: bool = True) -> None:
+        """Cut a client off; the server is told at once or has to wait for its deadline."""
+        self.silent.add(index)
+        if told:
+            self.push(SERVER, self._serving().lost(index))
+
+    def vanish_before(self, index: int, kind: type[Any], *, told: bool = False) -> None:
+        """Let a client vanish instead of sending its first message of this kind."""
+        self._leaving[index, kind] = (False, told)
+
+    def vanish_after(self, index: int, kind: type[Any], *, told: bool = False) -> None:
+        """Let a client vanish as soon as its first message of this kind has arrived."""
+        self._leaving[index, kind] = (True, told)
+
+    def deadline(self) -> None:
+        """Let the server's deadline pass, and deliver what follows."""
+        self.push(SERVER, self._serving().deadline_passed())
+        self.pump()
+
+    # -- delivery --------------------------------------------------------------------------------
+
+    def push(self, sender: int, outputs: Iterable[Output]) -> None:
+        """Queue what a role sends and take note of what it tells."""
+        for output in outputs:
+            if isinstance(output, Send):
+                self._queue.append((sender, output.receiver, output.message))
+            else:
+                self.events.append((sender, output))
+                self._react(sender, output)
+
+    def pump(self) -> None:
+        """Deliver until nothing is under way."""
+        while self._queue:
+            sender, receiver, message = self._queue.popleft()
+            if {sender, receiver} & self.silent:
+                continue
+            leaving = self._leaving.pop((sender, type(message)), None)
+            if leaving is None or leaving[0]:
+                replaced = self.intercept(sender, receiver, message) if self.intercept else None
+                for delivered in [message] if replaced is None else replaced:
+                    self.deliver(sender, receiver, delivered)
+            if leaving is not None:
+                self.vanish(sender, told=leaving[1])
+
+    def deliver(self, sender: int, receiver: int, message: Message) -> None:
+        """Hand one message over, as bytes."""
+        received = codec.decode(codec.encode(message), sender)
+        self.log.append((sender, receiver, received))
+        role = self._serving() if receiver == SERVER else self._role(receiver, received)
+        try:
+            self.push(receiver, role.receive(sender, received))
+        except RemoteProtocolError as error:
+            self.refusals.append((receiver, error))
+            if receiver == SERVER:
+                self.vanish(error.sender)
+            elif isinstance(error, RefusedDecryption):
+                assert isinstance(received, DecryptionRequest)
+                refusal = Refusal(received.round, received.attempt, error.reason)
+                self.push(receiver, [Send(SERVER, refusal)])
+            else:
+                self.silent.add(receiver)
+
+    def _serving(self) -> SetupServer | Aggregator:
+        return self.aggregator or self.server
+
+    def _role(self, index: int, message: Message) -> SetupClient | Contributor | Decryptor:
+        if isinstance(message, DecryptionRequest):
+            return self.decryptors[index]
+        if isinstance(message, RoundStart | RoundEnd):
+            return self.contributors[index]
+        return self.clients[index]
+
+    def _react(self, party: int, event: Event) -> None:
+        if isinstance(event, KeysReady):
+            self.keys[party] = event.keys
+            if event.keys.share is not None:
+                self.decryptors[party] = self._decryptor(
+                    event.keys, self.source(f"smudging/{party}")
+                )
+            encryptor = Encryptor(self.plan, event.keys.key, event.keys.crs_seed)
+            source = self.source(f"encryption/{party}")
+            self.contributors[party] = Contributor(party, encryptor, source)
+        elif isinstance(event, Opened) and party in self.decryptors:
+            self.decryptors[party].end_confirmation()
+        elif isinstance(event, SetupDone):
+            self.aggregator = Aggregator(event.session)
+        elif isinstance(event, TrainOn) and party in self.updates:
+            contributor = self.contributors[party]
+            payload = contributor.encrypt(self.updates[party])
+            self.push(party, contributor.contribute(event.round, payload))
+
+    # -- whole stages ----------------------------------------------------------------------------
+
+    def run_setup(self) -> SetupDone | SetupAbandoned:
+        """Run the set-up to its end, deadlines included."""
+        for index, client in self.clients.items():
+            self.push(index, client.start())
+        self.pump()
+        for _ in range(20):
+            for party, event in self.events:
+                if party == SERVER and isinstance(event, SetupDone | SetupAbandoned):
+                    return event
+            self.deadline()
+        raise AssertionError("the set-up does not end")
+
+    def run_round(
+        self, updates: Mapping[int, Small], *, present: Iterable[int] | None = None
+    ) -> Summed | Abandoned:
+        """Run one round to its end; clients without an update stay silent."""
+        self.begin_round(updates, present=present)
+        self.pump()
+        return self.finish_round()
+
+    def begin_round(
+        self, updates: Mapping[int, Small], *, present: Iterable[int] | None = None
+    ) -> None:
+        """Queue the start of a round."""
+        assert self.aggregator is not None
+        self.updates = updates
+        self._ended = len(self.events)
+        there = sorted(set(self.contributors) - self.silent) if present is None else present
+        self.push(SERVER, self.aggregator.start_round(b"model", there))
+
+    def finish_round(self) -> Summed | Abandoned:
+        """Let deadlines pass until the round is over, and return how it ended."""
+        for _ in range(20):
+            for party, event in self.events[self._ended :]:
+                if party == SERVER and isinstance(event, Summed | Abandoned):
+                    return event
+            self.deadline()
+        raise AssertionError("the round does not end")
+
+    # -- material --------------------------------------------------------------------------------
+
+    @property
+    def session(self) -> PublicSession:
+        """Return what the server holds."""
+        assert self.aggregator is not None
+        return self.aggregator.session
+
+    def random_updates(
+        self, clients: Iterable[int] | None = None, seed: int = 0
+    ) -> dict[int, Small]:
+        """Return one update for each client, the largest value included."""
+        rng = np.random.default_rng(seed)
+        bits, length = self.parameters.value_bits, self.parameters.length
+        chosen = self.identities if clients is None else clients
+        updates = {i: rng.integers(0, 1 << bits, length) for i in chosen}
+        for update in updates.values():
+            update[:2] = (1 << bits) - 1, 0
+        return updates
+
+    def contribution(self, index: int, round: int, update: Small) -> Contribution:
+        """Return what a client would send in that round."""
+        payload = self.contributors[index].encrypt(update)
+        return Contribution(round, payload.c0, payload.c1, payload.body, b"")
+
+    def request(
+        self, contributions: Mapping[int, Contribution], **fields: Any
+    ) -> DecryptionRequest:
+        """Return the request for the sum of these contributions; `fields` overrides any part."""
+        adding = self.adding(contributions)
+        defaults: dict[str, Any] = {
+            "round": 1,
+            "attempt": 1,
+            "contributors": tuple(sorted(contributions)),
+            "active": tuple(range(1, self.parameters.threshold + 1)),
+            "c1": adding.c1(),
+        }
+        return DecryptionRequest(**(defaults | fields))
+
+    def adding(self, contributions: Mapping[int, Contribution]) -> RunningSum:
+        """Return the running sum that the server would hold."""
+        adding = RunningSum(self.plan, self.session.crs_seed)
+        for contribution in contributions.values():
+            adding.add(adding.parse(contribution))
+        return adding
+
+    def ask(self, request: DecryptionRequest) -> dict[int, DecryptionShare]:
+        """Return the shares of all active decryptors.
+
+        Raises:
+            RefusedDecryption: one of them refuses.
+        """
+        shares: dict[int, DecryptionShare] = {}
+        for index in request.active:
+            (output,) = self.decryptors[index].receive(SERVER, request)
+            assert isinstance(output, Send) and isinstance(output.message, DecryptionShare)
+            shares[index] = output.message
+        return shares
+
+    def read_share(self, share: DecryptionShare) -> list[Limbs]:
+        """Return the elements of a decryption share."""
+        layout = self.plan.threshold_layout(share.round)
+        return read_blocks(self.ring, layout, share.share, self.plan.dropped_share)
+
+    def decrypt(
+        self, contributions: Mapping[int, Contribution], request: DecryptionRequest
+    ) -> Small | None:
+        """Return the sum that a server computes from the answers to a request."""
+        shares = [self.read_share(share) for share in self.ask(request).values()]
+        return self.adding(contributions).recover(shares, len(contributions))
+
+
+def altering(
+    kind: type[Any],
+    change: Callable[[Any], Message],
+    *,
+    sender: int | None = None,
+    receiver: int | None = None,
+) -> Intercept:
+    """Return a hook that changes messages of one kind from one sender or to one receiver."""
+
+    def alter(by: int, to: int, message: Message) -> list[Message]:
+        ours = isinstance(message, kind) and sender in (None, by) and receiver in (None, to)
+        return [change(message) if ours else message]
+
+    return alter
+
+
+def integers(limbs: Limbs) -> list[int]:
+    """Return the coefficients of limbs (L, n) as Python integers, not reduced."""
+    rows = [[int(limb) for limb in row] for row in limbs]
+    return [sum(row[i] << 32 * k for k, row in enumerate(rows)) for i in range(limbs.shape[1])]
+
+
+def centred(value: int, modulus: int) -> int:
+    """Return the representative of smallest absolute value."""
+    value %= modulus
+    return value - modulus if value > modulus // 2 else value
+
+
+def snapshot(value: Any) -> Any:
+    """Return something comparable that changes whenever the state of a role changes."""
+    if isinstance(value, SeededSource):
+        return ("source", value.drawn)
+    if isinstance(value, RandomSource):
+        return ("source", id(value))
+    if isinstance(value, Ed25519PrivateKey | X25519PrivateKey):
+        return value.private_bytes_raw()
+    if isinstance(value, np.ndarray):
+        return (value.shape, value.tobytes())
+    if isinstance(value, Mapping):
+        return {key: snapshot(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [snapshot(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if value is None or isinstance(value, Enum | int | float | str | bytes):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return [snapshot(getattr(value, field.name)) for field in fields(value)]
+    if isinstance(value, Ring) or callable(value):
+        return None
+    if not hasattr(value, "__dict__"):
+        return id(value)
+    return {key: snapshot(item) for key, item in vars(value).items()}

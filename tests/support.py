@@ -1,0 +1,214 @@
+"""Helpers for the tests of mphe: seeded randomness, big-integer references, dealt sessions.
+
+References never call the code under test: ring elements become Python integers limb by limb, and
+products come from FLINT.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import erfc, sqrt
+
+import flint
+import numpy as np
+from numpy.typing import NDArray
+
+from mphe import shamir
+from mphe.parameters import Plan, SessionParameters, make_plan
+from mphe.ring import Complexes, Limbs, Ring, Small
+from mphe.rings import RingParameters
+from mphe.rlwe import CollectiveKey, KeyShare, aggregate_shares, common_reference, gen_share
+from mphe.sampling import RandomSource
+from mphe.sealing import PairwiseKeys
+
+TINY = RingParameters("tiny", 16, 2, 59)
+"""q = 2^64 - 59 is prime; small enough for schoolbook products. Insecure, for tests only."""
+
+
+# -- randomness --------------------------------------------------------------------------------
+
+
+def seeded(label: int | str) -> RandomSource:
+    """Return the stream whose seed is the SHA-256 of a label."""
+    return RandomSource(hashlib.sha256(str(label).encode()).digest())
+
+
+class ScriptedSource(RandomSource):
+    """Returns given bytes first, then those of a seeded stream."""
+
+    def __init__(self, script: bytes, label: int | str = "after the script") -> None:
+        super().__init__(hashlib.sha256(str(label).encode()).digest())
+        self._script = script
+
+    def bytes(self, count: int) -> bytes:
+        head, self._script = self._script[:count], self._script[count:]
+        return head + super().bytes(count - len(head))
+
+
+def chi_square_deviation(counts: Iterable[int], expected: Iterable[float]) -> float:
+    """Return how many standard deviations a chi-square statistic lies above its mean.
+
+    Wilson and Hilferty 1931: (χ²/k)^(1/3) is nearly Gaussian.
+    """
+    pairs = list(zip(counts, expected, strict=True))
+    freedom = len(pairs) - 1
+    statistic = sum((count - mean) ** 2 / mean for count, mean in pairs)
+    spread = 2 / (9 * freedom)
+    cube_root: float = (statistic / freedom) ** (1 / 3)
+    return (cube_root - (1 - spread)) / sqrt(spread)
+
+
+def uniform_deviation(values: NDArray[np.int64], kinds: int) -> float:
+    """Return `chi_square_deviation` of values in [0, kinds) against the uniform distribution."""
+    counts = np.bincount(values.reshape(-1), minlength=kinds)
+    assert counts.size == kinds
+    return chi_square_deviation(counts.tolist(), [values.size / kinds] * kinds)
+
+
+def gaussian_cdf(x: float) -> float:
+    """Return P(standard Gaussian ≤ x)."""
+    return erfc(-x / sqrt(2)) / 2
+
+
+# -- big-integer references --------------------------------------------------------------------
+
+
+def limbs_to_integers(x: Limbs) -> list[int]:
+    """Return Σ limb·2^(32·i) for each coefficient of signed limbs (L, n), not reduced."""
+    total = x[0].astype(object)
+    for index in range(1, x.shape[0]):
+        total = total + (x[index].astype(object) << (32 * index))
+    return [int(value) for value in total]
+
+
+def element_to_integers(ring: Ring, x: Limbs) -> list[int]:
+    """Return each coefficient of limbs (L, n), canonical or not, modulo q."""
+    return [value % ring.modulus for value in limbs_to_integers(x)]
+
+
+def integers_to_element(ring: Ring, values: Sequence[int]) -> Limbs:
+    """Return the canonical limbs (L, n) of integers modulo q."""
+    data = b"".join((value % ring.modulus).to_bytes(4 * ring.limbs, "little") for value in values)
+    rows = np.frombuffer(data, "<u4").reshape(len(values), ring.limbs)
+    return np.ascontiguousarray(rows.T.astype(np.int64))
+
+
+def centred(values: Iterable[int], modulus: int) -> list[int]:
+    """Return the representatives in (-q/2, q/2]."""
+    return [(value + (modulus - 1) // 2) % modulus - (modulus - 1) // 2 for value in values]
+
+
+def product(left: Sequence[int], right: Sequence[int], modulus: int) -> list[int]:
+    """Return the product of two polynomials modulo X^N + 1 and q, by FLINT over the integers."""
+    degree = len(left)
+    assert len(right) == degree
+    full = flint.fmpz_poly(list(left)) * flint.fmpz_poly(list(right))
+    coefficients = [int(value) for value in full.coeffs()]
+    coefficients += [0] * (2 * degree - len(coefficients))
+    return [(coefficients[i] - coefficients[degree + i]) % modulus for i in range(degree)]
+
+
+def integers(values: Small) -> list[int]:
+    """Return a NumPy vector as Python integers."""
+    return [int(value) for value in values]
+
+
+class RecordingRing(Ring):
+    """Notes the largest distance from an integer that ever left the inverse transform."""
+
+    def __init__(self, parameters: RingParameters) -> None:
+        super().__init__(parameters)
+        self.distance = 0.0
+
+    def inverse(self, values: Complexes) -> NDArray[np.float64]:
+        result = super().inverse(values)
+        distance = float(np.abs(result - np.rint(result)).max())
+        self.distance = max(self.distance, distance)
+        return result
+
+
+# -- sessions without the set-up protocol ------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DealtSession:
+    """All keys of a session, dealt by this test instead of the set-up protocol."""
+
+    plan: Plan
+    ring: Ring
+    crs_seed: bytes
+    transcript: bytes
+    key_shares: Mapping[int, KeyShare]
+    key: CollectiveKey
+    shares: Mapping[int, Limbs]
+    mask_keys: Mapping[int, Mapping[int, bytes]] = field(repr=False)
+
+    @property
+    def secret(self) -> Small:
+        """s = Σ s_i, which nobody knows outside of tests."""
+        total: Small = np.sum([share.secret for share in self.key_shares.values()], axis=0)
+        return total
+
+    def signed_mask_keys(self, index: int, active: Sequence[int]) -> dict[int, tuple[int, bytes]]:
+        """Return what `decryption.gen_share` takes for one member of D."""
+        return {
+            peer: (1 if peer > index else -1, self.mask_keys[index][peer])
+            for peer in active
+            if peer != index
+        }
+
+
+def make_parameters(
+    num_clients: int = 3,
+    threshold: int = 2,
+    length: int = 100,
+    rounds: int = 2,
+    *,
+    robust: bool = True,
+    encryption: str = "hybrid",
+    value_bits: int = 16,
+    capacity: int = 0,
+) -> SessionParameters:
+    """Return the parameters of a small session."""
+    return SessionParameters(
+        num_clients=num_clients,
+        threshold=threshold,
+        length=length,
+        rounds=rounds,
+        robust=robust,
+        encryption=encryption,
+        value_bits=value_bits,
+        capacity=capacity,
+    )
+
+
+def make_session(
+    parameters: SessionParameters, label: int | str = "session", plan: Plan | None = None
+) -> DealtSession:
+    """Deal key shares, Shamir shares and zero-share keys to all clients."""
+    plan = plan or make_plan(parameters)
+    ring, source = Ring(plan.threshold.ring), seeded(label)
+    crs_seed, transcript = source.bytes(32), source.bytes(32)
+    reference = common_reference(ring, crs_seed)
+    clients = range(1, parameters.num_clients + 1)
+    decryptors = range(1, parameters.decryptors + 1)
+    key_shares = {index: gen_share(ring, reference, source) for index in clients}
+    public = aggregate_shares(ring, [share.public for share in key_shares.values()])
+    dealt = []
+    for share in key_shares.values():
+        secret = ring.from_small(share.secret)
+        dealt.append(shamir.gen_shares(ring, secret, parameters.threshold, decryptors, source))
+    shares = {j: shamir.aggregate_shares(ring, [part[j] for part in dealt]) for j in decryptors}
+    pairwise = {index: PairwiseKeys(index, source) for index in clients}
+    mask_keys = {
+        i: {
+            j: own.zero_share_key(j, other.public, transcript)
+            for j, other in pairwise.items()
+            if i != j
+        }
+        for i, own in pairwise.items()
+    }
+    key = CollectiveKey(ring, reference, public)
+    return DealtSession(plan, ring, crs_seed, transcript, key_shares, key, shares, mask_keys)
