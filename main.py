@@ -22,6 +22,7 @@ from fl.launch import (
     assemble,
     check_launcher,
     check_world,
+    end_stragglers,
     find_place,
     no_launcher,
     own_mpirun,
@@ -30,6 +31,7 @@ from fl.launch import (
 )
 
 STARTUP_SECONDS = 120.0
+GRACE_SECONDS = 10.0
 
 
 def say(line: str) -> None:
@@ -113,7 +115,10 @@ def play(args: Args, launch: Launch, place: Place) -> int:
             say(f"note: {line}")
         from fl import server
 
-        return server.run(args, launch)
+        code = server.run(args, launch)
+        for rank in end_stragglers(launch, GRACE_SECONDS):
+            say(f"rank {rank} still ran {GRACE_SECONDS:g} s after the end and was killed")
+        return code
     from fl import client
 
     return client.run(args, launch, launch.index)

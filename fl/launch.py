@@ -1,12 +1,14 @@
 """Start-up without MPI calls: who am I, does the world fit, what does rank 0 tell the others."""
 
+import contextlib
 import os
 import shlex
+import signal
 import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from errno import EADDRINUSE
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +26,7 @@ _RANK_AND_SIZE = (
     ("PMI_RANK", ("PMI_SIZE", "SLURM_STEP_NUM_TASKS")),
     ("SLURM_PROCID", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")),
 )
+POLL_SECONDS = 0.05
 _LOCAL_RANK = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 _LOCAL_SIZE = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
 
@@ -50,28 +53,30 @@ class Offer:
     """
 
     certificate: bytes = b""
+    host: str = ""
+    pid: int = 0
     error: str = ""
     dataset: str = ""
     notice: str | None = None
     output: str = ""
-    run_id: bytes = b""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What every role knows when it starts; certificates (DER) are in rank order, server first.
+    """What every role knows when it starts; all ranks in their order, server first.
 
+    `certificates` are DER, `processes` are pairs of host name and process id.
     `dataset` is resolved (never auto), `notice` is for rank 0 to show, `output` exists on the
-    server's host, `run_id` is 32 random bytes, the same on all ranks.
+    server's host.
     """
 
     index: int
     identity: "Identity"
     certificates: tuple[bytes, ...]
+    processes: tuple[tuple[str, int], ...]
     dataset: str
     notice: str | None
     output: str
-    run_id: bytes
 
 
 def _number(environ: Mapping[str, str], names: Sequence[str]) -> int | None:
@@ -158,21 +163,20 @@ def prepare(args: Args, rank: int) -> tuple["Identity | None", Offer]:
         from net.tls import new_identity
 
         identity = new_identity("server" if rank == 0 else f"client {rank}")
-        if rank != 0:
-            return identity, Offer(identity.certificate)
-        return identity, _configure(args, identity.certificate)
+        offer = Offer(identity.certificate, socket.gethostname(), os.getpid())
+        return identity, offer if rank != 0 else _configure(args, offer)
     except Exception as error:
         return None, Offer(error=" ".join(str(error).split()) or type(error).__name__)
 
 
-def _configure(args: Args, certificate: bytes) -> Offer:
+def _configure(args: Args, offer: Offer) -> Offer:
     """Decide on rank 0 what all ranks must agree on."""
     from fl.data import resolve_dataset
 
     _check_port(args)
     dataset, notice = resolve_dataset(args.dataset)
     output = make_output(args.output)
-    return Offer(certificate, "", dataset, notice, output, os.urandom(32))
+    return replace(offer, dataset=dataset, notice=notice, output=output)
 
 
 def _check_port(args: Args) -> None:
@@ -220,8 +224,39 @@ def assemble(rank: int, identity: "Identity | None", offers: Sequence[Offer]) ->
         index=rank,
         identity=identity,
         certificates=tuple(offer.certificate for offer in offers),
+        processes=tuple((offer.host, offer.pid) for offer in offers),
         dataset=first.dataset,
         notice=first.notice,
         output=first.output,
-        run_id=first.run_id,
     )
+
+
+def end_stragglers(launch: Launch, seconds: float) -> list[int]:
+    """Kill the ranks of this host that outlive the run by `seconds`; return them.
+
+    The launcher waits for every process, and a stopped or hung one would keep it for ever.
+    """
+    host = launch.processes[launch.index][0]
+    mine = {
+        rank: pid
+        for rank, (where, pid) in enumerate(launch.processes)
+        if where == host and rank != launch.index
+    }
+    deadline = time.monotonic() + seconds
+    while (left := [rank for rank in mine if _runs_this(mine[rank])]) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(POLL_SECONDS)
+    for rank in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(mine[rank], signal.SIGKILL)
+    return left
+
+
+def _runs_this(pid: int) -> bool:
+    """Return whether a process is another one of this command, and no zombie."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return bool(command) and command == Path("/proc/self/cmdline").read_bytes()
+    except OSError:
+        return False

@@ -150,7 +150,8 @@ def finish(ring: Ring, layout: SlotLayout, c0: Sequence[Limbs], shares: Sequence
     for block, (body, share) in enumerate(zip(c0, shares, strict=True)):
         opened = body - share
         packing.add_half(layout, opened)
-        if packing.has_excess(layout, ring.reduce(opened)):
+        ring.reduce(opened)
+        if packing.has_excess(layout, opened):
             raise EncodingError("the sum is out of range")
         values, _ = packing.unpack(layout, opened)
         slots[:, packing.block_slice(layout, block)] = values

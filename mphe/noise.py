@@ -3,15 +3,15 @@
 Every bound here holds except with probability below 2^-128. The variables are sub-Gaussian with
 a proxy equal to their variance (ternary and centred binomial ones are: their moment generating
 functions lie below the Gaussian's term by term), so a sum X of them obeys
-P(|X| > z·σ) ≤ 2·exp(-z²/2). `TAIL` = 15 makes that 2^-161 for one coefficient, and still below
-2^-128 for the 2^33 coefficients of the longest session.
+P(|X| > z·σ) ≤ 2·exp(-z²/2). `TAIL` = 16 makes that 2^-183 for one coefficient, and still below
+2^-128 for all the coefficients, at most 2^50, of the longest session that `parameters` allows.
 """
 
 from __future__ import annotations
 
 from math import ceil, log, log2, sqrt
 
-TAIL = 15.0
+TAIL = 16.0
 FAILURE_EXPONENT = 128
 
 ERROR_PAIRS = 21

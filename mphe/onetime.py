@@ -83,7 +83,8 @@ class OneTimeCipher:
         mask = self.ring.multiply_small(prepared, self._reference(block, self._sum_width))
         opened = self.ring.reduce(body_sum - mask[:, : body_sum.shape[1]])
         packing.add_half(self.layout, opened)
-        if packing.has_excess(self.layout, self.ring.reduce(opened)):
+        self.ring.reduce(opened)
+        if packing.has_excess(self.layout, opened):
             raise EncodingError("the sum is out of range")
         return packing.unpack(self.layout, opened)
 

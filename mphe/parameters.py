@@ -9,7 +9,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from math import ceil, log2
 
@@ -32,7 +32,7 @@ MAX_CHECKED_NOISE_BITS = 62
 MIN_CHECKED_COEFFICIENTS = 32
 MAX_CLIENTS = 1 << 12
 MAX_LENGTH = 1 << 28
-"""Largest vector: 2^28 values."""
+MAX_ROUNDS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,11 @@ class SessionParameters:
     max_attempts: int = 4
 
     def __post_init__(self) -> None:
-        """Fill in what is left at 0 (all clients; max(2, t)) and check the ranges."""
+        """Fill in what is left at 0 (all clients; max(2, t)) and check types and ranges."""
+        for field in fields(self):
+            # 4.0 == 4 == True + 3, but their digests would differ.
+            if type(getattr(self, field.name)).__name__ != field.type:
+                raise ParameterError(f"{field.name} must be of type {field.type}")
         object.__setattr__(self, "decryptors", self.decryptors or self.num_clients)
         object.__setattr__(self, "capacity", self.capacity or self.num_clients)
         minimum = self.min_contributors or max(2, min(self.threshold, self.num_clients))
@@ -86,7 +90,8 @@ class SessionParameters:
         yield 2 <= self.min_contributors <= n, f"min_contributors must lie in 2..{n}"
         yield 1 <= self.length <= MAX_LENGTH, f"{self.length} values; use 1 to {MAX_LENGTH}"
         yield 4 <= self.value_bits <= 24, f"value_bits {self.value_bits}; use 4 to 24"
-        yield self.rounds >= 1 and self.max_attempts >= 1, "rounds and attempts start at 1"
+        yield 1 <= self.rounds <= MAX_ROUNDS, f"{self.rounds} rounds; use 1 to {MAX_ROUNDS}"
+        yield 1 <= self.max_attempts <= 64, f"{self.max_attempts} attempts; use 1 to 64"
         yield self.encryption in ("hybrid", "direct"), "encryption is hybrid or direct"
 
     def digest(self) -> bytes:

@@ -41,9 +41,9 @@ def lagrange_coefficient(modulus: int, index: int, active: Sequence[int]) -> int
     """Return λ_j at 0 for the active set D.
 
     Raises:
-        ParameterError: D has duplicates, or j is not in it.
+        ParameterError: D has duplicates or points that are not positive, or j is not in it.
     """
-    if index not in active or len(set(active)) != len(active):
+    if index not in active or len(set(active)) != len(active) or min(active) < 1:
         raise ParameterError(f"active set {tuple(active)} is not a set that contains {index}")
     numerator, denominator = 1, 1
     for other in active:

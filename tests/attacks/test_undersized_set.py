@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mphe import decryption, shamir
 from mphe.decryptor import Decryptor
 from mphe.errors import RefusedDecryption
 from mphe.messages import DecryptionRequest
@@ -92,13 +93,19 @@ def test_every_size_below_t_is_refused(t: int) -> None:
             simulation.decryptors[1].receive(0, undersized)
 
 
-def test_one_answer_of_a_full_set_is_masked() -> None:
-    """The same reading from a permitted request finds nothing: the mask is uniform."""
+@pytest.mark.parametrize("masked", [True, False])
+def test_one_answer_of_a_full_set_is_masked(masked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same reading from a permitted request finds λ·s_j only if the masks are zero."""
+    if not masked:
+        monkeypatch.setattr(decryption, "uniform", lambda source, ring: ring.zero())
     simulation = Simulation(4, 2)
     simulation.run_setup()
     share = simulation.keys[J].share
     assert share is not None
     permitted = DecryptionRequest(1, 1, (1, 2, 3, 4), (1, J), constant(simulation, 1))
     answer = simulation.read_share(simulation.ask(permitted)[J])[0]
-    used = answer.shape[1]
-    assert np.mean((answer[-1] >> 16) == (share[-1, :used] >> 16)) < 0.01
+    factor = shamir.lagrange_coefficient(simulation.ring.modulus, J, (1, J))
+    scaled = simulation.ring.multiply_scalar(share, factor)
+    hidden = simulation.ring.reduce(scaled)[:, : answer.shape[1]]
+    found = np.mean((answer[-1] >> 16) == (hidden[-1] >> 16))
+    assert found < 0.01 if masked else found > 0.99

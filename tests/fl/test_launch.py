@@ -109,7 +109,7 @@ def test_offers_become_one_launch(tmp_path: Path) -> None:
         assert launch.certificates[rank] == launch.identity.certificate
         assert (launch.dataset, launch.notice) == ("mnist5k", None)
         assert launch.certificates == launches[0].certificates
-        assert launch.run_id == launches[0].run_id and len(launch.run_id) == 32
+        assert launch.processes == launches[0].processes
     assert len(set(launches[0].certificates)) == 3
     assert Path(launches[0].output).is_dir()
 
@@ -186,3 +186,33 @@ def test_other_ranks_stay_silent() -> None:
     # Their code is 0: prterun loses rank 0's line when another rank leaves with 2 before it.
     done = run("--wat", OMPI_COMM_WORLD_RANK="1", OMPI_COMM_WORLD_SIZE="3")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_process_that_outlives_the_run_is_killed_and_others_are_not(tmp_path: Path) -> None:
+    script = tmp_path / "rank.py"
+    # The parent ends whatever runs its own command line; the child sleeps with the same one.
+    script.write_text(
+        "import os, sys, time\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from fl.launch import Launch, end_stragglers\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    time.sleep(60)\n"
+        "    os._exit(0)\n"
+        "stranger = int(sys.stdin.read())\n"
+        "processes = (('a', os.getpid()), ('a', child), ('a', stranger), ('b', child))\n"
+        "launch = Launch(0, None, (), processes, '', None, '')\n"
+        "print(end_stragglers(launch, 0.2), os.waitpid(child, 0)[1])\n"
+    )
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        done = subprocess.run(
+            [sys.executable, str(script)],
+            input=str(stranger.pid),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        alive = stranger.poll() is None
+        stranger.kill()
+    assert done.stdout == "[1] 9\n", done.stderr
+    assert alive

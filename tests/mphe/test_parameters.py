@@ -21,6 +21,7 @@ from mphe.noise import KEY_PAIRS, aggregate_noise, smudging_widths
 from mphe.parameters import (
     MAX_CLIENTS,
     MAX_LENGTH,
+    MAX_ROUNDS,
     MIN_DECRYPTION_BUDGET,
     Plan,
     SessionParameters,
@@ -99,8 +100,11 @@ def test_no_plan_is_made_in_an_insecure_ring(monkeypatch: pytest.MonkeyPatch) ->
         ({"length": MAX_LENGTH + 1}, f"{MAX_LENGTH + 1} values"),
         ({"value_bits": 3}, "value_bits 3; use 4 to 24"),
         ({"value_bits": 25}, "value_bits 25"),
-        ({"rounds": 0}, "rounds and attempts start at 1"),
-        ({"max_attempts": 0}, "rounds and attempts start at 1"),
+        ({"rounds": 0}, "0 rounds; use 1"),
+        ({"rounds": MAX_ROUNDS + 1}, "rounds; use 1 to"),
+        ({"threshold": 4.0}, "threshold must be of type int"),
+        ({"length": True}, "length must be of type int"),
+        ({"max_attempts": 0}, "0 attempts; use 1"),
         ({"encryption": "none"}, "encryption is hybrid or direct"),
     ],
     ids=str,
@@ -280,7 +284,8 @@ def test_the_cheapest_plan_is_chosen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "rounds", "encryption"), [(4096, 10**6, "direct"), (1000, 10**9, "hybrid")]
+    ("n", "rounds", "encryption"),
+    [(4096, 10**6, "direct"), (4096, 10**15, "direct"), (1000, 10**15, "hybrid")],
 )
 def test_no_plan_asks_for_smudging_that_cannot_be_sampled(
     n: int, rounds: int, encryption: str
@@ -294,7 +299,7 @@ def test_no_plan_asks_for_smudging_that_cannot_be_sampled(
 
 def test_a_payload_that_no_ring_can_carry_is_refused() -> None:
     with pytest.raises(ParameterError, match="no ring can carry this payload"):
-        make_plan(SessionParameters(8, 4, 100, 10**120))
+        make_plan(SessionParameters(4096, 2, MAX_LENGTH, MAX_ROUNDS, encryption="direct"))
 
 
 def test_additive_keys_get_a_plan_too() -> None:

@@ -19,13 +19,14 @@ from mphe.noise import (
     worst_case_product_error,
 )
 from mphe.parameters import MAX_CLIENTS
-from mphe.ring import Limbs, Ring, Small, digit_width
+from mphe.ring import Limbs, Ring, Small, digit_width, sum_elements
 from mphe.rings import DATA_RING, KEY_RING, LARGE_RING, RINGS, RingParameters
 from mphe.rlwe import ternary_width
 from mphe.sampling import one_time, ternary, uniform
 from tests.support import (
     TINY,
     RecordingRing,
+    centred,
     element_to_integers,
     integers,
     integers_to_element,
@@ -154,7 +155,7 @@ def test_scalar_product_matches_integers(parameters: RingParameters) -> None:
     q, element = ring.modulus, sample(ring, "scalar")
     values = element_to_integers(ring, element)
     for scalar in (0, 1, -1, q - 1, q // 2, 12345, -(10**9), q * q + 7, (1 << parameters.bits) - 1):
-        got = ring.reduce(ring.multiply_scalar(element, scalar))
+        got = ring.multiply_scalar(element, scalar)
         assert np.array_equal(got, integers_to_element(ring, [scalar * v for v in values]))
 
 
@@ -219,7 +220,7 @@ def test_small_product_is_the_schoolbook_product(
 @given(polynomial, st.integers())
 @PROPERTY
 def test_scalar_product_is_defined_for_every_integer(element: list[int], scalar: int) -> None:
-    got = tiny.reduce(tiny.multiply_scalar(integers_to_element(tiny, element), scalar))
+    got = tiny.multiply_scalar(integers_to_element(tiny, element), scalar)
     assert np.array_equal(got, integers_to_element(tiny, [scalar * value for value in element]))
 
 
@@ -359,6 +360,21 @@ def test_digit_width_narrows_as_the_operand_grows_and_then_refuses() -> None:
         digit_width(8192, 2.0**40)
 
 
+def test_a_ring_too_large_for_exact_full_products_is_refused() -> None:
+    with pytest.raises(ParameterError, match="not exact"):
+        Ring(RingParameters("huge", 1 << 18, 64, 1))
+
+
+def test_sums_leave_their_summands_alone() -> None:
+    elements = [uniform(seeded(label), tiny) for label in range(3)]
+    before = [element.copy() for element in elements]
+    expected = [
+        sum(column) for column in zip(*(limbs_to_integers(x) for x in elements), strict=True)
+    ]
+    assert limbs_to_integers(sum_elements(elements)) == expected
+    assert all(np.array_equal(x, y) for x, y in zip(elements, before, strict=True))
+
+
 # -- on the wire -------------------------------------------------------------------------------
 
 
@@ -392,11 +408,20 @@ def test_dropped_bytes_cost_at_most_half_their_weight(
     assert all(y & ((1 << (8 * dropped)) - 1) == middle for y in after)
 
 
-@pytest.mark.parametrize("parameters", [DATA_RING, LARGE_RING], ids=lambda ring: ring.name)
-def test_the_largest_residue_survives_a_dropped_byte(parameters: RingParameters) -> None:
+@ALL_RINGS
+@pytest.mark.parametrize("dropped", range(1, 9))
+def test_the_largest_residues_survive_dropped_bytes(
+    parameters: RingParameters, dropped: int
+) -> None:
+    # Their midpoint can lie above q; what is read is canonical and as close, around the circle.
     ring = ring_of(parameters)
-    data = ring.to_bytes(integers_to_element(ring, [ring.modulus - 1]), 1)
-    ring.from_bytes(data, 1, 1)
+    values = [ring.modulus - distance for distance in range(1, 600)]
+    element = integers_to_element(ring, values)
+    back = ring.from_bytes(ring.to_bytes(element, dropped), len(values), dropped)
+    assert max(limbs_to_integers(back)) < ring.modulus
+    pairs = zip(values, limbs_to_integers(back), strict=True)
+    errors = centred((x - y for x, y in pairs), ring.modulus)
+    assert max(map(abs, errors)) <= 1 << (8 * dropped - 1)
 
 
 @ALL_RINGS

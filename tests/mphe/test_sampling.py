@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import combinations, pairwise
 from math import comb, sqrt
 
 import numpy as np
@@ -285,6 +285,26 @@ def test_the_low_bits_of_the_smudging_tell_nothing_of_the_high_ones(log_deviatio
     low = np.array([value & 0xFFFF for value in values], float)
     for high in ([value >> 16 for value in values], [abs(value) for value in values]):
         assert abs(np.corrcoef(low, np.array(high, float))[0, 1]) < LIMIT / sqrt(count)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4, 5])
+def test_the_parts_of_the_smudging_are_independent(
+    parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Parts so narrow that they do not overlap can be read off the sum.
+    width, count = 1000.0, 100_000
+    monkeypatch.setattr("mphe.sampling.smudging_widths", lambda deviation: (width,) * parts)
+    rest, found = limbs_to_integers(smudge(count, DEVIATION, "parts")), []
+    for _ in range(parts):
+        digits = [(value + 0x8000 & 0xFFFF) - 0x8000 for value in rest]
+        rest = [(value - digit) >> 16 for value, digit in zip(rest, digits, strict=True)]
+        found.append(np.array(digits, float))
+    assert not any(rest)
+    for part in found:
+        assert part.std() == pytest.approx(width, rel=LIMIT / sqrt(2 * count))
+    for one, two in combinations(found, 2):
+        assert abs(np.corrcoef(one, two)[0, 1]) < LIMIT / sqrt(count)
+        assert abs(np.corrcoef(abs(one), abs(two))[0, 1]) < LIMIT / sqrt(count)
 
 
 @pytest.mark.parametrize("log_deviation", [36.5, 44.0, 50.0, 57.1, 62.3, 70.0, 79.9])
