@@ -17,7 +17,6 @@ from mphe.errors import EncodingError
 from mphe.sampling import RandomSource, derive_seed
 
 KEY_BYTES = 32
-SIGNATURE_BYTES = 64
 TAG_BYTES = 16
 # A directional key seals one message, so its nonce may be constant.
 NONCE = bytes(12)

@@ -516,3 +516,32 @@ def test_closing_does_not_wait_for_a_hung_peer(tls: bool) -> None:
         await client.close(timeout=0.2)
 
     run(scenario())
+
+
+@both
+def test_closing_again_and_beside_the_other_side_is_harmless(tls: bool) -> None:
+    async def scenario() -> None:
+        server = await listen(tls)
+        client = await joined(server, 1, tls)
+        # Both at once: each finds its transport half closed by the other.
+        await asyncio.gather(server.close(), client.close())
+        await client.close()
+        await server.close()
+
+    run(scenario())
+
+
+@both
+def test_a_client_may_close_in_any_moment_of_the_servers_farewell(tls: bool) -> None:
+    async def scenario() -> None:
+        for yields in range(12):
+            server = await listen(tls)
+            client = await joined(server, 1, tls)
+            server.send(1, b"farewell")
+            closing = asyncio.create_task(server.close())
+            for _ in range(yields):
+                await asyncio.sleep(0)
+            await client.close()
+            await closing
+
+    run(scenario())
