@@ -4,6 +4,7 @@ Exit codes of the job: 0 finished, 1 failed, 2 wrong usage or environment. They 
 server's. A client that cannot go on while the server lives leaves with 0, because prterun
 counts a process that exits with another code twice: it then ends the job one process early,
 which cuts off the server's last words (Open MPI 5.0.11; a killed process is counted once).
+Without a launcher (--role) every process has its own exit code, and such a client leaves with 1.
 """
 
 import contextlib
@@ -105,14 +106,40 @@ def start(args: Args, argv: Sequence[str], place: Place) -> Launch:
     return assemble(rank, identity, offers)
 
 
-def play(args: Args, launch: Launch, place: Place) -> int:
+def show_identity(argv: Sequence[str], place: Place | None) -> int:
+    """Make an identity, print its roster line and say what to do with it; return 0."""
+    from fl import roster
+
+    line, directory = roster.identity_command(argv, place)
+    print(line, flush=True)
+    say(
+        "send the line above to whoever writes the roster, so that nobody can change it on its "
+        f"way; {directory}/{roster.KEY_FILE} is secret and stays here"
+    )
+    return 0
+
+
+def play_alone(args: Args, place: Place | None) -> int:
+    """Run one party that no launcher started, from its roster; return the exit code."""
+    from fl import roster
+
+    launch, greeting = roster.join(args, place)
+    say(greeting)
+    code = play(args, launch, 1)
+    if launch.index != 0 and code == 0:
+        say("the server ended the run")
+    return code
+
+
+def play(args: Args, launch: Launch, local_size: int) -> int:
     """Run this rank's role to its end; return the exit code."""
     from fl.model import configure_tensorflow
 
-    configure_tensorflow(threads_per_process(place.local_size))
-    if launch.index == 0:
+    configure_tensorflow(threads_per_process(local_size))
+    if launch.index == 0 or not launch.processes:
         for line in (*args.warnings, *filter(None, [launch.notice])):
             say(f"note: {line}")
+    if launch.index == 0:
         from fl import server
 
         code = server.run(args, launch)
@@ -147,10 +174,14 @@ def main(argv: Sequence[str]) -> int:
     """Run one process of the job; return its exit code."""
     place = find_place(os.environ)
     try:
+        if any(word.partition("=")[0] == "--new_identity" for word in argv):
+            return show_identity(argv, place)
         args = parse(argv, place is None or place.rank == 0)
+        if args.role or args.roster or args.identity:
+            return play_alone(args, place)
         if place is None:
             raise no_launcher(args, argv)
-        return play(args, start(args, argv, place), place)
+        return play(args, start(args, argv, place), place.local_size)
     except SystemExit:  # after --help
         return 0
     except (Exception, KeyboardInterrupt) as error:

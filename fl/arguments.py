@@ -19,6 +19,7 @@ class UsageError(Exception):
 ENCRYPTIONS = ("hybrid", "direct")
 AGGREGATIONS = ("mphe", "plain")
 DATASETS = ("auto", "mnist", "mnist5k", "npz:PATH")
+ROLES = ("server", "client")
 _METAVARS = MappingProxyType(
     {
         "int": "N",
@@ -29,6 +30,9 @@ _METAVARS = MappingProxyType(
         "aggregation": "|".join(AGGREGATIONS),
         "dataset": "|".join(DATASETS),
         "output": "DIRECTORY",
+        "role": "|".join(ROLES),
+        "roster": "FILE",
+        "identity": "DIRECTORY",
     }
 )
 
@@ -103,7 +107,7 @@ def address(text: str) -> str:
 def path(text: str) -> str:
     """Read a path that is not empty; ValueError otherwise."""
     if not text.strip():
-        raise ValueError("name a directory")
+        raise ValueError("name a directory or file")
     return text
 
 
@@ -170,6 +174,13 @@ class Args:
     tls: bool = flag(
         true_or_false, "encrypt and authenticate connections; False is for benchmarks only", True
     )
+    role: str = flag(
+        one_of(*ROLES),
+        "run one party without mpirun, with --roster and --identity; default: mpirun decides",
+        "",
+    )
+    roster: str = flag(path, "JSON file with the certificates of all parties; default: none", "")
+    identity: str = flag(path, "directory made by --new_identity; default: none", "")
 
     def __post_init__(self) -> None:
         """Resolve defaults that depend on other flags, then check everything."""
@@ -283,10 +294,11 @@ def _check_threshold(args: Args) -> None:
         )
 
 
-class _Parser(argparse.ArgumentParser):
+class OneLineParser(argparse.ArgumentParser):
     """argparse without its multi-line usage message and its exit."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise UsageError with what argparse found."""
         raise UsageError(message.removeprefix("argument "))
 
 
@@ -303,12 +315,13 @@ def _reader(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = OneLineParser(
         prog="main.py",
         allow_abbrev=False,
         description="Train one model on many clients; the server sees only sums of updates.",
         epilog="Example: mpirun -n 5 -H localhost:5 python main.py --num_peers 4 "
-        "--server_address localhost:8080 --robust True --resiliency 0.5",
+        "--server_address localhost:8080 --robust True --resiliency 0.5. For --role, python "
+        "main.py --new_identity DIRECTORY [--name NAME] makes a key and prints its roster line.",
     )
     for field in dataclasses.fields(Args):
         text = field.metadata["help"]
@@ -327,7 +340,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _refuse_unknown(unknown: Sequence[str]) -> NoReturn:
-    names = [f"--{field.name}" for field in dataclasses.fields(Args)]
+    names = ["--new_identity", *(f"--{field.name}" for field in dataclasses.fields(Args))]
     close = difflib.get_close_matches(unknown[0].split("=")[0], names, 1, 0.7)
     hint = f"did you mean {close[0]}?" if close else "python main.py --help lists all flags"
     raise UsageError(f"unknown argument {unknown[0]!r}: {hint}")

@@ -3,7 +3,9 @@
 import asyncio
 import socket
 import sys
+import threading
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,7 @@ from net.tls import client_context, fingerprint, public_key
 from net.transport import ClientTransport
 
 CONNECT_SECONDS = 120.0
+RECONNECT_SECONDS = 20.0
 PROBE_SECONDS = 3.0
 _ROUNDING = 3
 
@@ -52,23 +55,28 @@ class ServerGone(Exception):
 class Learner:
     """What a client computes: an update of the model on a batch of its own data."""
 
-    def __init__(self, args: Args, index: int, dataset: str) -> None:
-        """Load this client's part of the data and build the model."""
+    def __init__(self, args: Args, index: int, dataset: str, own_data: bool = False) -> None:
+        """Load this client's part of the data, or all that is its own, and build the model."""
         data = load_dataset(dataset, args.seed)
-        self._x, self._y = client_part(data, index, args.num_peers, args.seed)
+        self._x, self._y = data.train_x, data.train_y
+        if not own_data:
+            self._x, self._y = client_part(data, index, args.num_peers, args.seed)
         self._args = args
         self._index = index
         self._trainer = Trainer(args.seed)
         self.size = self._trainer.size
+        # A thread outlives the round that was given up while it computed.
+        self._lock = threading.Lock()
         # The first call compiles; done now, it does not delay the first round.
         self._trainer.gradient(self._x[:1], self._y[:1])
 
     def update(self, round: int, model: Model) -> tuple[Vector, float]:
         """Return the clipped gradient, float32 (size,), and the loss of this round's batch."""
         args = self._args
-        self._trainer.set_vector(model.weights)
         x, y = batch(self._x, self._y, round, args.batch_size_per_worker, args.seed, self._index)
-        gradient, loss = self._trainer.gradient(x, y)
+        with self._lock:
+            self._trainer.set_vector(model.weights)
+            gradient, loss = self._trainer.gradient(x, y)
         return clip(gradient, args.clip_norm), loss
 
     def encode(self, round: int, model: Model, update: Vector, loss: float) -> NDArray[Any]:
@@ -84,15 +92,26 @@ class Session:
     """Routes messages to the roles of one client and carries out what they say."""
 
     def __init__(self, index: int, learner: Learner, transport: ClientTransport) -> None:
-        """Wait for `join`, which chooses between encrypted and plain rounds."""
+        """Wait for `join`, which chooses between encrypted and plain rounds.
+
+        Args:
+            index: of this client.
+            learner: computes the updates.
+            transport: may be replaced when the connection is lost; keys and roles stay.
+        """
         self.index = index
+        self.transport = transport
         self._learner = learner
-        self._transport = transport
         self._setup: SetupClient | None = None
         self._contributor: Contributor | None = None
         self._decryptor: Decryptor | None = None
         self._busy = asyncio.Lock()
         self._over = False
+
+    @property
+    def admitted(self) -> bool:
+        """Whether the set-up let this client into the rounds."""
+        return self._contributor is not None
 
     def join(self, setup: SetupClient) -> None:
         """Take part in the key set-up."""
@@ -121,7 +140,7 @@ class Session:
 
     async def _follow(self) -> None:
         while not self._over:
-            event = await self._transport.next_event(None)
+            event = await self.transport.next_event(None)
             if isinstance(event, Lost):
                 raise ServerGone(event.reason)
             if isinstance(event, Received):
@@ -157,7 +176,7 @@ class Session:
                 self._happened(output)
 
     def _send(self, message: Message) -> None:
-        self._transport.send(codec.encode(message))
+        self.transport.send(codec.encode(message))
 
     def _happened(self, event: Event) -> None:
         if isinstance(event, KeysReady):
@@ -203,7 +222,7 @@ def make_setup(args: Args, launch: Launch, plan: Plan) -> SetupClient:
     return SetupClient(launch.index, plan, launch.identity.private_key, identities, source)
 
 
-async def _connect(args: Args, launch: Launch, limit: int) -> Client:
+async def _connect(args: Args, launch: Launch, limit: int, seconds: float) -> Client:
     server = launch.certificates[SERVER]
     return await Client.connect(
         args.host,
@@ -212,24 +231,44 @@ async def _connect(args: Args, launch: Launch, limit: int) -> Client:
         client_context(launch.identity, server) if args.tls else None,
         fingerprint(server) if args.tls else None,
         limit,
-        CONNECT_SECONDS,
+        seconds,
     )
 
 
 async def _take_part(args: Args, launch: Launch) -> None:
     """Connect and follow the server to the end."""
-    learner = Learner(args, launch.index, launch.dataset)
+    learner = Learner(args, launch.index, launch.dataset, launch.own_data)
     plan = plan_for(args, learner.size)
-    transport = await _connect(args, launch, max_frame(plan, learner.size))
-    session = Session(launch.index, learner, transport)
+    limit = max_frame(plan, learner.size)
+    session = Session(launch.index, learner, await _connect(args, launch, limit, CONNECT_SECONDS))
     try:
         if args.aggregation == "plain":
             session.join_plain()
         else:
             session.join(make_setup(args, launch, plan))
-        await session.run()
+        await follow(session, lambda: _connect(args, launch, limit, RECONNECT_SECONDS))
+        if not (launch.processes or session.admitted):
+            # Under a launcher the server's last words on the same terminal say why.
+            raise ServerGone("the server ended the run without this client: ask what it printed")
     finally:
-        await transport.close()
+        await session.transport.close()
+
+
+async def follow(session: Session, connect: Callable[[], Awaitable[ClientTransport]]) -> None:
+    """Run the session to its end, over a new connection whenever one is lost.
+
+    Raises:
+        ServerGone: the connection was lost in the middle of the set-up, and with it the place.
+        Unreachable: the server does not come back.
+    """
+    while True:
+        try:
+            return await session.run()
+        except ServerGone:
+            if not session.admitted:
+                raise
+            await session.transport.close()
+            session.transport = await connect()
 
 
 def server_listens(host: str, port: int) -> bool:
@@ -244,12 +283,12 @@ def server_listens(host: str, port: int) -> bool:
 def run(args: Args, launch: Launch, index: int) -> int:
     """Play client `index` to the end; return the exit code.
 
-    It is 1 only when the server is dead: a client that fails while training goes on leaves the
-    job's exit code, and the terminal, to the server.
+    Under a launcher it is 1 only when the server is dead: a client that fails while training
+    goes on leaves the job's exit code, and the terminal, to the server.
     """
     try:
         asyncio.run(_take_part(args, launch))
     except (ServerGone, Unreachable, WrongServer, ProtocolError, EncodingError) as error:
         sys.stderr.write(f"client {index}: {error}\n")
-        return 0 if server_listens(args.host, args.port) else 1
+        return 0 if launch.processes and server_listens(args.host, args.port) else 1
     return 0

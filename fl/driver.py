@@ -87,11 +87,13 @@ class Driver:
             if event is None or role.step != step:
                 step, deadline = role.step, loop.time() + seconds
 
-    async def notice_losses(self) -> None:
+    async def catch_up(self, role: Role, observer: Observer) -> None:
         """Take what happened while no role was running."""
         while (event := await self.transport.next_event(0)) is not None:
             if isinstance(event, Lost):
-                self._depart(event)
+                await self._lost(role, event, observer)
+            elif isinstance(event, Received):
+                self._take(role, event, observer)
 
     def _take(self, role: Role, event: Received, observer: Observer) -> None:
         """Give a message to the role; whoever sent a bad one loses its place."""

@@ -67,7 +67,8 @@ class Launch:
 
     `certificates` are DER, `processes` are pairs of host name and process id.
     `dataset` is resolved (never auto), `notice` is for rank 0 to show, `output` exists on the
-    server's host.
+    server's host. `processes` is empty without a launcher. With `own_data` a client trains on
+    all of its data set, not on a part.
     """
 
     index: int
@@ -77,6 +78,7 @@ class Launch:
     dataset: str
     notice: str | None
     output: str
+    own_data: bool = False
 
 
 def _number(environ: Mapping[str, str], names: Sequence[str]) -> int | None:
@@ -173,14 +175,17 @@ def _configure(args: Args, offer: Offer) -> Offer:
     """Decide on rank 0 what all ranks must agree on."""
     from fl.data import resolve_dataset
 
-    _check_port(args)
+    check_port(args)
     dataset, notice = resolve_dataset(args.dataset)
     output = make_output(args.output)
     return replace(offer, dataset=dataset, notice=notice, output=output)
 
 
-def _check_port(args: Args) -> None:
-    """Refuse a port in use now, while all ranks can still be told; other trouble shows later."""
+def check_port(args: Args) -> None:
+    """Refuse a port in use now, while all ranks can still be told; other trouble shows later.
+
+    Raises UsageError.
+    """
     family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -235,7 +240,10 @@ def end_stragglers(launch: Launch, seconds: float) -> list[int]:
     """Kill the ranks of this host that outlive the run by `seconds`; return them.
 
     The launcher waits for every process, and a stopped or hung one would keep it for ever.
+    Without a launcher nobody waits.
     """
+    if not launch.processes:
+        return []
     host = launch.processes[launch.index][0]
     mine = {
         rank: pid

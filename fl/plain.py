@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mphe.aggregator import Abandoned, Accepted, Closed, Late, State, Summed
+from mphe.attendance import Attendance
 from mphe.contributor import Payload
 from mphe.errors import DuplicateMessage, MalformedMessage, RoundAborted, UnexpectedSender
 from mphe.machine import Output, Send
@@ -58,11 +59,11 @@ class PlainAggregator:
         """Expect updates of `size` values, at least `minimum` of them a round."""
         self.state = State.IDLE
         self.round = 0
+        self.members = set(range(1, num_clients + 1))
         self._size = size
         self._num_clients = num_clients
         self._minimum = minimum
-        self._present: set[int] = set()
-        self._expected: set[int] = set()
+        self._attendance = Attendance()
         self._contributors: list[int] = []
         self._total = np.zeros(size)
 
@@ -70,23 +71,26 @@ class PlainAggregator:
         """Send the model to the clients that are present and expect their updates."""
         self.round += 1
         self.state = State.COLLECTING
-        self._present = set(present)
-        self._expected = set(self._present)
+        self._attendance.begin(present, self._minimum)
         self._contributors = []
         self._total = np.zeros(self._size)
         start = RoundStart(self.round, model)
-        outputs: list[Output] = [Send(index, start) for index in sorted(self._present)]
-        return outputs if self._expected else outputs + self.deadline_passed()
+        outputs: list[Output] = [Send(index, start) for index in self._there()]
+        return outputs if self._attendance.expected else outputs + self._close()
 
     def receive(self, sender: int, message: Message) -> list[Output]:
         """Add one update; RemoteProtocolError when it is wrong."""
+        if isinstance(message, Join):
+            return []
         if not isinstance(message, Contribution):
             raise UnexpectedSender(sender, f"{type(message).__name__} is not expected now")
         if message.round < self.round or self.state is not State.COLLECTING:
+            if message.round == self.round and sender not in self._contributors:
+                self._attendance.just_missed(sender)
             return [Late(sender)]
         if sender in self._contributors:
             raise DuplicateMessage(sender, f"it contributed to round {self.round} before")
-        if sender not in self._expected:
+        if sender not in self._attendance.present:
             raise UnexpectedSender(sender, f"it takes no part in round {self.round}")
         if message.round != self.round or len(message.body) != 4 * self._size:
             raise MalformedMessage(sender, "its update has the wrong round or length")
@@ -95,21 +99,24 @@ class PlainAggregator:
             raise MalformedMessage(sender, "its update holds numbers that are not finite")
         self._total += update
         self._contributors.append(sender)
-        self._expected.discard(sender)
+        self._attendance.arrived(sender)
         accepted = Accepted(sender, message.note)
-        return [accepted] if self._expected else [accepted, *self.deadline_passed()]
+        return [accepted] if self._attendance.expected else [accepted, *self._close()]
 
     def lost(self, *peers: int) -> list[Output]:
         """Go on without some clients."""
-        self._present.difference_update(peers)
-        self._expected.difference_update(peers)
-        waits = self.state is State.COLLECTING and self._expected
-        return [] if waits or self.state is State.IDLE else self.deadline_passed()
+        self._attendance.lost(peers)
+        waits = self.state is State.COLLECTING and self._attendance.expected
+        return [] if waits or self.state is State.IDLE else self._close()
 
     def deadline_passed(self) -> list[Output]:
         """End the round with the updates that are there."""
         if self.state is State.IDLE:
             return []
+        self._attendance.deadline()
+        return self._close()
+
+    def _close(self) -> list[Output]:
         self.state = State.IDLE
         contributors = tuple(sorted(self._contributors))
         if len(contributors) < self._minimum:
@@ -122,7 +129,8 @@ class PlainAggregator:
 
     def waiting_for(self) -> tuple[int, ...]:
         """Return whose update is still missing."""
-        return tuple(sorted(self._expected)) if self.state is State.COLLECTING else ()
+        waits = self.state is State.COLLECTING
+        return tuple(sorted(self._attendance.expected)) if waits else ()
 
     @property
     def step(self) -> tuple[object, ...]:
@@ -131,4 +139,7 @@ class PlainAggregator:
 
     def _end(self, contributors: tuple[int, ...]) -> list[Output]:
         end = RoundEnd(self.round, contributors)
-        return [Send(index, end) for index in sorted(self._present)]
+        return [Send(index, end) for index in self._there()]
+
+    def _there(self) -> list[int]:
+        return sorted(self._attendance.present)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +28,9 @@ class TooManyFailures(Exception):
 
 class Aggregates(Role, Protocol):
     """An aggregator: encrypted or plain."""
+
+    members: set[int]
+    """Clients that may contribute."""
 
     def start_round(self, model: bytes, present: Iterable[int]) -> list[Output]:
         """Begin a round."""
@@ -141,16 +144,17 @@ class Training:
         self._failures = 0
         self._score = (0.0, 0.0)
 
-    async def run(self, present: Callable[[], set[int]]) -> None:
-        """Run all rounds with whoever `present` returns at their start.
+    async def run(self) -> None:
+        """Run all rounds, each with the members that are connected at its start.
 
         Raises:
             TooManyFailures: more than `max_failed_rounds` were abandoned in a row.
         """
         self._score = await asyncio.to_thread(self._evaluate)
         for number in range(1, self._args.num_iterations + 1):
-            await self._driver.notice_losses()
-            record = await self._round(number, present())
+            await self._driver.catch_up(self._aggregator, Observer())
+            present = self._aggregator.members & set(self._driver.transport.connected)
+            record = await self._round(number, present)
             self._history.append(record)
             self._display.round_ended(record)
             self._failures = self._failures + 1 if record.abandoned else 0

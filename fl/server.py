@@ -69,7 +69,7 @@ class Run:
         self._summary.departures = driver.departures
         reason = "training failed"
         try:
-            aggregator, members = await self._set_up(driver)
+            aggregator = await self._set_up(driver)
             training = Training(
                 self._args,
                 driver,
@@ -80,7 +80,7 @@ class Run:
                 self._display,
             )
             try:
-                await training.run(lambda: members & set(transport.connected))
+                await training.run()
                 reason = "training is over"
             finally:
                 self._save(training)
@@ -97,16 +97,14 @@ class Run:
         limit = max_frame(self._plan, self._trainer.size)
         return await Server.listen(args.host, args.port, pins, context, limit)
 
-    async def _set_up(self, driver: Driver) -> tuple[Aggregates, set[int]]:
-        """Return the aggregator, and the clients that may take part."""
+    async def _set_up(self, driver: Driver) -> Aggregates:
+        """Return the aggregator, once the clients agree on a key."""
         args = self._args
         seconds = max(SETUP_SECONDS, args.round_timeout)
         if args.aggregation == "plain":
             await driver.run(PlainSetup(args.num_peers), [], seconds, Observer())
-            plain = PlainAggregator(self._trainer.size, args.num_peers, args.min_contributors)
-            return plain, set(range(1, args.num_peers + 1))
-        session = await self._agree(driver, seconds)
-        return Aggregator(session), set(session.qualified)
+            return PlainAggregator(self._trainer.size, args.num_peers, args.min_contributors)
+        return Aggregator(await self._agree(driver, seconds))
 
     async def _agree(self, driver: Driver, seconds: float) -> PublicSession:
         """Make the collective key with the clients."""

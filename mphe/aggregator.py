@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mphe import decryption
+from mphe.attendance import Attendance
 from mphe.errors import (
     DuplicateMessage,
     EncodingError,
@@ -26,6 +27,7 @@ from mphe.messages import (
     Contribution,
     DecryptionRequest,
     DecryptionShare,
+    Join,
     Refusal,
     RoundEnd,
     RoundStart,
@@ -54,6 +56,13 @@ class Accepted(Event):
 @dataclass(frozen=True)
 class Late(Event):
     """A message of a round or attempt that is over; nobody is blamed."""
+
+    sender: int
+
+
+@dataclass(frozen=True)
+class Joined(Event):
+    """A client contributes from the next round on; it cannot decrypt."""
 
     sender: int
 
@@ -90,6 +99,9 @@ class Aggregator(Machine[State]):
 
     TRANSITIONS: ClassVar[Transitions] = {
         (State.IDLE, "start"): State.COLLECTING,
+        (State.IDLE, Join): State.IDLE,
+        (State.COLLECTING, Join): State.COLLECTING,
+        (State.DECRYPTING, Join): State.DECRYPTING,
         (State.IDLE, Contribution): State.IDLE,
         (State.IDLE, DecryptionShare): State.IDLE,
         (State.IDLE, Refusal): State.IDLE,
@@ -110,9 +122,10 @@ class Aggregator(Machine[State]):
         self.session = session
         self.plan = session.plan
         self.round = 0
+        self.members = {*session.qualified, *session.late}
+        self._able = set(session.decryptors) - set(session.late)
         self._sum = RunningSum(session.plan, session.crs_seed)
-        self._expected: set[int] = set()
-        self._present: set[int] = set()
+        self._attendance = Attendance()
         self._contributors: list[int] = []
         self._silent: set[int] = set()
         self._active: tuple[int, ...] = ()
@@ -122,6 +135,7 @@ class Aggregator(Machine[State]):
         self._failures: Counter[int] = Counter()
         self._shares: dict[int, list[Limbs]] = {}
         self._handlers = {
+            Join: self._on_join,
             Contribution: self._on_contribution,
             DecryptionShare: self._on_share,
             Refusal: self._on_refusal,
@@ -139,20 +153,18 @@ class Aggregator(Machine[State]):
             raise LocalProtocolError(f"the session has only {self.round} rounds")
         self._fire("start")
         self.round += 1
-        self._present = set(present)
-        self._expected = set(self._present)
+        self._attendance.begin(present, self.plan.session.min_contributors)
         self._contributors, self._silent, self._fallen = [], set(), set()
         self._attempt, self._implausible = 0, 0
         self._sum.clear()
         message = RoundStart(self.round, model)
-        outputs: list[Output] = [Send(index, message) for index in sorted(self._present)]
-        return outputs if self._expected else outputs + self._close()
+        outputs: list[Output] = [Send(index, message) for index in self._there()]
+        return outputs if self._attendance.expected else outputs + self._close()
 
     def lost(self, *peers: int) -> list[Output]:
         """Go on without clients that vanished or misbehaved in this round, all at once."""
-        self._present.difference_update(peers)
-        self._expected.difference_update(peers)
-        if self.state is State.COLLECTING and not self._expected:
+        self._attendance.lost(peers)
+        if self.state is State.COLLECTING and not self._attendance.expected:
             return self._close()
         if self.state is State.DECRYPTING:
             self._fallen.update(peers)
@@ -164,6 +176,7 @@ class Aggregator(Machine[State]):
     def deadline_passed(self) -> list[Output]:
         """Close the round, or ask other decryptors instead of the silent ones."""
         if self.state is State.COLLECTING:
+            self._attendance.deadline()
             return self._close()
         if self.state is State.DECRYPTING:
             self._silent |= set(self.waiting_for())
@@ -174,7 +187,7 @@ class Aggregator(Machine[State]):
     def waiting_for(self) -> tuple[int, ...]:
         """Return whose answer is still missing."""
         if self.state is State.COLLECTING:
-            return tuple(sorted(self._expected))
+            return tuple(sorted(self._attendance.expected))
         if self.state is State.DECRYPTING:
             return tuple(index for index in self._active if index not in self._shares)
         return ()
@@ -184,16 +197,26 @@ class Aggregator(Machine[State]):
         """What changes whenever a new wait begins."""
         return self.state, self.round, self._attempt
 
+    def _on_join(self, sender: int, message: Join) -> list[Output]:
+        """Welcome a client that comes late, or comes again without its share of the key."""
+        if message.index != sender:
+            raise UnexpectedSender(sender, f"it speaks for client {message.index}")
+        self.members.add(sender)
+        self._able.discard(sender)
+        return [Joined(sender), Send(sender, self.session.welcome)]
+
     # -- contributions -------------------------------------------------------------------------
 
     def _on_contribution(self, sender: int, message: Contribution) -> list[Output]:
         if message.round < self.round or self.state is not State.COLLECTING:
+            if message.round == self.round and sender not in self._contributors:
+                self._attendance.just_missed(sender)
             return [Late(sender)]
         if message.round > self.round:
             raise RemoteProtocolError(sender, f"contributes to round {message.round} too early")
         if sender in self._contributors:
             raise DuplicateMessage(sender, f"it contributed to round {self.round} before")
-        if sender not in self._expected:
+        if sender not in self._attendance.present:
             raise UnexpectedSender(sender, f"it takes no part in round {self.round}")
         try:
             parsed = self._sum.parse(message)
@@ -201,9 +224,9 @@ class Aggregator(Machine[State]):
             raise MalformedMessage(sender, f"its contribution is malformed: {error}") from error
         self._sum.add(parsed)
         self._contributors.append(sender)
-        self._expected.discard(sender)
+        self._attendance.arrived(sender)
         accepted = Accepted(sender, message.note)
-        return [accepted] if self._expected else [accepted, *self._close()]
+        return [accepted] if self._attendance.expected else [accepted, *self._close()]
 
     def _close(self) -> list[Output]:
         """Fix U and ask the first active set."""
@@ -216,6 +239,9 @@ class Aggregator(Machine[State]):
         self._c1 = self._sum.c1()
         return [Closed(self.round, contributors), *self._next_attempt()]
 
+    def _there(self) -> list[int]:
+        return sorted(self._attendance.present)
+
     def _announced(self) -> tuple[int, ...]:
         return tuple(sorted(self._contributors))
 
@@ -224,8 +250,8 @@ class Aggregator(Machine[State]):
     def _next_attempt(self) -> list[Output]:
         """Ask t live decryptors, the punctual contributors first."""
         session = self.plan.session
-        needed = len(self.session.decryptors) if not session.robust else session.threshold
-        able = [i for i in self._ranked() if i in self._present and i not in self._silent]
+        needed = session.threshold
+        able = [i for i in self._ranked() if i in self._attendance.present - self._silent]
         if len(able) < needed:
             return self._abandon(f"{len(able)} decryptors answer, {needed} are needed")
         if self._attempt >= session.max_attempts:
@@ -245,7 +271,7 @@ class Aggregator(Machine[State]):
         """
         early = {index: place for place, index in enumerate(self._contributors)}
         return sorted(
-            self.session.decryptors,
+            self._able,
             key=lambda index: (self._failures[index], early.get(index, len(early)), index),
         )
 
@@ -280,7 +306,7 @@ class Aggregator(Machine[State]):
         self._sum.clear()
         end = RoundEnd(self.round, contributors)
         summed = Summed(self.round, contributors, total, self._attempt)
-        return [summed, *(Send(index, end) for index in sorted(self._present))]
+        return [summed, *(Send(index, end) for index in self._there())]
 
     def _on_refusal(self, sender: int, message: Refusal) -> list[Output]:
         if (message.round, message.attempt) != (self.round, self._attempt):
@@ -300,4 +326,4 @@ class Aggregator(Machine[State]):
         self._sum.clear()
         end = RoundEnd(self.round, ())
         abandoned = Abandoned(error, self._announced(), self._attempt)
-        return [abandoned, *(Send(index, end) for index in sorted(self._present))]
+        return [abandoned, *(Send(index, end) for index in self._there())]

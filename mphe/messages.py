@@ -91,6 +91,25 @@ class SessionOpen:
 
 
 @dataclass(frozen=True)
+class Vouch:
+    """A client's signature on T, for those who were not there."""
+
+    index: int
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """Server to a client that joins late: what the key was made from, and who signed it."""
+
+    joins: tuple[Join, ...]
+    commits: tuple[Commit, ...]
+    reveals: tuple[KeyReveal, ...]
+    vouches: tuple[Vouch, ...]
+    decryptors: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class RoundStart:
     """Server to clients: train on this model (opaque bytes)."""
 
@@ -166,6 +185,7 @@ Message = (
     | Qualified
     | Ready
     | SessionOpen
+    | Welcome
     | RoundStart
     | Contribution
     | DecryptionRequest

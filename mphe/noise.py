@@ -9,7 +9,7 @@ P(|X| > z·σ) ≤ 2·exp(-z²/2). `TAIL` = 16 makes that 2^-183 for one coeffic
 
 from __future__ import annotations
 
-from math import ceil, log, log2, sqrt
+from math import ceil, e, log, log2, sqrt
 
 TAIL = 16.0
 FAILURE_EXPONENT = 128
@@ -27,6 +27,15 @@ SMOOTHING = 2.2
 PART_BITS = 16
 MAX_PARTS = 5
 MAX_PART_BITS = 24
+
+
+def failure_exponent(coefficients: float) -> float:
+    """Return log2 of the union bound on the noise of so many decrypted coefficients.
+
+    Each has two sums that may exceed TAIL deviations, with 2·exp(-TAIL²/2) each: the noise of the
+    aggregate and the smudging. That the norms inside of E hold is not part of it.
+    """
+    return log2(coefficients) + 2 - TAIL**2 / 2 * log2(e)
 
 
 def norm_bound(variance: float, degree: int) -> float:

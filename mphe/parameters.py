@@ -11,12 +11,16 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from math import ceil, log2
+from math import ceil, log2, sqrt
 
 from mphe.errors import ParameterError
 from mphe.noise import (
+    ERROR_VARIANCE,
+    FAILURE_EXPONENT,
     KEY_PAIRS,
+    KEY_VARIANCE,
     aggregate_noise,
+    failure_exponent,
     plaintext_scale,
     smudging_deviation,
     smudging_widths,
@@ -325,55 +329,70 @@ def _droppable(room: float, summands: int) -> int:
 
 def describe(plan: Plan) -> str:
     """Return the plan as lines of text for the terminal."""
-    session, threshold, payload = plan.session, plan.threshold, plan.payload
-    carrier = payload or threshold
-    ring = threshold.ring
+    session, layout, payload = plan.session, plan.threshold, plan.payload
+    decrypted = (
+        session.rounds * session.max_attempts * layout.coefficients
+        + session.confirmation_attempts * layout.ring.degree
+    )
     lines = {
-        "threshold ring": f"{ring.name}: N = {ring.degree}, log2 q = {ring.bits} "
-        f"(at most {MAX_LOG_Q[ring.degree]} at 128 bits)",
-        "ciphertexts": f"{threshold.blocks} an aggregate, {threshold.slots} slots of "
-        f"{threshold.slot_bits} bits above 2^{threshold.noise_bits}",
-        "noise": f"E = 2^{log2(plan.noise):.1f}, smudging σ = 2^{log2(plan.smudging):.1f}, "
-        "failure below 2^-128",
+        "threshold ring": _describe_ring(layout.ring, ERROR_VARIANCE),
+        "ciphertexts": f"{layout.blocks} an aggregate, {_describe_slots(layout)}",
+        "noise": f"E = 2^{log2(plan.noise):.1f}, smudging σ = 2^{log2(plan.smudging):.1f} "
+        f"for {SMUDGING_KAPPA} bits",
         "budget": f"τ = {plan.budget} decryptions, {plan.answers} a decryptor",
-        "payload ring": f"{carrier.ring.name}: {carrier.blocks} blocks, {carrier.slots} slots "
-        f"of {carrier.slot_bits} bits above 2^{carrier.noise_bits}",
-        "upload": f"{plan.upload_bytes} bytes, {plan.upload_bytes / session.length:.3f} a value",
-        "share": f"{plan.share_bytes} bytes",
+        # Rounded up, so that "below" is true.
+        "failure": f"below 2^{ceil(failure_exponent(decrypted))} for {decrypted} decrypted "
+        f"coefficients, 2^-{FAILURE_EXPONENT + 1} for the norms in E",
     }
+    if payload is not None:
+        lines["payload ring"] = _describe_ring(payload.ring, KEY_VARIANCE)
+        lines["bodies"] = f"{payload.blocks} a contribution, {_describe_slots(payload)}"
+    lines["upload"] = f"{plan.upload_bytes} bytes, {plan.upload_bytes / session.length:.3f} a value"
+    lines["share"] = f"{plan.share_bytes} bytes"
     title = (
         f"{session.encryption}: {session.length} values of {session.value_bits} bits, "
-        f"n = {session.num_clients}, t = {session.threshold}, {session.rounds} rounds"
+        f"n = {session.num_clients}, t = {session.threshold} of {session.decryptors} decryptors, "
+        f"{session.rounds} rounds of at most {session.max_attempts} attempts"
     )
-    return "\n".join([title, *(f"  {name:15}{text}" for name, text in lines.items())])
+    return "\n".join([title, *(f"  {name:16}{text}" for name, text in lines.items())])
+
+
+def _describe_ring(ring: RingParameters, variance: float) -> str:
+    return (
+        f"{ring.name}: N = {ring.degree}, log2 q = {ring.bits} (at most {MAX_LOG_Q[ring.degree]} "
+        f"at 128 bits), errors σ = {sqrt(variance):.2f}"
+    )
+
+
+def _describe_slots(layout: SlotLayout) -> str:
+    slots = "1 slot" if layout.slots == 1 else f"{layout.slots} slots"
+    return f"{slots} of {layout.slot_bits} bits above 2^{layout.noise_bits}"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Print the chosen plan and the runners-up."""
+    """Print the chosen plan, then the runners-up by their bytes."""
     parser = argparse.ArgumentParser(prog="python -m mphe.parameters", description=__doc__)
     parser.add_argument("--length", type=int, default=199658, help="values in an update")
     parser.add_argument("--num_peers", type=int, default=8, help="clients n")
     parser.add_argument("--threshold", type=int, default=4, help="decryptors needed t")
+    parser.add_argument("--decryptors", type=int, default=0, help="holders of shares; 0 is all")
     parser.add_argument("--value_bits", type=int, default=16, help="bits of a value")
     parser.add_argument("--num_iterations", type=int, default=100, help="rounds")
+    parser.add_argument("--max_attempts", type=int, default=4, help="decryptions of a round")
     parser.add_argument("--encryption", choices=("hybrid", "direct"), default="hybrid")
     args = parser.parse_args(argv)
     try:
         session = SessionParameters(
-            num_clients=args.num_peers,
-            threshold=args.threshold,
-            length=args.length,
-            rounds=args.num_iterations,
+            *(args.num_peers, args.threshold, args.length, args.num_iterations),
             encryption=args.encryption,
             value_bits=args.value_bits,
+            decryptors=args.decryptors,
+            max_attempts=args.max_attempts,
         )
         plans = candidates(session)
     except ParameterError as error:
         parser.error(str(error))
-    print(describe(plans[0]))
-    for plan in plans[1:]:
-        print("runner-up:")
-        print(describe(plan))
+    print("\nrunner-up: ".join(map(describe, plans)))
 
 
 if __name__ == "__main__":

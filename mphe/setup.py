@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from mphe import sealing
 from mphe.errors import EncodingError, RemoteProtocolError
-from mphe.messages import SERVER, Commit, Join, KeyReveal
+from mphe.messages import SERVER, Commit, Join, KeyReveal, Welcome
 from mphe.parameters import Plan, SessionParameters
 from mphe.ring import Limbs, Ring
 from mphe.rlwe import CollectiveKey, aggregate_shares, common_reference
@@ -35,6 +35,8 @@ class PublicSession:
         crs_seed: seed of the common reference polynomials.
         qualified: Q.
         decryptors: those whose shares are confirmed.
+        welcome: what a client that joins later needs.
+        late: clients that joined while the key was being made, and are not part of it.
     """
 
     plan: Plan
@@ -42,6 +44,8 @@ class PublicSession:
     crs_seed: bytes
     qualified: tuple[int, ...]
     decryptors: tuple[int, ...]
+    welcome: Welcome
+    late: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,14 @@ def transcript(
         b"".join(map(number, qualified)),
         key.ring.to_bytes(key.key),
     )
+
+
+def check_enough(parameters: SessionParameters, qualified: Sequence[int]) -> None:
+    """Raise RemoteProtocolError unless a key of these clients can decrypt, and hides."""
+    decryptors = [index for index in qualified if index <= parameters.decryptors]
+    needed = parameters.min_contributors if parameters.robust else parameters.num_clients
+    if len(decryptors) < parameters.threshold or len(qualified) < needed:
+        raise RemoteProtocolError(SERVER, f"the server made a key of {len(qualified)} clients only")
 
 
 def require_ascending(indices: Sequence[int], what: str) -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mphe import rlwe, sealing, setup, shamir
+from mphe import late, rlwe, sealing, setup, shamir
 from mphe.errors import EncodingError, RemoteProtocolError, UnexpectedSender
 from mphe.machine import Event, Machine, Output, Send, Transitions
 from mphe.messages import (
@@ -25,6 +25,7 @@ from mphe.messages import (
     Roster,
     SealedShare,
     SessionOpen,
+    Welcome,
 )
 from mphe.parameters import Plan
 from mphe.ring import Limbs, Ring
@@ -67,6 +68,7 @@ class SetupClient(Machine[State]):
         (State.COMMITTED, Commitments): State.REVEALED,
         (State.REVEALED, Qualified): State.READY,
         (State.READY, SessionOpen): State.OPEN,
+        (State.JOINED, Welcome): State.OPEN,
     }
 
     def __init__(
@@ -99,6 +101,7 @@ class SetupClient(Machine[State]):
             Commitments: self._on_commitments,
             Qualified: self._on_qualified,
             SessionOpen: self._on_open,
+            Welcome: self._on_welcome,
         }
 
     def start(self) -> list[Output]:
@@ -184,7 +187,7 @@ class SetupClient(Machine[State]):
         setup.require_ascending(qualified, "the qualified set")
         if self.index not in qualified:
             raise RemoteProtocolError(sender, "the server left this client out of the key")
-        self._check_enough(qualified)
+        setup.check_enough(self.plan.session, qualified)
         commitments = {commit.index: commit.commitment for commit in self._commits}
         if not set(qualified) <= set(commitments):
             raise RemoteProtocolError(sender, "the key has a part that nobody committed to")
@@ -207,16 +210,6 @@ class SetupClient(Machine[State]):
         )
         signature = sealing.sign(self._identity, "ready", name)
         return [KeysReady(keys, unopened), Send(SERVER, Ready(signature, unopened))]
-
-    def _check_enough(self, qualified: Sequence[int]) -> None:
-        """Raise unless those whose secrets make up the key are enough to decrypt and to hide."""
-        parameters = self.plan.session
-        decryptors = [index for index in qualified if index <= parameters.decryptors]
-        needed = parameters.min_contributors if parameters.robust else parameters.num_clients
-        if len(decryptors) < parameters.threshold or len(qualified) < needed:
-            raise RemoteProtocolError(
-                SERVER, f"the server made a key of {len(qualified)} clients only"
-            )
 
     def _collect(
         self, qualified: Sequence[int], sealed: Sequence[SealedShare]
@@ -250,6 +243,11 @@ class SetupClient(Machine[State]):
             for peer in qualified
             if peer != self.index
         }
+
+    def _on_welcome(self, _: int, message: Welcome) -> list[Output]:
+        """Contribute to a session that was set up without this client."""
+        keys = late.admit(self.plan, self._identities, self.index, message)
+        return [KeysReady(keys, ()), Opened(message.decryptors)]
 
     def _on_open(self, _: int, message: SessionOpen) -> list[Output]:
         return [Opened(message.decryptors)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
-from mphe import sealing, setup
+from mphe import late, sealing, setup
 from mphe.confirmation import Confirmation
 from mphe.errors import (
     DuplicateMessage,
@@ -82,6 +82,10 @@ class SetupServer(Machine[State]):
         (State.COMMITTING, "complete"): State.REVEALING,
         (State.REVEALING, Reveal): State.REVEALING,
         (State.REVEALING, "complete"): State.READYING,
+        (State.COMMITTING, Join): State.COMMITTING,
+        (State.REVEALING, Join): State.REVEALING,
+        (State.READYING, Join): State.READYING,
+        (State.CONFIRMING, Join): State.CONFIRMING,
         (State.READYING, Ready): State.READYING,
         (State.READYING, "complete"): State.CONFIRMING,
         (State.CONFIRMING, DecryptionShare): State.CONFIRMING,
@@ -115,6 +119,7 @@ class SetupServer(Machine[State]):
         self._reveals: dict[int, Reveal] = {}
         self._key_shares: dict[int, Limbs] = {}
         self._ready: dict[int, Ready] = {}
+        self._late: set[int] = set()
         self._handlers = {
             Join: self._on_join,
             Commit: self._on_commit,
@@ -134,8 +139,9 @@ class SetupServer(Machine[State]):
     # -- from outside --------------------------------------------------------------------------
 
     def receive(self, sender: int, message: Message) -> list[Output]:
-        """Take one message of a client that is still in the set-up."""
-        if sender not in self._everybody or sender in self._gone:
+        """Take one message of a client that is still in the set-up, or comes too late for it."""
+        late = isinstance(message, Join) and self.state is not State.JOINING
+        if sender not in self._everybody or (sender in self._gone and not late):
             raise UnexpectedSender(sender, "it is not part of this set-up")
         return super().receive(sender, message)
 
@@ -206,8 +212,11 @@ class SetupServer(Machine[State]):
     # -- joining, committing, revealing ----------------------------------------------------------
 
     def _on_join(self, sender: int, join: Join) -> list[Output]:
-        self._own(sender, join.index, self._joins)
+        self._own(sender, join.index, self._joins.keys() - self._gone)
         setup.check_join(self.plan.session, self._identities, join, sender)
+        if self.state is not State.JOINING:
+            self._late.add(sender)
+            return []
         self._joins[sender] = join
         return self._arrived(sender)
 
@@ -365,8 +374,20 @@ class SetupServer(Machine[State]):
         limit = self.plan.session.decryptors
         unconfirmed = tuple(i for i in present if i <= limit and i not in confirmed)
         qualified, decryptors = tuple(sorted(self._reveals)), tuple(sorted(confirmed))
-        session = PublicSession(self.plan, self._transcript, self._crs_seed, qualified, decryptors)
+        welcome = late.compose(
+            self._joins, self._commit_list, self._reveals, self._ready, decryptors
+        )
+        session = PublicSession(
+            self.plan,
+            self._transcript,
+            self._crs_seed,
+            qualified,
+            decryptors,
+            welcome,
+            tuple(sorted(self._late)),
+        )
         self._fire("complete")
         opened = SessionOpen(decryptors)
         done = SetupDone(session, missing, unconfirmed)
-        return [*(Send(index, opened) for index in present), done]
+        news: list[Output] = [Send(index, opened) for index in present]
+        return [*news, *(Send(index, welcome) for index in session.late), done]

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 
 from fl.arguments import Args, parse_args
-from fl.client import ServerGone, Session
+from fl.client import Session, follow
 from fl.data import Dataset
 from fl.driver import Driver, Observer
 from fl.metrics import History
@@ -27,6 +27,7 @@ from mphe.sampling import RandomSource
 from mphe.setup_client import SetupClient
 from mphe.setup_server import SetupDone, SetupServer
 from net.loopback import LoopbackClient, Network
+from net.tcp import Unreachable
 
 SIZE = 50
 
@@ -94,6 +95,7 @@ def run(
     args: Args,
     before: Callable[[int, int], None] = lambda index, round: None,
     meddle: Callable[[Network, int], None] = lambda network, round: None,
+    reconnect: Sequence[int] = (),
 ) -> Outcome:
     """Run server and clients to the end.
 
@@ -101,11 +103,12 @@ def run(
         args: flags of all parties.
         before: called in each client before it trains, with its index and the round.
         meddle: called on the server before each round, with the network and the round.
+        reconnect: the clients that come back when their connection is cut.
     """
-    return asyncio.run(_run(args, before, meddle))
+    return asyncio.run(_run(args, before, meddle, reconnect))
 
 
-async def _run(args: Args, before: Any, meddle: Any) -> Outcome:
+async def _run(args: Args, before: Any, meddle: Any, reconnect: Sequence[int]) -> Outcome:
     network = Network()
     identities = {i: Ed25519PrivateKey.generate() for i in range(1, args.num_peers + 1)}
     keys = {i: key.public_key().public_bytes_raw() for i, key in identities.items()}
@@ -120,7 +123,13 @@ async def _run(args: Args, before: Any, meddle: Any) -> Outcome:
         else:
             source = RandomSource.from_system()
             session.join(SetupClient(index, plan, identities[index], keys, source))
-        await session.run()
+
+        async def connect() -> LoopbackClient:
+            if index not in reconnect:
+                raise Unreachable("the test says so")
+            return network.connect(index)
+
+        await follow(session, connect)
 
     clients = {index: asyncio.create_task(client(index)) for index in identities}
     try:
@@ -140,7 +149,6 @@ async def _serve(args: Args, network: Network, plan: Any, keys: Any, meddle: Any
     display = Display(args.num_iterations, Console(quiet=True))
     driver = Driver(network.server, display)
     history = History(Path(args.output))
-    everybody = set(range(1, args.num_peers + 1))
     if args.aggregation == "plain":
         await driver.run(PlainSetup(args.num_peers), [], 20, Observer())
         aggregator: Any = PlainAggregator(SIZE, args.num_peers, args.min_contributors)
@@ -160,14 +168,15 @@ async def _serve(args: Args, network: Network, plan: Any, keys: Any, meddle: Any
     )
     trainer: Any = FakeTrainer()
     training = Training(args, driver, aggregator, trainer, data, history, display)
-    rounds = iter(range(1, args.num_iterations + 1))
+    started = aggregator.start_round
 
-    def present() -> set[int]:
-        meddle(network, next(rounds))
-        return everybody & set(network.server.connected)
+    def start_round(model: bytes, present: set[int]) -> Any:
+        meddle(network, aggregator.round + 1)
+        return started(model, present & set(network.server.connected))
 
+    aggregator.start_round = start_round
     try:
-        await training.run(present)
+        await training.run()
     finally:
         for peer in network.server.connected:
             network.server.send(peer, codec.encode(Finish("over")))
@@ -182,4 +191,4 @@ def expected_weights(args: Args, contributors: Sequence[Sequence[int]]) -> np.nd
 
 def server_gone(outcome: Outcome) -> set[int]:
     """Return the clients that lost the server."""
-    return {i for i, error in outcome.client_errors.items() if isinstance(error, ServerGone)}
+    return {i for i, error in outcome.client_errors.items() if isinstance(error, Unreachable)}

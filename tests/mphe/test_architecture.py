@@ -28,12 +28,14 @@ ORDER = [
     "codec",
     "machine",
     "setup",
+    "late",
     "setup_client",
     "confirmation",
     "setup_server",
     "contributor",
     "decryptor",
     "running_sum",
+    "attendance",
     "aggregator",
 ]
 FORBIDDEN_IN_MPHE = {

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import fields, replace
 from itertools import product
-from math import log2, sqrt
+from math import log, log2, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,14 @@ import pytest
 from mphe.contributor import Encryptor
 from mphe.decryption import Request, gen_share, read_blocks, scaled_share
 from mphe.errors import ParameterError
-from mphe.noise import KEY_PAIRS, aggregate_noise, smudging_widths
+from mphe.noise import (
+    FAILURE_EXPONENT,
+    KEY_PAIRS,
+    TAIL,
+    aggregate_noise,
+    failure_exponent,
+    smudging_widths,
+)
 from mphe.parameters import (
     MAX_CLIENTS,
     MAX_LENGTH,
@@ -375,17 +382,103 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
-def test_the_module_prints_a_plan() -> None:
+def printed(text: str) -> list[dict[str, str]]:
+    """Return what each plan says, by the name of its line."""
+    plans: list[dict[str, str]] = []
+    for line in text.splitlines():
+        if not line.startswith("  "):
+            plans.append({"title": line})
+        else:
+            plans[-1][line[2:18].strip()] = line[18:]
+    return plans
+
+
+def test_the_module_prints_the_chosen_plan() -> None:
     result = run("--length", str(CNN), "--num_peers", "8", "--threshold", "4")
     assert result.returncode == 0, result.stderr
-    plan = make_plan(SessionParameters(8, 4, CNN, 100))
-    assert f"hybrid: {CNN} values of 16 bits, n = 8, t = 4, 100 rounds" in result.stdout
-    assert f"{plan.upload_bytes} bytes" in result.stdout
-    assert "at most 106 at 128 bits" in result.stdout
+    plan, lines = make_plan(SessionParameters(8, 4, CNN, 100)), printed(result.stdout)[0]
+    assert plan.payload is not None
+    assert lines["title"] == (
+        f"hybrid: {CNN} values of 16 bits, n = 8, t = 4 of 8 decryptors, "
+        "100 rounds of at most 4 attempts"
+    )
+    # Each ring beside what it is checked against, and its errors.
+    assert lines["threshold ring"] == (
+        "key: N = 4096, log2 q = 96 (at most 106 at 128 bits), errors σ = 3.24"
+    )
+    assert lines["payload ring"] == (
+        "data: N = 8192, log2 q = 192 (at most 214 at 128 bits), errors σ = 4.53"
+    )
+    assert f"smudging σ = 2^{log2(plan.smudging):.1f}" in lines["noise"]
+    assert f"E = 2^{log2(plan.noise):.1f}" in lines["noise"]
+    assert lines["budget"] == f"τ = {plan.budget} decryptions, {plan.answers} a decryptor"
+    for name, layout in (("ciphertexts", plan.threshold), ("bodies", plan.payload)):
+        assert lines[name].startswith(f"{layout.blocks} a")
+        assert f"{layout.slots} slots of {layout.slot_bits} bits" in lines[name]
+        assert lines[name].endswith(f"2^{layout.noise_bits}")
+    value = plan.upload_bytes / CNN
+    assert lines["upload"] == f"{plan.upload_bytes} bytes, {value:.3f} a value"
+    assert lines["share"] == f"{plan.share_bytes} bytes"
+
+
+def test_the_example_in_the_docs_is_what_the_module_prints() -> None:
+    docs = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
+    output = run("--length", str(CNN), "--num_peers", "8", "--threshold", "4").stdout
+    chosen = output.partition("\nrunner-up: ")[0]
+    command = f"$ python -m mphe.parameters --length {CNN} --num_peers 8 --threshold 4\n"
+    assert command + chosen in docs.replace("\n    ", "\n")
+
+
+def test_the_runners_up_follow_by_their_bytes() -> None:
+    session = SessionParameters(8, 4, CNN, 100)
+    plans = printed(run("--length", str(CNN)).stdout)
+    uploads = [int(plan["upload"].split()[0]) for plan in plans]
+    assert uploads == sorted(plan.upload_bytes for plan in candidates(session))
+    assert [plan["title"].startswith("runner-up: ") for plan in plans] == [False, True, True, True]
+
+
+def test_every_flag_of_the_module_reaches_the_plan() -> None:
+    flags = (
+        "--length 5000 --num_peers 9 --threshold 3 --decryptors 6 --value_bits 12 "
+        "--num_iterations 2000 --max_attempts 2 --encryption direct"
+    )
+    session = SessionParameters(
+        9, 3, 5000, 2000, True, "direct", value_bits=12, decryptors=6, max_attempts=2
+    )
+    plan, lines = make_plan(session), printed(run(*flags.split()).stdout)[0]
+    assert lines["title"] == (
+        "direct: 5000 values of 12 bits, n = 9, t = 3 of 6 decryptors, "
+        "2000 rounds of at most 2 attempts"
+    )
+    assert plan.budget > MIN_DECRYPTION_BUDGET
+    assert lines["budget"].startswith(f"τ = {plan.budget} ")
+    assert lines["upload"].startswith(f"{plan.upload_bytes} bytes")
+    assert "payload ring" not in lines and "bodies" not in lines
+
+
+@pytest.mark.parametrize("encryption", ["hybrid", "direct"])
+def test_the_printed_failure_is_a_bound_for_all_coefficients(encryption: str) -> None:
+    lines = printed(run("--encryption", encryption).stdout)[0]
+    plan = make_plan(SessionParameters(8, 4, CNN, 100, encryption=encryption))
+    exponent, rest = lines["failure"].removeprefix("below 2^").split(" for ", 1)
+    decrypted = int(rest.split()[0])
+    confirmed = plan.session.confirmation_attempts * plan.threshold.ring.degree
+    assert decrypted == 100 * 4 * plan.threshold.coefficients + confirmed
+    # 2·exp(-TAIL²/2) for the noise and for the smudging of each.
+    exact = log2(4 * decrypted) - TAIL**2 / 2 / log(2)
+    assert exact <= int(exponent) < exact + 1
+    assert failure_exponent(decrypted) == pytest.approx(exact, abs=1e-9)
+    assert int(exponent) < -FAILURE_EXPONENT
 
 
 def test_the_module_refuses_what_the_package_refuses() -> None:
-    result = run("--num_peers", "1")
-    assert result.returncode == 2
-    assert "1 clients; use 2 to" in result.stderr
-    assert "Traceback" not in result.stderr
+    for flags, reason in (
+        (["--num_peers", "1"], "1 clients; use 2 to"),
+        (["--decryptors", "3"], "threshold 4 with 3 decryptors"),
+        (["--max_attempts", "0"], "0 attempts; use 1"),
+        (["--encryption", "none"], "invalid choice: 'none'"),
+    ):
+        result = run(*flags)
+        assert result.returncode == 2
+        assert reason in result.stderr
+        assert "Traceback" not in result.stderr

@@ -1,0 +1,302 @@
+"""Parties without a common launcher: identities in files, the roster, and the Launch they make."""
+
+import base64
+import json
+import os
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509 import InvalidVersion
+
+from fl.arguments import Args, OneLineParser, UsageError
+from fl.launch import Launch, Place, check_port, make_output
+from net.tls import Identity, new_identity, public_key
+from net.transport import SERVER
+
+KEY_FILE, CERTIFICATE_FILE = "key.pem", "certificate.pem"
+MAX_NAME = 64  # bytes: X.509 has no room for a longer common name
+MAX_PEM = 1 << 16
+MAX_ROSTER = 8 << 20  # as many clients as the parameters allow need less than half of it
+_SHAPE = '{"server": LINE, "clients": [LINE, LINE, ...]} with the lines that --new_identity prints'
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Names and certificates (DER) of all parties, server first: the position is the index."""
+
+    names: tuple[str, ...]
+    certificates: tuple[bytes, ...]
+
+
+def identity_command(argv: Sequence[str], place: Place | None) -> tuple[str, Path]:
+    """Carry out `--new_identity DIR [--name NAME]`; return the roster line and the directory.
+
+    Raises UsageError, and SystemExit(0) after --help.
+    """
+    parser = OneLineParser(prog="main.py", allow_abbrev=False)
+    parser.add_argument(
+        "--new_identity",
+        required=True,
+        metavar="DIRECTORY",
+        help="make a key and a certificate in this new directory and print the roster line",
+    )
+    parser.add_argument(
+        "--name", metavar="NAME", help="for people to read; default: the directory's name"
+    )
+    given, unknown = parser.parse_known_args(list(argv))
+    if unknown:
+        raise UsageError(f"--new_identity takes only --name beside it, not {unknown[0]!r}")
+    if place is not None:
+        raise UsageError("--new_identity makes one key: run it without mpirun or srun")
+    directory = Path(given.new_identity)
+    name = directory.resolve().name if given.name is None else given.name
+    return make_identity(directory, name), directory
+
+
+def make_identity(directory: Path, name: str) -> str:
+    """Write a fresh key and certificate into a new directory; return the line for the roster.
+
+    Raises UsageError when the name is unfit, or the directory exists or cannot be written.
+    """
+    if not _fit(name):
+        raise UsageError(f"--name must be 1 to {MAX_NAME} printable bytes: give a shorter one")
+    identity = new_identity(name)
+    key = identity.private_key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    try:
+        directory.mkdir(mode=0o700, parents=True)
+        _write(directory / KEY_FILE, key, 0o600)
+        certificate = ssl.DER_cert_to_PEM_cert(identity.certificate).encode()
+        _write(directory / CERTIFICATE_FILE, certificate, 0o644)
+    except FileExistsError:
+        raise UsageError(
+            f"{directory} exists, and a key in it must not be lost: name a new directory"
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {directory} ({error.strerror}): name another directory"
+        ) from None
+    encoded = base64.b64encode(identity.certificate).decode()
+    return json.dumps({"name": name, "certificate": encoded})
+
+
+def _fit(name: str) -> bool:
+    """Return whether a name fits a certificate and is safe to print."""
+    return name.isprintable() and 1 <= len(name.encode()) <= MAX_NAME
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """Write a new file that has its mode from the start."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+def _read(path: Path, limit: int, advice: str) -> bytes:
+    """Read a file of at most `limit` bytes; UsageError with the advice otherwise."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read {path} ({error.strerror}): {advice}") from None
+    if len(content) > limit:
+        raise UsageError(f"{path} is longer than {limit} bytes: {advice}")
+    return content
+
+
+def read_identity(directory: Path) -> Identity:
+    """Read what make_identity wrote.
+
+    Raises UsageError when a file is missing, others may read the key, or the two do not match.
+    """
+    path = directory / KEY_FILE
+    advice = f"make an identity with python main.py --new_identity {directory}"
+    text = _read(path, MAX_PEM, advice)
+    if path.stat().st_mode & 0o077:
+        raise UsageError(f"others can read or change {path}: run chmod 600 {path}")
+    try:
+        key = serialization.load_pem_private_key(text, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise UsageError(f"{path} is no unencrypted Ed25519 key in PEM: name the right directory")
+    path = directory / CERTIFICATE_FILE
+    text = _read(path, MAX_PEM, advice)
+    try:
+        certificate = ssl.PEM_cert_to_DER_cert(text.decode("ascii"))
+        matches = public_key(certificate) == key.public_key().public_bytes_raw()
+    except (ValueError, InvalidVersion):
+        matches = False
+    if not matches:
+        raise UsageError(f"{path} is not the certificate of {KEY_FILE} beside it: restore it")
+    return Identity(key, certificate)
+
+
+def read_roster(path: Path, num_peers: int) -> Roster:
+    """Read the roster file: {"server": {...}, "clients": [{...}, ...]}, an index a position.
+
+    Raises UsageError with one line that says what is wrong with it and what to do.
+    """
+    content = _parse(path)
+    if not isinstance(content, dict) or set(content) != {"server", "clients"}:
+        raise UsageError(f"{path} is no roster: write {_SHAPE}")
+    clients = content["clients"]
+    if not isinstance(clients, list):
+        raise UsageError(f"{path} has no list of clients: write {_SHAPE}")
+    if len(clients) != num_peers:
+        raise UsageError(
+            f"{path} lists {len(clients)} clients but --num_peers is {num_peers}: "
+            "make the two agree, for all parties"
+        )
+    names, certificates = [], []
+    owners: dict[bytes, str] = {}
+    for index, entry in enumerate([content["server"], *clients]):
+        who = "the server" if index == SERVER else f"client {index}"
+        name, certificate, key = _party(path, who, entry)
+        # By key, not by certificate: one key in two certificates is one party with two votes.
+        if key in owners:
+            raise UsageError(
+                f"{path} gives {owners[key]} and {who} the same certificate: each party makes its "
+                "own with --new_identity"
+            )
+        owners[key] = who
+        names.append(name)
+        certificates.append(certificate)
+    return Roster(tuple(names), tuple(certificates))
+
+
+def _parse(path: Path) -> Any:
+    """Return the JSON of a file; UsageError when it is none."""
+    text = _read(path, MAX_ROSTER, f"write {_SHAPE}")
+    try:
+        return json.loads(text, object_pairs_hook=_each_key_once)
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path} is not JSON ({reason}): write {_SHAPE}") from None
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object; ValueError for a repeated key, of which json would keep the last."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("an object names a key twice")
+    return made
+
+
+def _party(path: Path, who: str, entry: Any) -> tuple[str, bytes, bytes]:
+    """Return name, certificate and public key of one entry."""
+    if (
+        not isinstance(entry, dict)
+        or set(entry) != {"name", "certificate"}
+        or not all(isinstance(text, str) for text in entry.values())
+        or not _fit(entry["name"])
+    ):
+        raise UsageError(
+            f"{path}: {who} is not a line that --new_identity prints: ask that party for it"
+        )
+    try:
+        certificate = base64.b64decode(entry["certificate"], validate=True)
+        return entry["name"], certificate, public_key(certificate)
+    except (ValueError, InvalidVersion):
+        raise UsageError(
+            f"{path}: the certificate of {who} is damaged or not one of --new_identity: ask that "
+            "party for its line again"
+        ) from None
+
+
+def check_flags(args: Args, place: Place | None) -> None:
+    """Refuse flags that do not go together in a start without MPI."""
+    flags = {"--role": args.role, "--roster": args.roster, "--identity": args.identity}
+    given = [flag for flag, text in flags.items() if text]
+    missing = [flag for flag, text in flags.items() if not text]
+    if missing:
+        raise UsageError(
+            f"{', '.join(given)} without {', '.join(missing)}: a start without mpirun needs all "
+            "three"
+        )
+    if place is not None:
+        raise UsageError(
+            "--role starts one party without MPI: run it without mpirun or srun, or leave out "
+            f"{', '.join(flags)}"
+        )
+    if not args.tls:
+        raise UsageError(
+            "--role needs --tls True: without certificates anyone could claim to be any client"
+        )
+    if args.dataset == "auto":
+        raise UsageError(
+            "--dataset auto may choose differently for each party: name the dataset, mnist, "
+            "mnist5k or npz:PATH"
+        )
+
+
+def find_index(args: Args, identity: Identity, roster: Roster) -> int:
+    """Return this party's index; UsageError unless the roster has it in its role."""
+    if identity.certificate not in roster.certificates:
+        raise UsageError(
+            f"the certificate in {args.identity} is not on {args.roster}: name the identity that "
+            "is, or have its line added to the roster of all parties"
+        )
+    index = roster.certificates.index(identity.certificate)
+    listed = "server" if index == SERVER else "client"
+    if listed != args.role:
+        raise UsageError(
+            f"{args.roster} lists the certificate in {args.identity} as a {listed}: use --role "
+            f"{listed}, or name another identity"
+        )
+    return index
+
+
+def join(args: Args, place: Place | None) -> tuple[Launch, str]:
+    """Make this party's Launch from its files; return it with a line that says who it is.
+
+    Raises UsageError when flags, files, data or the server's port do not allow it.
+    """
+    check_flags(args, place)
+    identity = read_identity(Path(args.identity))
+    roster = read_roster(Path(args.roster), args.num_peers)
+    index = find_index(args, identity, roster)
+    is_server = index == SERVER
+    if is_server:
+        check_port(args)
+    dataset, notice = _dataset(args.dataset)
+    launch = Launch(
+        index=index,
+        identity=identity,
+        certificates=roster.certificates,
+        processes=(),
+        dataset=dataset,
+        notice=notice,
+        output=make_output(args.output) if is_server else "",
+        own_data=not is_server and dataset.startswith("npz:"),
+    )
+    return launch, _greeting(args, index, roster)
+
+
+def _dataset(name: str) -> tuple[str, str | None]:
+    """Resolve --dataset before anyone waits for this party."""
+    # Here, because NumPy takes long to load and a wrong flag should not have to wait for it.
+    from fl.data import DatasetError, resolve_dataset
+
+    try:
+        return resolve_dataset(name)
+    except DatasetError as error:
+        raise UsageError(f"--dataset: {error}") from None
+
+
+def _greeting(args: Args, index: int, roster: Roster) -> str:
+    if index == SERVER:
+        return f"server on {args.server_address}, waits for clients 1 to {args.num_peers}"
+    return (
+        f"client {index} of {args.num_peers} ({roster.names[index]}), server at "
+        f"{args.server_address} ({roster.names[SERVER]})"
+    )

@@ -1,0 +1,85 @@
+"""Admission of a client that joins after the set-up (DESIGN section 4).
+
+It only needs the public key. It checks everything that those who were there checked, and wants
+signatures on T from at least t members of Q: fewer than t liars cannot show it another key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mphe import sealing, setup
+from mphe.errors import RemoteProtocolError
+from mphe.messages import SERVER, Commit, Join, Ready, Reveal, Vouch, Welcome
+from mphe.parameters import Plan
+from mphe.ring import Ring
+from mphe.setup import Identities, SessionKeys
+
+
+def compose(
+    joins: Mapping[int, Join],
+    commits: tuple[Commit, ...],
+    reveals: Mapping[int, Reveal],
+    ready: Mapping[int, Ready],
+    decryptors: tuple[int, ...],
+) -> Welcome:
+    """Return what the server tells a client that joins later."""
+    return Welcome(
+        tuple(joins[index] for index in sorted(joins)),
+        commits,
+        tuple(reveals[index].reveal for index in sorted(reveals)),
+        tuple(Vouch(index, ready[index].signature) for index in sorted(ready)),
+        decryptors,
+    )
+
+
+def admit(plan: Plan, identities: Identities, index: int, welcome: Welcome) -> SessionKeys:
+    """Return the keys of a contributor that holds no share.
+
+    Raises:
+        RemoteProtocolError: something is not what the clients on the roster signed.
+    """
+    parameters, ring = plan.session, Ring(plan.threshold.ring)
+    joined = [join.index for join in welcome.joins]
+    committed = [commit.index for commit in welcome.commits]
+    qualified = tuple(reveal.index for reveal in welcome.reveals)
+    for indices in (joined, committed, qualified):
+        setup.require_ascending(indices, "a list of the welcome")
+    if not set(qualified) <= set(committed) <= set(joined):
+        raise RemoteProtocolError(SERVER, "the welcome names clients that did not join")
+    setup.check_enough(parameters, qualified)
+    for join in welcome.joins:
+        setup.check_join(parameters, identities, join, SERVER)
+    session = setup.session_name(parameters, identities, welcome.joins)
+    for commit in welcome.commits:
+        setup.check_commit(identities, session, commit, SERVER)
+    commitments = {commit.index: commit.commitment for commit in welcome.commits}
+    for reveal in welcome.reveals:
+        setup.check_reveal(identities, session, commitments[reveal.index], reveal, SERVER)
+    seed = setup.reference_seed(welcome.joins)
+    shares = [setup.read_key_share(ring, reveal, SERVER) for reveal in welcome.reveals]
+    key = setup.collective_key(ring, seed, shares)
+    name = setup.transcript(session, welcome.commits, qualified, key)
+    _check_vouches(identities, qualified, welcome.vouches, name, parameters.threshold)
+    return SessionKeys(index, plan, name, seed, qualified, key, share=None, mask_keys={})
+
+
+def _check_vouches(
+    identities: Identities,
+    qualified: Sequence[int],
+    vouches: Sequence[Vouch],
+    name: bytes,
+    needed: int,
+) -> None:
+    """Raise unless enough members of Q signed T."""
+    setup.require_ascending([vouch.index for vouch in vouches], "the list of signatures")
+    for vouch in vouches:
+        identity = identities.get(vouch.index, b"")
+        if vouch.index not in qualified or not sealing.verify(
+            identity, vouch.signature, "ready", name
+        ):
+            raise RemoteProtocolError(SERVER, f"client {vouch.index} did not sign this session")
+    if len(vouches) < needed:
+        raise RemoteProtocolError(
+            SERVER, f"{len(vouches)} clients signed this session, {needed} are needed"
+        )
