@@ -6,7 +6,6 @@ the loops of server and clients and the transport are real.
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -163,7 +162,7 @@ GARBAGE = (
     b"\xff" * 1000,
     b"\x16\x03\x01\xff\xff" + b"\xff" * 70_000,
     b"\0\0\0\4\0\0\0\1",
-    os.urandom(5000),
+    b"\x80" + bytes(range(256)) * 20,
 )
 
 
@@ -176,12 +175,14 @@ async def garbage_before_the_handshake(port: int) -> AsyncIterator[None]:
         nonlocal refused
         while True:
             reader, writer = await asyncio.open_connection(HOST, port)
-            writer.write(GARBAGE[refused % len(GARBAGE)])
-            with contextlib.suppress(ConnectionError):
-                # An alert may come before the end.
-                await reader.read()
-            await hang_up(writer)
-            refused += 1
+            try:
+                writer.write(GARBAGE[refused % len(GARBAGE)])
+                with contextlib.suppress(ConnectionError):
+                    # An alert may come before the end.
+                    await reader.read()
+                refused += 1
+            finally:
+                writer.close()
             await asyncio.sleep(0.01)
 
     async with beside(shout()):

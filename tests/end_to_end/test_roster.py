@@ -144,7 +144,7 @@ def test_a_fresh_identity_is_told_that_it_is_not_on_the_roster(desk: Path) -> No
     assert "is not on" in text
 
 
-def test_training_outlives_a_client_and_clients_notice_a_dead_server(desk: Path) -> None:
+def test_a_client_that_was_killed_comes_back_and_a_dead_server_is_noticed(desk: Path) -> None:
     port, flags = free_port(), ["--num_iterations", "1000"]
     with ExitStack() as stack:
         parties = [
@@ -155,8 +155,12 @@ def test_training_outlives_a_client_and_clients_notice_a_dead_server(desk: Path)
         os.kill(clients[0].pid, signal.SIGKILL)
         wait_for_round(server, desk / "out", len(metrics(desk / "out")) + 3)
         assert metrics(desk / "out")[-1]["contributors"] == [2, 3]
+        # A new process of client 1 has lost the share of the key, and contributes all the same.
+        clients[0] = stack.enter_context(party(port, desk, 1, *flags))
+        while metrics(desk / "out")[-1]["contributors"] != [1, 2, 3]:
+            wait_for_round(server, desk / "out", len(metrics(desk / "out")) + 1)
         os.kill(server.pid, signal.SIGKILL)
-        for index, client in enumerate(clients[1:], start=2):
+        for index, client in enumerate(clients, start=1):
             code, text = ended(client)
             assert code == 1, text
             assert f"client {index}: " in text

@@ -48,7 +48,7 @@ from tests.simulation import Simulation, snapshot
 
 pytestmark = pytest.mark.timeout(3600)
 
-CLIENT = 1
+CLIENT, STRANGER = 1, 99
 SHARED = (
     RandomSource,
     PairwiseKeys,
@@ -288,6 +288,27 @@ def test_role(kind: type[Machine[Any]], encryption: str, recorders: dict[str, Re
         Fuzzer(recorders[encryption], kind).run(f"{kind.__name__}/{encryption}", INPUTS[kind] // 2)
 
 
+def of_a_stranger(message: Any) -> Message:
+    """Return the message with the index of its sender in it, where it has one."""
+    named: Message = replace(message, index=STRANGER) if hasattr(message, "index") else message
+    return named
+
+
+@pytest.mark.parametrize("kind", [SetupServer, Aggregator], ids=lambda kind: kind.__name__)
+def test_a_stranger_changes_nothing(
+    kind: type[Machine[Any]], recorders: dict[str, Recorder]
+) -> None:
+    recorder = recorders["hybrid"]
+    everything = [scene.message for scene in recorder.scenes[kind]]
+    for scene in recorder.scenes[kind]:
+        role, before = twin(scene.role), state_of(scene.role)
+        for message in (*everything, *SMALL_MESSAGES):
+            # An aggregator may take it for a late message instead.
+            with suppress(RemoteProtocolError):
+                role.receive(STRANGER, of_a_stranger(message))
+        assert state_of(role) == before
+
+
 @pytest.mark.parametrize("kind", INPUTS, ids=lambda kind: kind.__name__)
 def test_right_message_is_taken_after_many_wrong_ones(
     kind: type[Machine[Any]], recorders: dict[str, Recorder]
@@ -300,7 +321,7 @@ def test_right_message_is_taken_after_many_wrong_ones(
             wrong = alter(alter(rng.choice(SMALL_MESSAGES), rng), rng)
             # An aggregator may take it for a late message instead.
             with suppress(RemoteProtocolError):
-                role.receive(99, wrong)
+                role.receive(STRANGER, wrong)
             assert state_of(role) == before
         role.receive(scene.sender, scene.message)
 
