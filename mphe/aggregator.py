@@ -28,6 +28,7 @@ from mphe.messages import (
     DecryptionRequest,
     DecryptionShare,
     Join,
+    Message,
     Refusal,
     RoundEnd,
     RoundStart,
@@ -132,6 +133,7 @@ class Aggregator(Machine[State]):
         self._attempt = 0
         self._implausible = 0
         self._fallen: set[int] = set()
+        self._welcomed: set[int] = set()
         self._failures: Counter[int] = Counter()
         self._shares: dict[int, list[Limbs]] = {}
         self._handlers = {
@@ -152,6 +154,7 @@ class Aggregator(Machine[State]):
         if self.round >= self.plan.session.rounds:
             raise LocalProtocolError(f"the session has only {self.round} rounds")
         self._fire("start")
+        self._welcomed = set()
         self.round += 1
         self._attendance.begin(present, self.plan.session.min_contributors)
         self._contributors, self._silent, self._fallen = [], set(), set()
@@ -160,6 +163,12 @@ class Aggregator(Machine[State]):
         message = RoundStart(self.round, model)
         outputs: list[Output] = [Send(index, message) for index in self._there()]
         return outputs if self._attendance.expected else outputs + self._close()
+
+    def receive(self, sender: int, message: Message) -> list[Output]:
+        """Take one message of a client on the roster."""
+        if not 1 <= sender <= self.plan.session.num_clients:
+            raise UnexpectedSender(sender, "it is on no roster")
+        return super().receive(sender, message)
 
     def lost(self, *peers: int) -> list[Output]:
         """Go on without clients that vanished or misbehaved in this round, all at once."""
@@ -201,6 +210,10 @@ class Aggregator(Machine[State]):
         """Welcome a client that comes late, or comes again without its share of the key."""
         if message.index != sender:
             raise UnexpectedSender(sender, f"it speaks for client {message.index}")
+        # The welcome is much longer than the join that asks for it.
+        if sender in self._welcomed:
+            raise DuplicateMessage(sender, "it joined in this round before")
+        self._welcomed.add(sender)
         self.members.add(sender)
         self._able.discard(sender)
         return [Joined(sender), Send(sender, self.session.welcome)]

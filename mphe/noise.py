@@ -13,6 +13,8 @@ from math import ceil, e, log, log2, sqrt
 
 TAIL = 16.0
 FAILURE_EXPONENT = 128
+USES_EXPONENT = 34
+"""log2 of the number of norms that the longest session checks, with room to spare."""
 
 ERROR_PAIRS = 21
 KEY_PAIRS = 41
@@ -43,7 +45,7 @@ def norm_bound(variance: float, degree: int) -> float:
 
     Laurent and Massart 2000, lemma 1: ‖x‖² ≤ σ²·(N + 2·sqrt(N·x) + 2x) except with e^-x.
     """
-    x = (FAILURE_EXPONENT + 2) * log(2)
+    x = (FAILURE_EXPONENT + USES_EXPONENT) * log(2)
     return sqrt(variance * (degree + 2 * sqrt(degree * x) + 2 * x))
 
 

@@ -86,9 +86,9 @@ def chi_square_norm_tail(variance: float, degree: int, bound: float) -> float:
 @pytest.mark.parametrize("degree", [4096, 8192, 16384])
 def test_norm_bound_fails_with_probability_below_2_to_minus_128(degree: int) -> None:
     bound = norm_bound(1.0, degree)
-    assert chi_square_norm_tail(1.0, degree, bound) < -128
+    assert chi_square_norm_tail(1.0, degree, bound) < -128 - 34
     # Not needlessly large either.
-    assert chi_square_norm_tail(1.0, degree, bound) > -150
+    assert chi_square_norm_tail(1.0, degree, bound) > -185
     assert norm_bound(9.0, degree) == pytest.approx(3 * bound)
 
 
