@@ -15,6 +15,8 @@ TAIL = 16.0
 FAILURE_EXPONENT = 128
 USES_EXPONENT = 34
 """log2 of the number of norms that the longest session checks, with room to spare."""
+NORMS_EXPONENT = FAILURE_EXPONENT + USES_EXPONENT - 1
+"""-log2 of the probability that ‖s‖ or ‖e‖ exceeds its bound."""
 
 ERROR_PAIRS = 21
 KEY_PAIRS = 41

@@ -16,10 +16,9 @@ from math import ceil, log2, sqrt
 from mphe.errors import ParameterError
 from mphe.noise import (
     ERROR_VARIANCE,
-    FAILURE_EXPONENT,
     KEY_PAIRS,
-    USES_EXPONENT,
     KEY_VARIANCE,
+    NORMS_EXPONENT,
     aggregate_noise,
     failure_exponent,
     plaintext_scale,
@@ -343,7 +342,7 @@ def describe(plan: Plan) -> str:
         "budget": f"τ = {plan.budget} decryptions, {plan.answers} a decryptor",
         # Rounded up, so that "below" is true.
         "failure": f"below 2^{ceil(failure_exponent(decrypted))} for {decrypted} decrypted "
-        f"coefficients, 2^-{FAILURE_EXPONENT + USES_EXPONENT - 1} for the norms in E",
+        f"coefficients, 2^-{NORMS_EXPONENT} for the norms in E",
     }
     if payload is not None:
         lines["payload ring"] = _describe_ring(payload.ring, KEY_VARIANCE)
