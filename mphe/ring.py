@@ -237,6 +237,8 @@ class Ring:
     def to_bytes(self, x: Limbs, dropped: int = 0) -> bytes:
         """Return the coefficients (L, n), limb after limb, without the `dropped` lowest bytes.
 
+        What is left of a limb of which bytes are dropped goes byte after byte.
+
         Args:
             x: canonical int64 (L, n), n ≤ N.
             dropped: bytes that the noise will drown anyway; the reader puts their middle.
@@ -245,7 +247,7 @@ class Ring:
         words = x[skipped:].astype("<u4")
         if not partial:
             return words.tobytes()
-        lowest = words[0].view(np.uint8).reshape(-1, 4)[:, partial:]
+        lowest = words[0].view(np.uint8).reshape(-1, 4)[:, partial:].T
         return bytes(lowest.tobytes() + words[1:].tobytes())
 
     def wire_length(self, coefficients: int, dropped: int = 0) -> int:
@@ -267,9 +269,9 @@ class Ring:
         start = 0
         if partial:
             start = coefficients * (4 - partial)
-            lowest = np.zeros((coefficients, 4), np.uint8)
-            lowest[:, partial:] = np.frombuffer(data, np.uint8, start).reshape(coefficients, -1)
-            x[skipped] = lowest.view("<u4")[:, 0]
+            planes = np.frombuffer(data, np.uint8, start).reshape(4 - partial, -1)
+            for position, plane in enumerate(planes, start=partial):
+                x[skipped] |= plane.astype(np.int64) << (8 * position)
         whole = skipped + bool(partial)
         x[whole:] = np.frombuffer(data, "<u4", offset=start).reshape(-1, coefficients)
         if dropped:
