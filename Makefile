@@ -1,6 +1,7 @@
 # make install   an environment in .venv with everything pinned, the MPI included
 # make demo      train four clients on real digits, in a few minutes
 # make test      the fast tests
+# make format    format the code, and fix what can be fixed
 # make check     everything that must hold: format, lint, types, all tests
 # make clean     remove what the above made, except results in runs/
 
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROUNDS ?= 80
 ADDRESS ?= localhost:8080
-CODE = $(wildcard main.py fl mphe net tests benchmarks examples)
+CODE = $(wildcard main.py fl mphe net tests benchmarks)
 
 # Open MPI refuses to start for root unless both are set.
 ifeq ($(shell id -u),0)

@@ -1,4 +1,4 @@
-"""How long do the steps of one round take, and how many bytes, against DESIGN's budgets?
+"""How long do the steps of one round take, and how many bytes, against our own limits?
 
     python -m benchmarks.budgets [--length 199658] [--num_peers 8] [--threshold 4]
 

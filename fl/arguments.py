@@ -259,6 +259,8 @@ def _check_numbers(args: Args) -> None:
             f"--resiliency is a fraction above 0 and at most 1, not {args.resiliency:g}{hint}"
         )
     _check_between("value_bits", args.value_bits, 4, 24)
+    _check_between("max_attempts", args.max_attempts, 1, 64)
+    _check_between("num_iterations", args.num_iterations, 1, 1 << 20)
     _check_between("seed", args.seed, 0, 2**31 - 1)
     # Longer waits overflow timers.
     _check_between("round_timeout", args.round_timeout, 0, 86400, "one day")

@@ -24,7 +24,7 @@ class RoundRecord:
         dropped: sorted indices of the other clients.
         accuracy: on the test set after the round, 0..1.
         loss: on the test set.
-        train_loss: mean over contributors, from the encrypted sum; None when abandoned.
+        train_loss: mean over contributors, from the encrypted sum; None when abandoned or plain.
         seconds: of the whole round.
         seconds_by_stage: train and encrypt of the slowest contributor as it reports them, upload
             the rest of the wait for contributions, then the server's own stages.

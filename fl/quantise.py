@@ -1,4 +1,4 @@
-"""Updates to small non-negative integers and back (DESIGN section 5).
+"""Updates to small non-negative integers and back (docs/protocol.md, A round).
 
     q = floor((v + R)/step + U[0, 1)),   step = 2R / (2^bits - 1),   mean = step·Σq/|U| - R
 

@@ -148,7 +148,7 @@ class Training:
         """Run all rounds, each with the members that are connected at its start.
 
         Raises:
-            TooManyFailures: more than `max_failed_rounds` were abandoned in a row.
+            TooManyFailures: `max_failed_rounds` were abandoned in a row.
         """
         self._score = await asyncio.to_thread(self._evaluate)
         for number in range(1, self._args.num_iterations + 1):

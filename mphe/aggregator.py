@@ -1,4 +1,4 @@
-"""The server's part in the rounds: add ciphertexts, have the sum decrypted (DESIGN section 6)."""
+"""The server's part in the rounds: add ciphertexts, have the sum decrypted."""
 
 from __future__ import annotations
 

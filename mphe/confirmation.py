@@ -1,4 +1,4 @@
-"""Does the collective key decrypt what it encrypts, whoever is asked (DESIGN section 4)?
+"""Does the collective key decrypt what it encrypts, whoever is asked (docs/protocol.md, Setup)?
 
 A random message is encrypted under b and decrypted by B ∪ {j} for t-1 fixed members B and every
 other j. Each set that gives the message back lies on one polynomial with B, so any t of the

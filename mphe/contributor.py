@@ -1,4 +1,4 @@
-"""A client's part in a round: encrypt one update under the session's keys (DESIGN section 5)."""
+"""A client's part in a round: encrypt one update under the session's keys."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class TrainOn(Event):
 
 @dataclass(frozen=True)
 class Counted(Event):
-    """A round ended; error feedback advances only if our contribution was counted."""
+    """A round ended; says whether our contribution is in the sum."""
 
     round: int
     counted: bool

@@ -1,4 +1,4 @@
-"""Threshold decryption of the aggregate (DESIGN section 6; Mouchet et al. 2022/780).
+"""Threshold decryption of the aggregate (docs/protocol.md, A round; Mouchet et al. 2022/780).
 
     h_j = λ_j·s_j·c1 + smudge_j + mask_j,   mask_j = Σ_(l in D) ±PRF(key_jl; request)
     c0 - Σ_D h_j = Δ·m + noise - Σ smudge_j

@@ -1,4 +1,4 @@
-"""A client's part in decryption, and what it refuses (DESIGN section 6)."""
+"""A client's part in decryption, and what it refuses (docs/protocol.md, A round)."""
 
 from __future__ import annotations
 

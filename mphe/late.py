@@ -1,4 +1,4 @@
-"""Admission of a client that joins after the set-up (DESIGN section 4).
+"""Admission of a client that joins after the set-up (docs/protocol.md, Setup).
 
 It only needs the public key. It checks everything that those who were there checked, and wants
 signatures on T from at least t members of Q: fewer than t liars cannot show it another key.

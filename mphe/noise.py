@@ -52,7 +52,7 @@ def norm_bound(variance: float, degree: int) -> float:
 
 
 def aggregate_noise(degree: int, key_holders: int, contributors: int) -> float:
-    """Return E, the bound on the coefficients of e·Σu + Σe0 - s·Σe1 (DESIGN section 6).
+    """Return E, the bound on the coefficients of e·Σu + Σe0 - s·Σe1 (docs/protocol.md, A round).
 
     Given the keys s and e, each coefficient is a sub-Gaussian sum over the fresh u, e0 and e1.
     """

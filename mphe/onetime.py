@@ -1,4 +1,4 @@
-"""The payload cipher of hybrid mode: one key, one round (DESIGN section 5).
+"""The payload cipher of hybrid mode: one key, one round (docs/protocol.md, A round).
 
     body_m = a_m·k + e_m + 2^ν·payload_m,   Σ body_m - a_m·Σk = Σe_m + 2^ν·Σpayload_m
 

@@ -1,4 +1,4 @@
-"""Values side by side in the coefficients of a ring, above the noise (DESIGN section 5).
+"""Values side by side in the coefficients of a ring, above the noise (docs/protocol.md, A round).
 
 Value i of a vector lies in slot i // C of coefficient i % C, where C is the number of
 coefficients that the layout uses, so every slot is one contiguous slice of the vector.

@@ -49,7 +49,7 @@ class SessionParameters:
         length: values in an update.
         rounds: training rounds at most.
         robust: Shamir shares (True) or additive keys, all n needed (False).
-        encryption: "hybrid" or "direct" (DESIGN section 5).
+        encryption: "hybrid" or "direct" (docs/protocol.md, A round).
         value_bits: bits of a quantised value.
         decryptors: the first so many clients hold shares.
         min_contributors: a sum of fewer updates is never decrypted.
@@ -110,7 +110,7 @@ class SessionParameters:
 
     @property
     def confirmations(self) -> int:
-        """Decryptions that confirm the collective key: one for each j ≥ t (DESIGN section 4)."""
+        """Decryptions that confirm the collective key: one for each j ≥ t."""
         return self.decryptors - self.threshold + 1
 
     @property

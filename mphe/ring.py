@@ -1,4 +1,4 @@
-"""Arithmetic in R_q = Z_q[X]/(X^N + 1) for q = 2^(32·L) - c (DESIGN section 2).
+"""Arithmetic in R_q = Z_q[X]/(X^N + 1) for q = 2^(32·L) - c (docs/protocol.md, Ring).
 
 An element is an int64 array (..., L, N): L base-2^32 limbs, least significant first, of N
 coefficients. It is canonical when every limb lies in [0, 2^32) and every coefficient below q.

@@ -1,4 +1,4 @@
-"""The three rings, and the table that says which are secure (DESIGN section 2)."""
+"""The three rings, and the table that says which are secure (docs/protocol.md, Ring)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sum of contributions, and what is checked before it is used (DESIGN section 6)."""
+"""The sum of contributions, and what is checked before it is used (docs/protocol.md, A round)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every random choice of the protocol, from one keyed stream (DESIGN section 3).
+"""Every random choice of the protocol, from one keyed stream (docs/protocol.md, Sampling).
 
 The samplers are deterministic functions of a stream; only `RandomSource.from_system` asks the
 operating system. Their running time does not depend on secrets except through rejection.

@@ -1,4 +1,4 @@
-"""Signatures, sealed shares and pairwise keys (DESIGN section 4), from the package cryptography.
+"""Signatures, sealed shares and pairwise keys, from the package cryptography.
 
 A sealed share is ChaCha20-Poly1305 under HKDF-SHA256(X25519(i, j), session, "seal", i, j); the
 server relays it and can read none of it.

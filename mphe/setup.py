@@ -1,4 +1,4 @@
-"""What both sides of the key set-up compute: names, commitments and checks (DESIGN section 4).
+"""What both sides of the key set-up compute: names, commitments and checks.
 
 session = SHA-256(parameters, identities, signed joins),   crs_seed = SHA-256(joins)
 commitment_i = SHA-256(session, i, nonce_i, b_i)

@@ -59,7 +59,11 @@ def aggregate_shares(ring: Ring, shares: Sequence[Limbs]) -> Limbs:
 
 
 def reconstruct(ring: Ring, shares: Mapping[int, Limbs]) -> Limbs:
-    """Return the secret from the shares of an active set, canonical (L, N)."""
+    """Return the secret from the shares of an active set, canonical (L, N).
+
+    Nobody does this in the protocol: decryptors multiply by λ_j and mask the product. It is what
+    t colluding clients can do.
+    """
     active = sorted(shares)
     total = ring.zero()
     for index in active:

@@ -3,8 +3,8 @@
 Attack: on the path 1 - 2 - 3 with t = 2 the server tells 1 that D = {1,2}, 2 that D = {1,2,3} and
 3 that D = {2,3}. Each pair lists each other or neither does, so masks that depend on the pair but
 not on D cancel in the sum, which then is a combination Σ λ_j(D_j)·s_j·c1 that no honest attempt
-ever shows (here -3·s - 10·A for s_j = s + j·A). Claim: D enters the masks (DESIGN section 6), so
-the sum is uniform. Weakened: masks without D.
+ever shows (here -3·s - 10·A for s_j = s + j·A). Claim: D enters the masks, so the sum is
+uniform. Weakened: masks without D.
 """
 
 from __future__ import annotations

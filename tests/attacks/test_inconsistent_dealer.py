@@ -2,7 +2,7 @@
 
 Attack: the shares for {1, 2} reconstruct s_i, the one for 4 does not. Confirming the key with one
 active set passes; the first round in which 4 has to step in fails or gives garbage. Claim: the
-key is confirmed by {1..t-1} ∪ {j} for every j ≥ t (DESIGN section 4, 6), so 4 is found out.
+key is confirmed by {1..t-1} ∪ {j} for every j ≥ t (docs/protocol.md, Setup, 6), so 4 is found out.
 Weakened: one set only.
 """
 

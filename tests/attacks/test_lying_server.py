@@ -1,8 +1,8 @@
-"""What a server that lies can do in the default mode: read the collective key.
+"""What a server that lies can do in the default mode: read the collective key, or one update.
 
 The default mode is secure against a server that is curious but follows the protocol. A decryptor
 cannot tell a sum of ciphertexts from anything else, so one false request, c1 = a constant above
-the smudging, shows Σ h_j = constant·s + noise, and s is read off (DESIGN section 1). The defence
+the smudging, shows Σ h_j = constant·s + noise, and s is read off. The defence
 is `--verify_aggregate`, where decryptors add up c1 themselves. This test is documentation: it has
 to pass for as long as SECURITY.md says so.
 """
@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from mphe import packing
-from mphe.decryption import aggregate_shares
-from mphe.messages import DecryptionRequest
-from mphe.ring import Small
+from mphe.decryption import aggregate_shares, read_blocks
+from mphe.decryptor import Decryptor
+from mphe.messages import DecryptionRequest, DecryptionShare, Message, SessionOpen
+from mphe.ring import Limbs, Small
 from mphe.rlwe import ternary_width
 from tests.simulation import Simulation, centred, integers
 
@@ -66,3 +67,41 @@ def test_the_key_so_read_decrypts_a_single_update() -> None:
     packing.add_half(layout, opened)
     values, _ = packing.unpack(layout, ring.reduce(opened))
     assert np.array_equal(packing.flatten(layout, values), update)
+
+
+@pytest.mark.parametrize("round", [0, 1])
+@pytest.mark.parametrize("encryption", ["hybrid", "direct"])
+def test_default_mode_lets_a_lying_server_open_one_update(round: int, encryption: str) -> None:
+    simulation = Simulation(4, 3, encryption=encryption)
+    simulation.intercept = before_the_end_of_the_setup
+    simulation.run_setup()
+    update = simulation.random_updates()[1]
+    victim = {1: simulation.contribution(1, 1, update)}
+    # In round 0 there is no list of contributors, in round 1 it is false.
+    false = simulation.request(
+        victim, round=round, contributors=(1, 2, 3) if round else (), active=(2, 3, 4)
+    )
+    for index in simulation.decryptors:
+        # The server skipped the confirmation, so nobody has answered for round 0 yet.
+        simulation.decryptors[index] = Decryptor(
+            simulation.keys[index], simulation.source(f"unasked/{index}")
+        )
+    if round == 0 and simulation.plan.threshold.blocks != 1:
+        pytest.skip("round 0 takes one block")
+    shares = [read(simulation, share) for share in simulation.ask(false).values()]
+    opened = simulation.adding(victim).recover(shares, 1)
+    assert opened is not None
+    assert np.array_equal(opened, update)
+
+
+def before_the_end_of_the_setup(_: int, __: int, message: Message) -> list[Message]:
+    """Keep from the clients that the session is open: they still confirm."""
+    return [] if isinstance(message, SessionOpen) else [message]
+
+
+def read(simulation: Simulation, share: DecryptionShare) -> list[Limbs]:
+    """Return the coefficients of a share that carry the victim's contribution."""
+    layout = simulation.plan.threshold_layout(share.round)
+    blocks = read_blocks(simulation.ring, layout, share.share, simulation.plan.dropped_share)
+    used = simulation.plan.threshold.coefficients
+    return [block[:, :used] for block in blocks]

@@ -1,7 +1,7 @@
 """The low bits of the smudging noise must be as random as the high ones.
 
 Source: a double holds 53 bits, so a standard Gaussian scaled to σ ≈ 2^61 ends in zeros, and what
-it is added to shows in its low bits (DESIGN section 6; Peikert 2010/088 for the sum of two
+it is added to shows in its low bits (docs/protocol.md, A round; Peikert 2010/088 for the sum of two
 widths). Claim: `add_smudging` hides the low bits. Weakened: one scaled double.
 """
 

@@ -6,8 +6,8 @@ sets D hands out λ_D·x + noise for every coefficient x of s_j·c1. The λ_D ar
 is a point of a known lattice close to the answers, and LLL with Babai's nearest plane finds it.
 That is x itself, exactly, although each answer hides it under noise of 2^66: smudging is gone.
 
-Claim: with the zero-sharing masks each answer is uniform unless all of D answer (DESIGN
-section 6), and the same lattice finds nothing.
+Claim: with the zero-sharing masks each answer is uniform unless all of D answer, and
+the same lattice finds nothing.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Attack: the last client, helped by a server that shows it the others' b_j first, publishes
 b_i = own - Σ others. The collective key is then `own`, and its owner decrypts every contribution
-alone. Claim: b_i is bound by a commitment that precedes every reveal (DESIGN section 4, 3-4).
+alone. Claim: b_i is bound by a commitment that precedes every reveal.
 Weakened: key shares are signed, but nothing was committed to.
 """
 

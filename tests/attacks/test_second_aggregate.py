@@ -1,8 +1,8 @@
 """A decryptor must not decrypt two aggregates of one round.
 
 Attack: Σ over U, then Σ over U without one client; the difference is that client's update.
-Claim: one aggregate (c1 and U) a round, whatever the attempt (DESIGN section 6). Weakened: every
-well-formed request is answered.
+Claim: one aggregate (c1 and U) a round, whatever the attempt. Weakened: every well-formed
+ request is answered.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Claim: with uniform coefficients a single share is uniform whatever the secret is (Shamir 1979).
 Weakened: "small" coefficients, as for an RLWE secret. A share of degree 1 at point x ≥ 3 is then
-s + x·A with s and A in {-1, 0, 1}, and s is the residue modulo x (DESIGN sections 3 and 4).
+s + x·A with s and A in {-1, 0, 1}, and s is the residue modulo x (docs/protocol.md, Sampling).
 """
 
 from __future__ import annotations

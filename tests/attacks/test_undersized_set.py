@@ -2,7 +2,7 @@
 
 Attack: for D = {j} there is no other member, hence no mask, and the answer is s_j·c1 + noise in
 the open (λ = 1). With c1 = a constant, the server reads s_j off the answers of a few rounds; t such
-decryptors later it has the key. Claim: a decryptor refuses a D of fewer than t (DESIGN section 6).
+decryptors later it has the key. Claim: a decryptor refuses a D of fewer than t.
 Weakened: D is not counted.
 """
 

@@ -1,7 +1,7 @@
 """A server that relays Shamir shares must not be able to put a client's key together.
 
-Claim: the server sees ChaCha20-Poly1305 ciphertexts under keys that it does not have (DESIGN
-section 4, "Sealing"). Weakened: shares are relayed in clear, as in a system whose only protection
+Claim: the server sees ChaCha20-Poly1305 ciphertexts under keys that it does not have.
+Weakened: shares are relayed in clear, as in a system whose only protection
 is the link to the server; t of them give s_i.
 """
 

@@ -14,24 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from random import Random
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
-from mphe.codec import MESSAGE_TYPES
 from mphe.messages import Message
+from tests.protocol.support import SAMPLES
 
-
-def example(hint: Any) -> Any:
-    """Return a small value of a declared type: a message, a record, a list or a field."""
-    if get_origin(hint) is tuple:
-        item = example(get_args(hint)[0])
-        return (item, item) if is_dataclass(item) else (1, 2, 300)
-    if is_dataclass(hint) and isinstance(hint, type):
-        hints = get_type_hints(hint)
-        return hint(**{field.name: example(hints[field.name]) for field in fields(hint)})
-    return {int: 1, bytes: b"bytes" * 8, str: "a reason"}[hint]
-
-
-SMALL_MESSAGES: tuple[Message, ...] = tuple(example(kind) for kind in MESSAGE_TYPES)
+SMALL_MESSAGES: tuple[Message, ...] = tuple(SAMPLES.values())
 """One of each kind, short enough for a million rounds."""
 
 EDGES = (0, 1, 2, 3, 4, 5, 50, 51, 99, 1 << 16, 1 << 31, 1 << 32, (1 << 53) - 1)

@@ -1,4 +1,4 @@
-"""The layout of DESIGN section 8, read from the sources: who imports whom."""
+"""The layout, read from the sources: who imports whom."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mphe.parameters: the security table, the ranges, and the plans that follow."""
+"""mphe.parameters: the security table, the ranges, and the command line."""
 
 from __future__ import annotations
 
@@ -6,42 +6,28 @@ import hashlib
 import subprocess
 import sys
 from dataclasses import fields, replace
-from itertools import product
-from math import log, log2, sqrt
+from math import log, log2
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from mphe.contributor import Encryptor
-from mphe.decryption import Request, gen_share, read_blocks, scaled_share
 from mphe.errors import ParameterError
-from mphe.noise import (
-    FAILURE_EXPONENT,
-    KEY_PAIRS,
-    TAIL,
-    aggregate_noise,
-    failure_exponent,
-    smudging_widths,
-)
+from mphe.noise import FAILURE_EXPONENT, TAIL, failure_exponent
 from mphe.parameters import (
     MAX_CLIENTS,
     MAX_LENGTH,
     MAX_ROUNDS,
     MIN_DECRYPTION_BUDGET,
-    Plan,
     SessionParameters,
-    SlotLayout,
     candidates,
     make_plan,
 )
-from mphe.ring import Ring
 from mphe.rings import MAX_LOG_Q, RINGS, RingParameters
-from tests.support import make_parameters, make_session, seeded
+from tests.mphe.support import CNN
+from tests.support import make_parameters
 
 ROOT = Path(__file__).parents[2]
-CNN = 199_658
 
 
 # -- security ----------------------------------------------------------------------------------
@@ -180,198 +166,6 @@ def test_the_digest_differs_when_any_field_differs() -> None:
 def test_equal_parameters_have_equal_digests_however_they_were_given() -> None:
     explicit = SessionParameters(8, 4, 100, 10, True, "hybrid", 16, 8, 4, 8, 4)
     assert explicit.digest() == SessionParameters(8, 4, 100, 10).digest()
-
-
-# -- plans -------------------------------------------------------------------------------------
-
-GRID = [
-    (n, t, length, bits, encryption)
-    for n, length, bits, encryption in product(
-        (2, 8, 33, 100, 1000), (1, 4097, CNN), (4, 16, 24), ("hybrid", "direct")
-    )
-    for t in sorted({2, (n + 1) // 2, n})
-    if t >= 2
-]
-
-
-@pytest.fixture(scope="module")
-def plans() -> list[Plan]:
-    """Return every feasible plan of the grid."""
-    found = []
-    for n, t, length, bits, encryption in GRID:
-        session = make_parameters(n, t, length, 100, encryption=encryption, value_bits=bits)
-        found += candidates(session)
-    return found
-
-
-def layouts(plan: Plan) -> list[SlotLayout]:
-    return [plan.threshold, *([plan.payload] if plan.payload else [])]
-
-
-def test_every_layout_has_room_for_its_values(plans: list[Plan]) -> None:
-    for plan in plans:
-        for layout in layouts(plan):
-            assert layout.slots * layout.coefficients >= layout.length
-            assert layout.slots * (layout.coefficients - 1) < layout.length
-            assert layout.blocks * layout.ring.degree >= layout.coefficients
-            used = [layout.block_coefficients(block) for block in range(layout.blocks)]
-            assert sum(used) == layout.coefficients
-            assert all(0 < count <= layout.ring.degree for count in used)
-        assert layouts(plan)[-1].length == plan.session.length
-
-
-def test_slots_and_noise_fit_below_the_modulus(plans: list[Plan]) -> None:
-    for plan in plans:
-        for layout in layouts(plan):
-            assert layout.noise_bits + layout.slots * layout.slot_bits <= layout.ring.bits
-
-
-def largest_slot(plan: Plan, layout: SlotLayout) -> int:
-    """Return the largest sum that honest contributors can put into a slot."""
-    if plan.payload is not None and layout is plan.threshold:
-        return 2 * KEY_PAIRS * plan.session.capacity
-    return plan.session.capacity * ((1 << plan.session.value_bits) - 1)
-
-
-def test_no_sum_overflows_its_slot_and_the_top_slot_cannot_wrap(plans: list[Plan]) -> None:
-    for plan in plans:
-        for layout in layouts(plan):
-            largest = largest_slot(plan, layout)
-            assert largest < 1 << layout.slot_bits
-            top = sum(
-                largest << (layout.noise_bits + i * layout.slot_bits) for i in range(layout.slots)
-            )
-            # Twice the largest noise: the noise itself and the half that the reader adds.
-            assert top + (1 << layout.noise_bits) <= layout.ring.modulus
-
-
-def test_the_scale_holds_smudging_noise_and_dropped_bytes(plans: list[Plan]) -> None:
-    for plan in plans:
-        session, layout = plan.session, plan.threshold
-        expected = aggregate_noise(layout.ring.degree, session.num_clients, session.capacity)
-        assert plan.noise == expected
-        dropped = 0.0
-        if plan.dropped_c0:
-            dropped += session.capacity * 2.0 ** (8 * plan.dropped_c0 - 1)
-        if plan.dropped_share:
-            dropped += session.threshold * 2.0 ** (8 * plan.dropped_share - 1)
-        needed = 2 * (15 * sqrt(session.threshold) * plan.smudging + plan.noise + dropped)
-        assert 2.0**layout.noise_bits >= needed
-
-
-def test_the_budget_covers_every_decryption_that_a_session_can_ask_for(plans: list[Plan]) -> None:
-    for plan in plans:
-        session = plan.session
-        sets = session.decryptors - session.threshold + 1
-        training = session.rounds * session.max_attempts * sets * plan.threshold.blocks
-        assert plan.budget >= max(MIN_DECRYPTION_BUDGET, training + sets)
-        one_decryptor = session.rounds * session.max_attempts * plan.threshold.blocks
-        assert plan.answers >= one_decryptor + session.confirmation_attempts
-        sigma = 2.0**32 * sqrt(12 * plan.budget * plan.threshold.ring.degree) * plan.noise
-        assert plan.smudging == pytest.approx(sigma, rel=1e-12)
-
-
-def test_the_range_check_of_bodies_leaves_a_wrong_key_little_room(plans: list[Plan]) -> None:
-    for plan in plans:
-        if plan.payload is None:
-            continue
-        honest = plan.body_error * plan.session.capacity
-        assert honest <= 2 ** (plan.payload.noise_bits - 7)
-        rounding = 2 ** (8 * plan.dropped_body - 1) if plan.dropped_body else 0
-        assert plan.body_error == KEY_PAIRS + rounding
-
-
-def test_the_cheapest_plan_is_chosen() -> None:
-    for encryption in ("hybrid", "direct"):
-        plans = candidates(make_parameters(8, 4, CNN, 100, encryption=encryption))
-        costs = [plan.upload_bytes for plan in plans]
-        assert len(costs) > 1
-        assert costs == sorted(costs)
-        assert make_plan(plans[0].session) == plans[0]
-
-
-@pytest.mark.parametrize(
-    ("n", "rounds", "encryption"),
-    [(4096, 10**6, "direct"), (4096, 10**15, "direct"), (1000, 10**15, "hybrid")],
-)
-def test_no_plan_asks_for_smudging_that_cannot_be_sampled(
-    n: int, rounds: int, encryption: str
-) -> None:
-    try:
-        plan = make_plan(make_parameters(n, 2, 1000, rounds, encryption=encryption))
-    except ParameterError:
-        return
-    smudging_widths(plan.smudging)
-
-
-def test_a_payload_that_no_ring_can_carry_is_refused() -> None:
-    with pytest.raises(ParameterError, match="no ring can carry this payload"):
-        make_plan(SessionParameters(4096, 2, MAX_LENGTH, MAX_ROUNDS, encryption="direct"))
-
-
-def test_additive_keys_get_a_plan_too() -> None:
-    plan = make_plan(make_parameters(5, 5, robust=False))
-    assert plan.session.confirmations == 1
-
-
-def test_confirmation_carries_one_full_block() -> None:
-    plan = make_plan(make_parameters(3, 2, 5))
-    assert plan.threshold_layout(1) == plan.threshold
-    layout = plan.threshold_layout(0)
-    assert (layout.blocks, layout.coefficients) == (1, layout.ring.degree)
-
-
-# -- sizes -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("encryption", ["hybrid", "direct"])
-@pytest.mark.parametrize(("n", "length"), [(3, 1), (3, 70_001), (40, 20_000)])
-def test_sizes_are_those_of_real_messages(encryption: str, n: int, length: int) -> None:
-    for plan in candidates(make_parameters(n, 2, length, encryption=encryption)):
-        session = make_session(make_parameters(2, 2, length), plan=plan)
-        payload = Encryptor(plan, session.key, session.crs_seed).encrypt(
-            np.zeros(length, np.int64), seeded("sizes")
-        )
-        assert len(payload.c0) + len(payload.c1) == plan.key_bytes
-        assert len(payload.body) == plan.body_bytes
-        assert plan.upload_bytes == plan.key_bytes + plan.body_bytes
-        ring = Ring(plan.threshold.ring)
-        request = Request(bytes(32), 1, 1, (1, 2), payload.c1)
-        scaled = scaled_share(ring, session.shares[1], 1, (1, 2))
-        share = gen_share(plan, ring, scaled, request, {}, seeded("share"))
-        assert len(share) == plan.share_bytes
-        read_blocks(ring, plan.threshold, share, plan.dropped_share)
-
-
-def test_the_cnn_costs_at_most_3_1_bytes_a_value() -> None:
-    plan = make_plan(make_parameters(8, 4, CNN, 100))
-    assert plan.upload_bytes <= 3.1 * CNN
-    assert plan.upload_bytes < 4 * CNN
-
-
-def test_the_cost_of_a_value_grows_with_the_slot_and_not_with_the_clients() -> None:
-    length = 10_000_000
-    for n in (2, 8, 64, 512, 4096):
-        plan = make_plan(make_parameters(n, max(2, n // 2), length, 100))
-        slot_bytes = plan.session.slot_bits / 8
-        assert plan.session.slot_bits == 16 + (n - 1).bit_length()
-        # The noise below the slots and what the packing wastes stay below a quarter.
-        assert plan.body_bytes / length < 1.25 * slot_bytes
-        assert plan.key_bytes < 0.1 * plan.upload_bytes
-
-
-def test_decryption_costs_the_same_for_every_length_in_hybrid_mode() -> None:
-    plans = [make_plan(make_parameters(8, 4, 10**k, 100)) for k in range(3, 9)]
-    # One size for each payload ring: what is decrypted is one key, however long the vector.
-    sizes = {(plan.payload.ring.name, plan.share_bytes) for plan in plans if plan.payload}
-    assert len(sizes) <= 2
-    assert len({plan.share_bytes for plan in plans[3:]}) == 1
-    assert max(plan.share_bytes for plan in plans) <= 40_960
-    direct = [
-        make_plan(make_parameters(8, 4, 10**k, 100, encryption="direct")).share_bytes
-        for k in (5, 7)
-    ]
-    assert direct[1] > 50 * direct[0]
 
 
 # -- command line ------------------------------------------------------------------------------

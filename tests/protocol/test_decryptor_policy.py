@@ -1,4 +1,4 @@
-"""What a decryptor refuses (DESIGN section 6), and that a refusal changes nothing."""
+"""What a decryptor refuses (docs/protocol.md, A round), and that a refusal changes nothing."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mphe.aggregator import Joined, Summed
-from mphe.errors import RemoteProtocolError, UnexpectedSender
+from mphe.errors import DuplicateMessage, RemoteProtocolError, UnexpectedSender
 from mphe.machine import Send
 from mphe.messages import SERVER, Commit, DecryptionRequest, Join, Message, Welcome
 from mphe.setup_client import SetupClient, State
@@ -178,3 +178,16 @@ def test_joining_does_not_disturb_a_round_under_way() -> None:
     simulation.pump()
     end = simulation.finish_round()
     assert isinstance(end, Summed) and end.contributors == (1, 2, 4)
+
+
+def test_a_client_is_welcomed_once_a_round() -> None:
+    simulation = without(3)
+    aggregator = simulation.aggregator
+    assert aggregator is not None
+    (output,) = newcomer(simulation, 3).start()
+    assert isinstance(output, Send)
+    aggregator.receive(3, output.message)
+    with pytest.raises(DuplicateMessage):
+        aggregator.receive(3, output.message)
+    aggregator.start_round(b"model", (1, 2, 4))
+    assert aggregator.receive(3, output.message)

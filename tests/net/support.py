@@ -1,0 +1,70 @@
+"""Servers and clients of net.tcp over real sockets on 127.0.0.1, for the tests."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from net.events import Connected, Event, Received
+from net.tcp import Client, Server
+from net.tls import Identity, client_context, fingerprint, new_identity, server_context
+from net.transport import ClientTransport, ServerTransport
+
+SERVER = new_identity("server")
+CLIENTS = {index: new_identity(f"client {index}") for index in (1, 2, 3)}
+PEERS = {fingerprint(identity.certificate): index for index, identity in CLIENTS.items()}
+MAX_FRAME = 11_000_000
+HANG = 60  # seconds after which a test has surely hung
+
+both = pytest.mark.parametrize("tls", [True, False], ids=["tls", "plain"])
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    async def guarded() -> None:
+        async with asyncio.timeout(HANG):
+            await scenario
+
+    asyncio.run(guarded())
+
+
+async def listen(
+    tls: bool, port: int = 0, trust: list[Identity] | None = None, **options: Any
+) -> Server:
+    trusted = [identity.certificate for identity in trust or CLIENTS.values()]
+    context = server_context(SERVER, trusted) if tls else None
+    return await Server.listen("127.0.0.1", port, PEERS, context, MAX_FRAME, **options)
+
+
+async def connect(
+    port: int, index: int, tls: bool, identity: Identity | None = None, timeout: float = HANG
+) -> Client:
+    context = client_context(identity or CLIENTS[index], SERVER.certificate) if tls else None
+    pin = fingerprint(SERVER.certificate) if tls else None
+    return await Client.connect("127.0.0.1", port, index, context, pin, MAX_FRAME, timeout)
+
+
+async def take(transport: ServerTransport | ClientTransport, kind: type[Event]) -> Any:
+    event = await transport.next_event(HANG)
+    assert isinstance(event, kind), event
+    return event
+
+
+async def joined(server: Server, index: int, tls: bool) -> Client:
+    client = await connect(server.port, index, tls)
+    assert await server.next_event(HANG) == Connected(index)
+    assert await client.next_event(HANG) == Connected(0)
+    return client
+
+
+async def assert_served(server: Server, client: Client, index: int) -> None:
+    """The client and the server still hear each other."""
+    assert client.send(b"ping")
+    assert await server.next_event(HANG) == Received(index, b"ping")
+    assert server.send(index, b"pong")
+    assert await client.next_event(HANG) == Received(0, b"pong")
+
+
+async def close(*transports: ServerTransport | ClientTransport) -> None:
+    for transport in transports:
+        await transport.close()

@@ -1,0 +1,111 @@
+"""Key set-up: who may say what when."""
+
+from __future__ import annotations
+
+import pytest
+
+from mphe.codec import MESSAGE_TYPES
+from mphe.errors import LocalProtocolError, RemoteProtocolError, UnexpectedSender
+from mphe.messages import (
+    SERVER,
+    Commit,
+    Commitments,
+    DecryptionShare,
+    Join,
+    Qualified,
+    Ready,
+    Refusal,
+    Reveal,
+    Roster,
+    SessionOpen,
+    Welcome,
+)
+from mphe.setup_client import State as ClientState
+from mphe.setup_server import State as ServerState
+from tests.protocol.support import SAMPLES, client_in, server_in
+from tests.simulation import snapshot
+
+# The message that leads on; a client that joins late is welcomed instead of put on the roster.
+CLIENT_TAKES: dict[ClientState, type | None] = {
+    ClientState.NEW: None,
+    ClientState.JOINED: Roster,
+    ClientState.COMMITTED: Commitments,
+    ClientState.REVEALED: Qualified,
+    ClientState.READY: SessionOpen,
+    ClientState.OPEN: None,
+}
+SERVER_TAKES: dict[ServerState, set[type]] = {
+    ServerState.JOINING: {Join},
+    ServerState.COMMITTING: {Commit, Join},
+    ServerState.REVEALING: {Reveal, Join},
+    ServerState.READYING: {Ready, Join},
+    ServerState.CONFIRMING: {DecryptionShare, Refusal, Join},
+    ServerState.OPEN: set(),
+    ServerState.FAILED: set(),
+}
+
+
+@pytest.mark.parametrize("state", ClientState)
+def test_client_refuses_what_its_state_does_not_expect(state: ClientState) -> None:
+    _, client, _ = client_in(state)
+    before = snapshot(client)
+    for kind in MESSAGE_TYPES:
+        if kind is CLIENT_TAKES[state] or (state, kind) == (ClientState.JOINED, Welcome):
+            continue
+        assert (state, kind) not in client.TRANSITIONS
+        with pytest.raises(RemoteProtocolError):
+            client.receive(SERVER, SAMPLES[kind])
+        assert snapshot(client) == before
+
+
+@pytest.mark.parametrize("state", ServerState)
+def test_server_refuses_what_its_state_does_not_expect(state: ServerState) -> None:
+    _, server, _ = server_in(state)
+    before = snapshot(server)
+    for kind in MESSAGE_TYPES:
+        if kind in SERVER_TAKES[state]:
+            continue
+        assert (state, kind) not in server.TRANSITIONS
+        with pytest.raises(RemoteProtocolError) as caught:
+            server.receive(3, SAMPLES[kind])
+        assert caught.value.sender == 3
+        assert snapshot(server) == before
+
+
+@pytest.mark.parametrize("state", [s for s, kind in CLIENT_TAKES.items() if kind])
+def test_client_moves_on_with_the_right_message_only_from_the_server(state: ClientState) -> None:
+    _, client, held = client_in(state)
+    before = snapshot(client)
+    with pytest.raises(UnexpectedSender):
+        client.receive(2, held[0])
+    assert snapshot(client) == before
+    client.receive(SERVER, held[0])
+    assert client.state is client.TRANSITIONS[state, type(held[0])]
+    after = snapshot(client)
+    with pytest.raises(RemoteProtocolError):
+        client.receive(SERVER, held[0])
+    assert snapshot(client) == after
+
+
+def test_client_starts_once() -> None:
+    _, client, _ = client_in(ClientState.JOINED)
+    with pytest.raises(LocalProtocolError):
+        client.start()
+
+
+@pytest.mark.parametrize("state", [ServerState.OPEN, ServerState.FAILED])
+def test_finished_server_ignores_deadlines_and_losses(state: ServerState) -> None:
+    _, server, _ = server_in(state)
+    assert server.deadline_passed() == [] and server.lost(2) == []
+    assert server.state is state
+
+
+@pytest.mark.parametrize("state", [s for s, kinds in SERVER_TAKES.items() if kinds])
+def test_strangers_and_lost_clients_are_not_heard(state: ServerState) -> None:
+    _, server, held = server_in(state)
+    for stranger in (0, 5):
+        with pytest.raises(UnexpectedSender):
+            server.receive(stranger, held[0])
+    server.lost(3)
+    with pytest.raises(RemoteProtocolError):
+        server.receive(3, held[0])
