@@ -113,17 +113,21 @@ class Driver:
         """Let the role go on without all who are gone by now, in one step."""
         gone = [event.peer]
         self._depart(event)
-        held: list[Received] = []
+        before: list[Received] = []
+        after: list[Received] = []
         while (more := await self.transport.next_event(0)) is not None:
             if isinstance(more, Lost):
                 gone.append(more.peer)
                 self._depart(more)
             elif isinstance(more, Received):
-                held.append(more)
+                # From a peer that is gone, it came over its next connection.
+                (after if more.peer in gone else before).append(more)
         # What they sent before they vanished still counts.
-        for received in held:
+        for received in before:
             self._take(role, received, observer)
         self._carry_out(role, role.lost(*gone), observer)
+        for received in after:
+            self._take(role, received, observer)
 
     def _depart(self, event: Lost) -> None:
         self._display.say(f"client {event.peer} is gone: {event.reason}")

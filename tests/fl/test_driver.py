@@ -1,0 +1,84 @@
+"""The driver keeps the order that matters: what a peer said, that it is gone, what it says anew."""
+
+import asyncio
+from typing import Any
+
+from rich.console import Console
+
+from fl.driver import Driver, Observer
+from fl.progress import Display
+from mphe import codec
+from mphe.errors import RemoteProtocolError
+from mphe.machine import Output
+from mphe.messages import Finish, Message
+from net.events import Connected, Event, Lost, Received
+
+
+class Script:
+    """A transport that reports what the test wrote down, then nothing."""
+
+    def __init__(self, *events: Event) -> None:
+        self._events = list(events)
+
+    async def next_event(self, timeout: float | None) -> Event | None:
+        return self._events.pop(0) if self._events else None
+
+
+class Recorder:
+    """A role that waits until its deadline and writes down what it hears."""
+
+    step = ("only",)
+
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+        self._over = False
+
+    def receive(self, sender: int, message: Message) -> list[Output]:
+        assert isinstance(message, Finish)
+        if message.reason == "bad":
+            raise RemoteProtocolError(sender, "bad")
+        self.heard.append((sender, message.reason))
+        return []
+
+    def lost(self, *peers: int) -> list[Output]:
+        self.heard.append(set(peers))
+        return []
+
+    def deadline_passed(self) -> list[Output]:
+        self._over = True
+        return []
+
+    def waiting_for(self) -> tuple[int, ...]:
+        return () if self._over else (1,)
+
+
+def says(peer: int, text: str) -> Received:
+    return Received(peer, codec.encode(Finish(text)))
+
+
+def hear(*events: Event) -> tuple[list[object], Driver]:
+    transport: Any = Script(*events)
+    driver, role = Driver(transport, Display(1, Console(quiet=True))), Recorder()
+    asyncio.run(driver.run(role, [], 60, Observer()))
+    return role.heard, driver
+
+
+def test_peers_that_vanish_together_are_lost_in_one_step() -> None:
+    heard, _ = hear(Lost(1, "x"), Lost(2, "y"), Lost(3, "z"))
+    assert heard == [{1, 2, 3}]
+
+
+def test_what_a_peer_sent_before_it_vanished_still_counts() -> None:
+    heard, _ = hear(Lost(1, "x"), says(2, "share"), Lost(2, "y"))
+    assert heard == [(2, "share"), {1, 2}]
+
+
+def test_what_a_peer_says_over_its_next_connection_comes_after_its_loss() -> None:
+    heard, _ = hear(Lost(1, "x"), Connected(1), says(1, "join"), says(2, "share"))
+    assert heard == [(2, "share"), {1}, (1, "join")]
+
+
+def test_a_bad_message_and_garbage_cost_their_sender_only() -> None:
+    heard, driver = hear(says(1, "bad"), Received(2, b"\xff"), says(3, "good"))
+    assert heard == [{1}, {2}, (3, "good")]
+    assert [departure.client for departure in driver.departures][:2] == [1, 2]
