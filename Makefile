@@ -1,6 +1,6 @@
 # make install   an environment in .venv with everything pinned, the MPI included
 # make demo      train four clients on real digits, in a few minutes
-# make test      the fast tests
+# make test      the tests
 # make format    format the code, and fix what can be fixed
 # make check     everything that must hold: format, lint, types, all tests
 # make clean     remove what the above made, except results in runs/
@@ -49,7 +49,7 @@ demo: install
 	  --batch_size_per_worker 256 --num_iterations $(ROUNDS) --dataset mnist5k
 
 test: $(VENV)/.tools
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q
 
 check: $(VENV)/.tools
 	$(BIN)/ruff format --check $(CODE)

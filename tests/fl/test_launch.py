@@ -21,26 +21,13 @@ from fl.launch import (
     prepare,
     threads_per_process,
 )
+from tests.fl.program import ROOT, run
 
-ROOT = Path(__file__).resolve().parents[2]
-LAUNCHERS = ("OMPI_", "PMIX_", "PMI_", "SLURM_", "MPI_")
 ARGV = ["--num_peers", "2", "--server_address", "localhost:8080", "--robust", "True"]
 
 
 def args(*more: str) -> Args:
     return parse_args([*ARGV, "--dataset", "mnist5k", *more])
-
-
-def run(*argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHERS)}
-    return subprocess.run(
-        [sys.executable, "main.py", *argv],
-        cwd=ROOT,
-        env=clean | environ,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ import base64
 import json
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,9 +25,8 @@ from fl.roster import (
     read_roster,
 )
 from net.tls import new_identity, public_key
+from tests.fl.program import run
 
-ROOT = Path(__file__).resolve().parents[2]
-LAUNCHERS = ("OMPI_", "PMIX_", "PMI_", "SLURM_", "MPI_")
 PARTIES = ("server", "alice", "bob")
 
 
@@ -73,18 +70,6 @@ def words(desk: Path, role: str, who: str, *more: str) -> list[str]:
 
 def args(desk: Path, role: str, who: str, *more: str) -> Args:
     return parse_args(words(desk, role, who, *more))
-
-
-def run(*argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHERS)}
-    return subprocess.run(
-        [sys.executable, "main.py", *argv],
-        cwd=ROOT,
-        env=clean | environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
 
 
 def refused(action: Callable[[], object], hint: str) -> None:
