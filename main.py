@@ -15,7 +15,8 @@ import threading
 import traceback
 from collections.abc import Sequence
 
-from fl.arguments import Args, UsageError, parse_args
+from fl.arguments import Args, parse_args
+from fl.flags import UsageError
 from fl.launch import (
     Launch,
     Offer,

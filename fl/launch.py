@@ -13,7 +13,8 @@ from errno import EADDRINUSE
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fl.arguments import Args, UsageError
+from fl.arguments import Args
+from fl.flags import UsageError
 
 if TYPE_CHECKING:
     from net.tls import Identity

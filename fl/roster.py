@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509 import InvalidVersion
 
-from fl.arguments import Args, OneLineParser, UsageError
+from fl.arguments import Args, OneLineParser
+from fl.flags import UsageError
 from fl.launch import Launch, Place, check_port, make_output
 from net.tls import Identity, new_identity, public_key
 from net.transport import SERVER

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fl.arguments import Args, UsageError, parse_args
+from fl.arguments import Args, parse_args
+from fl.flags import UsageError
 from fl.launch import (
     Offer,
     Place,

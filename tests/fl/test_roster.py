@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import fl.client
-from fl.arguments import Args, UsageError, parse_args
+from fl.arguments import Args, parse_args
+from fl.flags import UsageError
 from fl.launch import Launch, Place, end_stragglers
 from fl.roster import (
     MAX_ROSTER,
