@@ -19,9 +19,11 @@ from fl.plain import PlainEncryptor
 from fl.quantise import quantise
 from fl.session import Model, Note, Vector, max_frame, plan_for
 from mphe import codec
-from mphe.contributor import Contributor, Encryptor, TrainOn
+from mphe.contributor import Contributor, TrainOn
 from mphe.decryptor import Decryptor
+from mphe.encryptor import Encryptor
 from mphe.errors import EncodingError, ProtocolError, RefusedDecryption
+from mphe.evidence import Notary
 from mphe.machine import Event, Output, Send
 from mphe.messages import (
     SERVER,
@@ -34,6 +36,7 @@ from mphe.messages import (
     RoundStart,
 )
 from mphe.parameters import Plan
+from mphe.pledging import Pledger
 from mphe.sampling import RandomSource
 from mphe.setup import SessionKeys
 from mphe.setup_client import KeysReady, Opened, SetupClient
@@ -191,9 +194,21 @@ class Session:
     def _open(self, keys: SessionKeys) -> None:
         """Contribute from now on; the key is confirmed."""
         encryptor = Encryptor(keys.plan, keys.key, keys.crs_seed)
-        self._contributor = Contributor(self.index, encryptor, RandomSource.from_system())
+        pledger = None
+        if keys.plan.session.verified and self._setup is not None:
+            notary = Notary(keys.plan, keys.key, self.index, self._setup.identity)
+            pledger = Pledger(self.index, keys.transcript, encryptor, notary)
+        source = RandomSource.from_system()
+        self._contributor = Contributor(self.index, encryptor, source, pledger)
         if self._decryptor is not None:
             self._decryptor.end_confirmation()
+        self._carry_out(self._contributor.pledge())
+
+    def connected_again(self, transport: ClientTransport) -> None:
+        """Go on over a new connection."""
+        self.transport = transport
+        if self._contributor is not None:
+            self._carry_out(self._contributor.pledge())
 
     async def _train(self, event: TrainOn) -> None:
         """Compute, encrypt and send an update; decryption requests are served meanwhile."""
@@ -268,7 +283,7 @@ async def follow(session: Session, connect: Callable[[], Awaitable[ClientTranspo
             if not session.admitted:
                 raise
             await session.transport.close()
-            session.transport = await connect()
+            session.connected_again(await connect())
 
 
 def server_listens(host: str, port: int) -> bool:

@@ -20,7 +20,6 @@ from mphe import codec
 from mphe.aggregator import Aggregator
 from mphe.errors import SetupFailed
 from mphe.messages import SERVER, Finish
-from mphe.sampling import RandomSource
 from mphe.setup import PublicSession
 from mphe.setup_server import SetupAbandoned, SetupDone, SetupServer
 from net.tcp import AddressError, Server
@@ -104,7 +103,10 @@ class Run:
         if args.aggregation == "plain":
             await driver.run(PlainSetup(args.num_peers), [], seconds, Observer())
             return PlainAggregator(self._trainer.size, args.num_peers, args.min_contributors)
-        return Aggregator(await self._agree(driver, seconds))
+        aggregator = Aggregator(await self._agree(driver, seconds))
+        # Where aggregates are verified, the first round needs what is pledged before it.
+        await driver.run(aggregator, [], args.round_timeout, Observer())
+        return aggregator
 
     async def _agree(self, driver: Driver, seconds: float) -> PublicSession:
         """Make the collective key with the clients."""
@@ -113,7 +115,7 @@ class Run:
             for index, certificate in enumerate(self._launch.certificates)
             if index != SERVER
         }
-        role = SetupServer(self._plan, identities, RandomSource.from_system())
+        role = SetupServer(self._plan, identities)
         observer = Observer()
         await driver.run(role, [], seconds, observer)
         for event in observer.events:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
-from mphe import decryption
+from mphe import confirmation, decryption
 from mphe.decryption import Request
 from mphe.errors import EncodingError, ParameterError, RefusedDecryption, UnexpectedSender
+from mphe.evidence import Verifier
 from mphe.machine import Machine, Output, Send, Transitions
 from mphe.messages import SERVER, DecryptionRequest, DecryptionShare, Message
 from mphe.ring import Ring, Spectrum
@@ -61,6 +62,9 @@ class Decryptor(Machine[State]):
         self._share = keys.share
         self._source = source
         self._ring = Ring(keys.plan.threshold.ring)
+        self._verifier: Verifier | None = None
+        if keys.plan.session.verified:
+            self._verifier = Verifier(keys.plan, keys.key, keys.identities)
         self._last = Answered()
         self._spent = 0
         self._confirming = True
@@ -89,8 +93,9 @@ class Decryptor(Machine[State]):
         if self._spent + layout.blocks > self._keys.plan.answers:
             raise RefusedDecryption(SERVER, "the decryption budget of this session is spent")
         self._check_sets(message)
-        digest = self._check_freshness(message)
-        answer = self._answer(message)
+        c1 = self._c1(message)
+        digest = self._check_freshness(message, c1)
+        answer = self._answer(message, c1)
         self._spent += layout.blocks
         self._last = Answered(message.round, digest, message.attempt, message, answer)
         return [Send(SERVER, DecryptionShare(message.round, message.attempt, answer))]
@@ -124,11 +129,29 @@ class Decryptor(Machine[State]):
                 "must be in it",
             )
 
-    def _check_freshness(self, message: DecryptionRequest) -> bytes:
+    def _c1(self, message: DecryptionRequest) -> bytes:
+        """Return what is to be decrypted: derived, added up, or as the server says."""
+        try:
+            if message.round == 0:
+                return self._confirming_c1(message)
+            if self._verifier is not None:
+                return self._verifier.add_up(self._keys.transcript, message)
+        except EncodingError as error:
+            raise RefusedDecryption(SERVER, f"the aggregate is not proven: {error}") from error
+        return message.c1
+
+    def _confirming_c1(self, message: DecryptionRequest) -> bytes:
+        keys = self._keys
+        if message.c1:
+            raise EncodingError("nobody chooses what confirms the key")
+        _, derived = confirmation.ciphertext(keys.plan, keys.key, keys.transcript)
+        return self._ring.to_bytes(derived.c1)
+
+    def _check_freshness(self, message: DecryptionRequest, c1: bytes) -> bytes:
         """Refuse a second aggregate of a round, an old round and too many attempts."""
         session, last = self._keys.plan.session, self._last
         digest = derive_seed(
-            "aggregate", message.c1, b"".join(i.to_bytes(4, "big") for i in message.contributors)
+            "aggregate", c1, b"".join(i.to_bytes(4, "big") for i in message.contributors)
         )
         if message.round > session.rounds:
             raise RefusedDecryption(SERVER, f"the session has only {session.rounds} rounds")
@@ -148,10 +171,10 @@ class Decryptor(Machine[State]):
             raise RefusedDecryption(SERVER, f"attempt {message.attempt}; at most {limit} a round")
         return digest
 
-    def _answer(self, message: DecryptionRequest) -> bytes:
+    def _answer(self, message: DecryptionRequest, c1: bytes) -> bytes:
         """Return h_j for every block."""
         keys, active = self._keys, message.active
-        request = Request(keys.transcript, message.round, message.attempt, active, message.c1)
+        request = Request(keys.transcript, message.round, message.attempt, active, c1)
         mask_keys = {
             peer: (1 if peer > keys.index else -1, keys.mask_keys[peer])
             for peer in active
@@ -167,10 +190,7 @@ class Decryptor(Machine[State]):
     def _scaled_share(self, active: tuple[int, ...]) -> Spectrum:
         """Return the transform of λ_j·s_j, kept while the active set stays the same."""
         if self._scaled is None or self._scaled[0] != active:
-            keys = self._keys
-            if keys.plan.session.robust:
-                spectrum = decryption.scaled_share(self._ring, self._share, keys.index, active)
-            else:
-                spectrum = self._ring.spectrum(self._share, decryption.SHARE_WIDTH)
+            keys, share = self._keys, self._share
+            spectrum = decryption.scaled_share(keys.plan, self._ring, share, keys.index, active)
             self._scaled = (active, spectrum)
         return self._scaled[1]

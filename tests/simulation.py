@@ -20,9 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from mphe import codec
 from mphe.aggregator import Abandoned, Aggregator, Summed
-from mphe.contributor import Contributor, Encryptor, TrainOn
+from mphe.agreement import SessionParameters
+from mphe.contributor import Contributor, TrainOn
 from mphe.decryption import read_blocks
 from mphe.decryptor import Decryptor
+from mphe.encryptor import Encryptor
 from mphe.errors import RefusedDecryption, RemoteProtocolError
 from mphe.machine import Event, Output, Send
 from mphe.messages import (
@@ -35,7 +37,7 @@ from mphe.messages import (
     RoundEnd,
     RoundStart,
 )
-from mphe.parameters import SessionParameters, make_plan
+from mphe.parameters import make_plan
 from mphe.ring import Limbs, Ring, Small
 from mphe.running_sum import RunningSum
 from mphe.sampling import RandomSource
@@ -93,7 +95,7 @@ class Simulation:
             for i in range(1, n + 1)
         }
         self.roster = {i: k.public_key().public_bytes_raw() for i, k in self.identities.items()}
-        self.server = server(self.plan, self.roster, self.source("server"))
+        self.server = server(self.plan, self.roster)
         self.clients = {
             i: clients.get(i, SetupClient)(
                 i, self.plan, self.identities[i], self.roster, self.source(f"setup/{i}")

@@ -22,7 +22,7 @@ VICTIM = 4
 class insecure_Decryptor(Decryptor):
     """Remembers nothing of what it answered."""
 
-    def _check_freshness(self, message: DecryptionRequest) -> bytes:
+    def _check_freshness(self, message: DecryptionRequest, c1: bytes) -> bytes:
         return b""
 
 

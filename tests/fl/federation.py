@@ -154,7 +154,7 @@ async def _serve(args: Args, network: Network, plan: Any, keys: Any, meddle: Any
         aggregator: Any = PlainAggregator(SIZE, args.num_peers, args.min_contributors)
     else:
         observer = Observer()
-        role = SetupServer(plan, keys, RandomSource.from_system())
+        role = SetupServer(plan, keys)
         await driver.run(role, [], 20, observer)
         done = next(event for event in observer.events if isinstance(event, SetupDone))
         aggregator = Aggregator(done.session)

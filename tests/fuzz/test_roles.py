@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mphe import codec, sealing, setup
 from mphe.aggregator import Aggregator
-from mphe.contributor import Contributor, Encryptor
+from mphe.contributor import Contributor
 from mphe.decryptor import Decryptor
+from mphe.encryptor import Encryptor
 from mphe.errors import MalformedMessage, RemoteProtocolError
 from mphe.machine import Machine, Send
 from mphe.messages import (

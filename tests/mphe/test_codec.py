@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mphe import messages
+from mphe.agreement import MAX_CLIENTS, PROTOCOL_VERSION
 from mphe.codec import MAX_INTEGER, MAX_TEXT, MESSAGE_TYPES, decode, encode
 from mphe.errors import MalformedMessage
 from mphe.messages import (
@@ -29,7 +30,6 @@ from mphe.messages import (
     SealedShare,
     Vouch,
 )
-from mphe.parameters import MAX_CLIENTS, PROTOCOL_VERSION
 from tests.support import seeded
 
 SENDER = 7

@@ -197,7 +197,7 @@ def test_measured_noise_of_a_decryption_is_the_predicted_smudging(
         data = gen_share(
             plan,
             ring,
-            scaled_share(ring, session.shares[j], j, active),
+            scaled_share(plan, ring, session.shares[j], j, active),
             request,
             session.signed_mask_keys(j, active),
             seeded(f"smudging {j}"),

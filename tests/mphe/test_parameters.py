@@ -12,14 +12,11 @@ from typing import Any
 
 import pytest
 
+from mphe.agreement import MAX_CLIENTS, MAX_LENGTH, MAX_ROUNDS, SessionParameters
 from mphe.errors import ParameterError
 from mphe.noise import FAILURE_EXPONENT, TAIL, failure_exponent
 from mphe.parameters import (
-    MAX_CLIENTS,
-    MAX_LENGTH,
-    MAX_ROUNDS,
     MIN_DECRYPTION_BUDGET,
-    SessionParameters,
     candidates,
     make_plan,
 )

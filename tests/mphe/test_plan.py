@@ -8,16 +8,14 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from mphe.contributor import Encryptor
+from mphe.agreement import MAX_LENGTH, MAX_ROUNDS, SessionParameters
 from mphe.decryption import Request, gen_share, read_blocks, scaled_share
+from mphe.encryptor import Encryptor
 from mphe.errors import ParameterError
 from mphe.noise import KEY_PAIRS, aggregate_noise, smudging_widths
 from mphe.parameters import (
-    MAX_LENGTH,
-    MAX_ROUNDS,
     MIN_DECRYPTION_BUDGET,
     Plan,
-    SessionParameters,
     SlotLayout,
     candidates,
     make_plan,
@@ -181,7 +179,7 @@ def test_sizes_are_those_of_real_messages(encryption: str, n: int, length: int) 
         assert plan.upload_bytes == plan.key_bytes + plan.body_bytes
         ring = Ring(plan.threshold.ring)
         request = Request(bytes(32), 1, 1, (1, 2), payload.c1)
-        scaled = scaled_share(ring, session.shares[1], 1, (1, 2))
+        scaled = scaled_share(plan, ring, session.shares[1], 1, (1, 2))
         share = gen_share(plan, ring, scaled, request, {}, seeded("share"))
         assert len(share) == plan.share_bytes
         read_blocks(ring, plan.threshold, share, plan.dropped_share)
