@@ -83,7 +83,7 @@ class Args:
     min_contributors: int = flag(
         whole,
         "fewest updates in a published sum; default: the threshold t, with "
-        "--verify_aggregate True max(3, t + 1)",
+        "--verify_aggregate True max(3, c + 2)",
         0,
     )
     verify_aggregate: bool = flag(
@@ -133,10 +133,8 @@ class Args:
         _check_between("min_contributors", self.min_contributors, 2, self.num_peers, "--num_peers")
 
     def _default_minimum(self) -> int:
-        """Return t; with a lying server max(3, t + 1), if there are so many."""
-        if not self.verify_aggregate:
-            return self.threshold
-        return min(max(3, self.threshold + 1), self.num_peers)
+        """Return t; with a lying server two more than the corrupt, and at least 3."""
+        return max(3, self.max_corrupt + 2) if self.verify_aggregate else self.threshold
 
     @property
     def host(self) -> str:

@@ -73,8 +73,8 @@ class SessionParameters:
         return min(2 * self.threshold - self.decryptors - 1, self.num_clients - 2)
 
     def _default_minimum(self) -> int:
-        """Return max(2, t); with a lying server max(3, t + 1), if there are so many."""
-        minimum = max(3, self.threshold + 1) if self.verified else max(2, self.threshold)
+        """Return max(2, t); with a lying server two more than the corrupt, and at least 3."""
+        minimum = max(3, self.max_corrupt + 2) if self.verified else max(2, self.threshold)
         return min(minimum, self.num_clients)
 
     def _requirements(self) -> Iterator[tuple[bool, str]]:
