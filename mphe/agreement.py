@@ -97,6 +97,7 @@ class SessionParameters:
     def _requirements_against_liars(self) -> Iterator[tuple[bool, str]]:
         """Yield what verified aggregates need: one quorum a round, two honest updates in a sum."""
         n, t, k, c = self.num_clients, self.threshold, self.decryptors, self.max_corrupt
+        yield n >= 3, "verified aggregates need at least 3 clients"
         yield (
             c >= 0 and 2 * t > k + c,
             f"{t} of {k} decryptors cannot withstand a lying server with {max(c, 0)} corrupt "

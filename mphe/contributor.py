@@ -87,15 +87,13 @@ class Contributor(Machine[State]):
     def _on_start(self, sender: int, message: RoundStart) -> list[Output]:
         if message.round <= self.round:
             raise RemoteProtocolError(sender, f"round {message.round} after round {self.round}")
+        listed = self._pledger is None or self._pledger.begin(message)
         self.round = message.round
         # A stream of its own, so that encryption may run in another thread than `receive`.
         self._round_source = RandomSource(self._source.bytes(SEED_BYTES))
-        train = TrainOn(message.round, message.model)
-        if self._pledger is None:
-            return [train]
-        listed = self._pledger.begin(message)
         # Who is not on the list sits this round out, and is on the next.
-        return [*self.pledge(), train] if listed else self.pledge()
+        train = [TrainOn(message.round, message.model)] if listed else []
+        return [*self.pledge(), *train]
 
     def _on_end(self, sender: int, message: RoundEnd) -> list[Output]:
         if message.round != self.round:

@@ -22,6 +22,8 @@ from mphe.rlwe import CollectiveKey, Prepared
 from mphe.sampling import RandomSource, derive_seed
 from mphe.setup import Identities, number
 
+DIGEST_BYTES = 32
+
 
 def c1_digest(c1: bytes) -> bytes:
     """Return what a pledge says of a c1."""
@@ -31,6 +33,19 @@ def c1_digest(c1: bytes) -> bytes:
 def model_digest(model: bytes) -> bytes:
     """Return the digest of a model as it was sent."""
     return derive_seed("model", model)
+
+
+def check_pledges(pledges: Sequence[Pledge], clients: int) -> None:
+    """Check a list of pledges before it is hashed: no two lists may look the same.
+
+    Raises:
+        EncodingError: not sorted and distinct, an index of no client, or no digest.
+    """
+    named = [pledge.index for pledge in pledges]
+    if named != sorted(set(named)) or not all(1 <= index <= clients for index in named):
+        raise EncodingError("the pledges are not sorted, distinct and of clients")
+    if any(len(pledge.digest) != DIGEST_BYTES for pledge in pledges):
+        raise EncodingError("a pledge is no digest")
 
 
 @dataclass(frozen=True)
@@ -134,9 +149,7 @@ class Verifier:
         """
         if request.c1 or tuple(item.index for item in request.evidence) != request.contributors:
             raise EncodingError("the evidence is not that of the contributors")
-        named = [pledge.index for pledge in request.pledges]
-        if named != sorted(set(named)):
-            raise EncodingError("the pledges are not sorted and distinct")
+        check_pledges(request.pledges, self._plan.session.num_clients)
         statement = Statement(session, request.round, request.model, request.pledges)
         total = [self._ring.zero() for _ in range(self._plan.threshold.blocks)]
         for item in request.evidence:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from mphe.errors import MalformedMessage
-from mphe.evidence import Statement, Verifier, model_digest
+from mphe.evidence import DIGEST_BYTES, Statement, Verifier, model_digest
 from mphe.messages import Contribution, Evidence, Pledge
 from mphe.setup import PublicSession
-
-DIGEST_BYTES = 32
 
 
 class Ledger:

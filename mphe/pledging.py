@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mphe.encryptor import Encryptor, Payload, wire_c1
-from mphe.errors import LocalProtocolError
-from mphe.evidence import Notary, Statement, c1_digest, model_digest
-from mphe.messages import Pledge, RoundStart
+from mphe.errors import EncodingError, LocalProtocolError, RemoteProtocolError
+from mphe.evidence import Notary, Statement, c1_digest, check_pledges, model_digest
+from mphe.messages import SERVER, Pledge, RoundStart
 from mphe.ring import Small
 from mphe.rlwe import Prepared
 from mphe.sampling import RandomSource
@@ -38,7 +38,15 @@ class Pledger:
         return Pledge(self._index, c1_digest(wire_c1(self._encryptor.ring, self._next)))
 
     def begin(self, message: RoundStart) -> bool:
-        """Return whether the round lists what was pledged; only then it may be contributed."""
+        """Return whether the round lists what was pledged; only then it may be contributed.
+
+        Raises:
+            RemoteProtocolError: the list is malformed.
+        """
+        try:
+            check_pledges(message.pledges, self._encryptor.plan.session.num_clients)
+        except EncodingError as error:
+            raise RemoteProtocolError(SERVER, str(error)) from error
         digest = model_digest(message.model)
         statement = Statement(self._session, message.round, digest, message.pledges)
         self._current = None
