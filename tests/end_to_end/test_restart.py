@@ -86,9 +86,10 @@ def test_damaged_state_is_refused_in_one_line(desk: Path) -> None:
         assert "add --resume True" in text and text.count("\n") == 1
 
 
-def test_a_server_that_was_killed_goes_on_without_a_launcher(desk: Path) -> None:
+@pytest.mark.parametrize("more", [[], ["--verify_aggregate", "True"], ["--aggregation", "plain"]])
+def test_a_server_that_was_killed_goes_on_without_a_launcher(desk: Path, more: list[str]) -> None:
     rounds, output = 10, desk / "out"
-    flags = ["--num_iterations", str(rounds), "--resiliency", "1"]
+    flags = ["--num_iterations", str(rounds), "--resiliency", "1", *more]
     with parties(desk, *flags) as start:
         server, *clients = [start.start(index) for index in range(PEERS + 1)]
         wait_for_round(server, output, 3)
