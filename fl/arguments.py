@@ -39,6 +39,7 @@ _METAVARS = MappingProxyType(
         "role": "|".join(ROLES),
         "roster": "FILE",
         "identity": "DIRECTORY",
+        "state_dir": "DIRECTORY",
     }
 )
 
@@ -119,6 +120,15 @@ class Args:
     )
     roster: str = flag(path, "JSON file with the certificates of all parties; default: none", "")
     identity: str = flag(path, "directory made by --new_identity; default: none", "")
+    state_dir: str = flag(
+        path,
+        "directory in which each party keeps what it needs to go on after its process died; "
+        "default: none",
+        "",
+    )
+    resume: bool = flag(
+        true_or_false, "True: go on with the session in --state_dir after the server died", False
+    )
 
     def __post_init__(self) -> None:
         """Resolve defaults that depend on other flags, then check everything."""
@@ -216,6 +226,8 @@ def _check_numbers(args: Args) -> None:
 
 def _check_address_and_words(args: Args) -> None:
     """Hold values that did not come through the parser to the same rules."""
+    if args.resume and not args.state_dir:
+        raise UsageError("--resume True needs the --state_dir of the session to go on with")
     for name, read in (
         ("server_address", address),
         ("encryption", one_of(*ENCRYPTIONS)),

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -51,6 +52,10 @@ class RoundRecord:
     saturated: int
     abandoned: str | None = None
 
+    def to_json(self) -> str:
+        """Return the line, without its end."""
+        return json.dumps(_finite(asdict(self)), allow_nan=False)
+
 
 class History:
     """The records of a run, appended to metrics.jsonl as the rounds end."""
@@ -58,13 +63,15 @@ class History:
     def __init__(self, directory: Path) -> None:
         """Write into an existing directory; OSError when that fails."""
         self.records: list[RoundRecord] = []
-        self._path = directory / "metrics.jsonl"
+        self.path = directory / "metrics.jsonl"
 
     def append(self, record: RoundRecord) -> None:
-        """Write one line and flush it."""
+        """Write one line, and return when the disk has it."""
         self.records.append(record)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(asdict(record)), allow_nan=False) + "\n")
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(record.to_json() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _finite(fields: dict[str, Any]) -> dict[str, Any]:

@@ -14,11 +14,14 @@ from fl.metrics import History, Summary, write_config
 from fl.model import Trainer
 from fl.plain import PlainAggregator, PlainSetup
 from fl.progress import Display
+from fl.resume import Gathering, ServerState
 from fl.rounds import Aggregates, TooManyFailures, Training
 from fl.session import max_frame, plan_for
+from fl.state import StateError, Vault, party_directory
 from mphe import codec
 from mphe.aggregator import Aggregator
 from mphe.errors import SetupFailed
+from mphe.machine import Event
 from mphe.messages import SERVER, Finish
 from mphe.setup import PublicSession
 from mphe.setup_server import SetupAbandoned, SetupDone, SetupServer
@@ -28,6 +31,21 @@ from net.tls import fingerprint, public_key, server_context
 SETUP_SECONDS = 60.0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+
+
+class Keeping(Observer):
+    """Keeps the session as soon as it exists, before any client learns that it is open."""
+
+    def __init__(self, state: ServerState | None) -> None:
+        """Keep nothing without a state directory."""
+        super().__init__()
+        self._state = state
+
+    def happened(self, event: Event) -> None:
+        """Take an event, at the moment it occurs."""
+        super().happened(event)
+        if isinstance(event, SetupDone) and self._state is not None:
+            self._state.keep_session(event.session)
 
 
 class Run:
@@ -43,8 +61,20 @@ class Run:
         self._trainer = Trainer(args.seed)
         self._plan = plan_for(args, self._trainer.size)
         self._history = History(self._directory)
+        self._state = self._open_state() if args.state_dir else None
+        self._identities = {
+            index: public_key(certificate)
+            for index, certificate in enumerate(launch.certificates)
+            if index != SERVER
+        }
         self._summary = Summary(self._history)
         write_config(self._directory, dataclasses.asdict(args), self._derived())
+
+    def _open_state(self) -> ServerState:
+        """Return the state directory's keeper; StateError when the directory is of no use."""
+        key, digest = self._launch.identity.private_key, self._plan.session.digest()
+        directory = party_directory(self._args, SERVER)
+        return ServerState(Vault(directory, key, SERVER, digest), self._trainer.size)
 
     def _derived(self) -> dict[str, object]:
         plan = dataclasses.asdict(self._plan) if self._args.aggregation == "mphe" else None
@@ -59,16 +89,21 @@ class Run:
         """Set up, train and save.
 
         Raises:
+            StateError: the state directory is of no use.
             AddressError: the port is taken.
             SetupFailed: no key came about.
             TooManyFailures: training ended early; the model so far is saved.
         """
+        resumed = self._state if self._args.resume else None
+        # What is damaged is refused before any client is let in.
+        checkpoint = resumed.restore(self._history) if resumed else None
+        session = resumed.session(self._plan, self._identities) if resumed else None
         transport = await self._listen()
         driver = Driver(transport, self._display)
         self._summary.departures = driver.departures
         reason = "training failed"
         try:
-            aggregator = await self._set_up(driver)
+            aggregator = await (self._gather(driver, session) if resumed else self._set_up(driver))
             training = Training(
                 self._args,
                 driver,
@@ -77,7 +112,10 @@ class Run:
                 self._data,
                 self._history,
                 self._display,
+                self._state,
             )
+            if resumed:
+                training.resume(checkpoint, resumed.started())
             try:
                 await training.run()
                 reason = "training is over"
@@ -102,21 +140,32 @@ class Run:
         seconds = max(SETUP_SECONDS, args.round_timeout)
         if args.aggregation == "plain":
             await driver.run(PlainSetup(args.num_peers), [], seconds, Observer())
+            if self._state is not None:
+                self._state.keep_session(None)
             return PlainAggregator(self._trainer.size, args.num_peers, args.min_contributors)
         aggregator = Aggregator(await self._agree(driver, seconds))
         # Where aggregates are verified, the first round needs what is pledged before it.
         await driver.run(aggregator, [], args.round_timeout, Observer())
         return aggregator
 
+    async def _gather(self, driver: Driver, session: PublicSession | None) -> Aggregates:
+        """Return the aggregator of the session that was kept, with whoever is back by then."""
+        args = self._args
+        seconds = max(SETUP_SECONDS, args.round_timeout)
+        aggregator: Aggregates
+        if session is None:
+            aggregator = PlainAggregator(self._trainer.size, args.num_peers, args.min_contributors)
+        else:
+            aggregator = Aggregator(session)
+        everybody = range(1, args.num_peers + 1)
+        await driver.run(Gathering(aggregator, everybody), [], seconds, Observer())
+        await driver.run(aggregator, [], args.round_timeout, Observer())
+        return aggregator
+
     async def _agree(self, driver: Driver, seconds: float) -> PublicSession:
         """Make the collective key with the clients."""
-        identities = {
-            index: public_key(certificate)
-            for index, certificate in enumerate(self._launch.certificates)
-            if index != SERVER
-        }
-        role = SetupServer(self._plan, identities)
-        observer = Observer()
+        role = SetupServer(self._plan, self._identities)
+        observer = Keeping(self._state)
         await driver.run(role, [], seconds, observer)
         for event in observer.events:
             if isinstance(event, SetupAbandoned):
@@ -154,7 +203,7 @@ def run(args: Args, launch: Launch) -> int:
     try:
         run = Run(args, launch, display)
         asyncio.run(run.play())
-    except AddressError as error:
+    except (AddressError, StateError) as error:
         return _fail(display, str(error), EXIT_USAGE)
     except SetupFailed as error:
         return _fail(display, f"{error}; start again with all clients", EXIT_FAILED)

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mphe import decryption
+from mphe import decryption, returning
 from mphe.attendance import Attendance
 from mphe.errors import (
     DuplicateMessage,
@@ -31,9 +31,11 @@ from mphe.messages import (
     Join,
     Message,
     Pledge,
+    Ready,
     Refusal,
     RoundEnd,
     RoundStart,
+    SessionOpen,
 )
 from mphe.ring import Limbs
 from mphe.running_sum import RunningSum
@@ -105,6 +107,9 @@ class Aggregator(Machine[State]):
         (State.IDLE, Join): State.IDLE,
         (State.COLLECTING, Join): State.COLLECTING,
         (State.DECRYPTING, Join): State.DECRYPTING,
+        (State.IDLE, Ready): State.IDLE,
+        (State.COLLECTING, Ready): State.COLLECTING,
+        (State.DECRYPTING, Ready): State.DECRYPTING,
         (State.IDLE, Pledge): State.IDLE,
         (State.COLLECTING, Pledge): State.COLLECTING,
         (State.DECRYPTING, Pledge): State.DECRYPTING,
@@ -146,6 +151,7 @@ class Aggregator(Machine[State]):
         self._shares: dict[int, list[Limbs]] = {}
         self._handlers = {
             Join: self._on_join,
+            Ready: self._on_return,
             Pledge: self._on_pledge,
             Contribution: self._on_contribution,
             DecryptionShare: self._on_share,
@@ -238,6 +244,17 @@ class Aggregator(Machine[State]):
         self.members.add(sender)
         self._able.discard(sender)
         return [Joined(sender), Send(sender, self.session.welcome)]
+
+    def _on_return(self, sender: int, message: Ready) -> list[Output]:
+        """Take back a client that still holds its keys."""
+        returning.check(self.session, sender, message)
+        self.members.add(sender)
+        if message.unopened:
+            self._able.discard(sender)
+        elif sender in self.session.decryptors:
+            self._able.add(sender)
+        opened = SessionOpen(self.session.decryptors, self.session.welcome.vouches)
+        return [Send(sender, opened)]
 
     def _on_pledge(self, sender: int, message: Pledge) -> list[Output]:
         if self._ledger is None:

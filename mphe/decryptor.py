@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
@@ -42,6 +43,29 @@ class Answered:
     answer: bytes = b""
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What a decryptor must not forget, even when it is started again.
+
+    Attributes:
+        round: of the last aggregate that was answered for; -1 before the first.
+        digest: of its c1 and contributors.
+        attempt: the last one.
+        spent: ciphertexts of the budget.
+        confirming: whether the key may still be confirmed.
+    """
+
+    round: int = -1
+    digest: bytes = b""
+    attempt: int = 0
+    spent: int = 0
+    confirming: bool = True
+
+
+Journal = Callable[[Memory], None]
+"""Keeps a memory for good before it returns; OSError when it cannot."""
+
+
 class Decryptor(Machine[State]):
     """Answers for one aggregate a round, for at most `max_attempts` active sets."""
 
@@ -49,8 +73,20 @@ class Decryptor(Machine[State]):
         (State.SERVING, DecryptionRequest): State.SERVING,
     }
 
-    def __init__(self, keys: SessionKeys, source: RandomSource) -> None:
+    def __init__(
+        self,
+        keys: SessionKeys,
+        source: RandomSource,
+        journal: Journal | None = None,
+        memory: Memory | None = None,
+    ) -> None:
         """Hold a share of the collective secret.
+
+        Args:
+            keys: of this client.
+            source: of the smudging.
+            journal: is told of each answer before the answer is given.
+            memory: what the journal was told last, when this client was started again.
 
         Raises:
             ParameterError: this client has no share.
@@ -65,15 +101,24 @@ class Decryptor(Machine[State]):
         self._verifier: Verifier | None = None
         if keys.plan.session.verified:
             self._verifier = Verifier(keys.plan, keys.key, keys.identities)
-        self._last = Answered()
-        self._spent = 0
-        self._confirming = True
+        memory = memory or Memory()
+        self._journal = journal
+        # Without the request: an exact repeat is refused, for its answer is gone.
+        self._last = Answered(memory.round, memory.digest, memory.attempt)
+        self._spent = memory.spent
+        self._confirming = memory.confirming
         self._scaled: tuple[tuple[int, ...], Spectrum] | None = None
         self._handlers = {DecryptionRequest: self._on_request}
 
     def end_confirmation(self) -> None:
         """Refuse round 0 from now on: its sums may be of nobody, or of one."""
         self._confirming = False
+
+    @property
+    def memory(self) -> Memory:
+        """What must outlive this process."""
+        last = self._last
+        return Memory(last.round, last.digest, last.attempt, self._spent, self._confirming)
 
     def receive(self, sender: int, message: Message) -> list[Output]:
         """Take one message of the server.
@@ -96,9 +141,23 @@ class Decryptor(Machine[State]):
         c1 = self._c1(message)
         digest = self._check_freshness(message, c1)
         answer = self._answer(message, c1)
-        self._spent += layout.blocks
+        spent = self._spent + layout.blocks
+        self._write(Memory(message.round, digest, message.attempt, spent, self._confirming))
+        self._spent = spent
         self._last = Answered(message.round, digest, message.attempt, message, answer)
         return [Send(SERVER, DecryptionShare(message.round, message.attempt, answer))]
+
+    def _write(self, memory: Memory) -> None:
+        """Keep for good what the next answer means, or refuse to give it."""
+        if self._journal is None:
+            return
+        try:
+            self._journal(memory)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise RefusedDecryption(
+                SERVER, f"this client cannot write down what it answers: {reason}"
+            ) from error
 
     def _check_sets(self, message: DecryptionRequest) -> None:
         """Refuse a D or U that names unknown, duplicate or too few parties."""

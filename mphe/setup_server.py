@@ -390,4 +390,5 @@ class SetupServer(Machine[State]):
         opened = SessionOpen(decryptors, welcome.vouches)
         done = SetupDone(session, missing, unconfirmed)
         news: list[Output] = [Send(index, opened) for index in present]
-        return [*news, *(Send(index, welcome) for index in session.late), done]
+        # First of all the session can be kept: clients keep their keys as soon as it is open.
+        return [done, *news, *(Send(index, welcome) for index in session.late)]
