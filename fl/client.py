@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl.arguments import Args
+from fl.bookkeeping import Ledger
 from fl.data import batch, client_part, load_dataset
 from fl.launch import Launch
 from fl.model import Trainer, clip
 from fl.plain import PlainEncryptor
 from fl.quantise import quantise
 from fl.session import Model, Note, Vector, max_frame, plan_for
+from fl.stopping import CLOSE_SECONDS, Stopped, stoppable
 from mphe import codec
-from mphe.contributor import Contributor, Encryptor, TrainOn
+from mphe.contributor import Contributor, Counted, Encryptor, TrainOn
 from mphe.decryptor import Decryptor
 from mphe.errors import EncodingError, ProtocolError, RefusedDecryption
 from mphe.machine import Event, Output, Send
@@ -45,6 +47,7 @@ from net.transport import ClientTransport
 CONNECT_SECONDS = 120.0
 RECONNECT_SECONDS = 20.0
 PROBE_SECONDS = 3.0
+FLUSH_SECONDS = 5.0
 _ROUNDING = 3
 
 
@@ -63,6 +66,8 @@ class Learner:
             self._x, self._y = client_part(data, index, args.num_peers, args.seed)
         self._args = args
         self._index = index
+        # Each round proposes the loss of its batch.
+        self._ledger: Ledger[float] = Ledger()
         self._trainer = Trainer(args.seed)
         self.size = self._trainer.size
         # A thread outlives the round that was given up while it computed.
@@ -78,6 +83,20 @@ class Learner:
             self._trainer.set_vector(model.weights)
             gradient, loss = self._trainer.gradient(x, y)
         return clip(gradient, args.clip_norm), loss
+
+    def sends(self, round: int, loss: float) -> None:
+        """Note that an update leaves, which may or may not be counted."""
+        self._ledger.propose(round, loss)
+
+    def counted(self, round: int, counted: bool) -> None:
+        """Take the server's word on whether this round's update is in the sum."""
+        self._ledger.settle(round, counted)
+
+    def report(self) -> str:
+        """Return one line on what became of the updates."""
+        ledger = self._ledger
+        line = f"{ledger.counted} of {ledger.sent} updates were counted"
+        return line if ledger.state is None else f"{line}, the last with loss {ledger.state:.4f}"
 
     def encode(self, round: int, model: Model, update: Vector, loss: float) -> NDArray[Any]:
         """Return what is to be encrypted: integers, or the update itself in plain mode."""
@@ -152,8 +171,10 @@ class Session:
             self._over = True
         elif isinstance(message, DecryptionRequest):
             self._decrypt(message)
-        elif isinstance(message, RoundStart | RoundEnd) and self._contributor is not None:
-            self._carry_out(self._contributor.receive(SERVER, message))
+        elif isinstance(message, RoundStart | RoundEnd):
+            # A server that has not read our join yet takes us for the process that was here before.
+            if self._contributor is not None:
+                self._carry_out(self._contributor.receive(SERVER, message))
         elif self._setup is not None:
             self._carry_out(self._setup.receive(SERVER, message))
         else:
@@ -185,6 +206,8 @@ class Session:
                 self._decryptor = Decryptor(event.keys, RandomSource.from_system())
         elif isinstance(event, Opened):
             self._open(self._keys)
+        elif isinstance(event, Counted):
+            self._learner.counted(event.round, event.counted)
         elif isinstance(event, TrainOn):
             self._tasks.create_task(self._train(event))
 
@@ -208,7 +231,10 @@ class Session:
             values = await asyncio.to_thread(self._learner.encode, event.round, model, update, loss)
             payload = await asyncio.to_thread(contributor.encrypt, values)
             note = Note(trained - started, time.perf_counter() - trained)
-            self._carry_out(contributor.contribute(event.round, payload, note.to_bytes()))
+            outputs = contributor.contribute(event.round, payload, note.to_bytes())
+            if outputs:  # nothing leaves when the round is over
+                self._learner.sends(event.round, loss)
+            self._carry_out(outputs)
 
 
 def make_setup(args: Args, launch: Launch, plan: Plan) -> SetupClient:
@@ -241,6 +267,7 @@ async def _take_part(args: Args, launch: Launch) -> None:
     plan = plan_for(args, learner.size)
     limit = max_frame(plan, learner.size)
     session = Session(launch.index, learner, await _connect(args, launch, limit, CONNECT_SECONDS))
+    closing = FLUSH_SECONDS
     try:
         if args.aggregation == "plain":
             session.join_plain()
@@ -250,8 +277,13 @@ async def _take_part(args: Args, launch: Launch) -> None:
         if not (launch.processes or session.admitted):
             # Under a launcher the server's last words on the same terminal say why.
             raise ServerGone("the server ended the run without this client: ask what it printed")
+    except asyncio.CancelledError:
+        closing = CLOSE_SECONDS
+        raise
     finally:
-        await session.transport.close()
+        await session.transport.close(closing)
+        if not launch.processes and session.admitted:
+            sys.stderr.write(f"client {launch.index}: {learner.report()}\n")
 
 
 async def follow(session: Session, connect: Callable[[], Awaitable[ClientTransport]]) -> None:
@@ -287,7 +319,12 @@ def run(args: Args, launch: Launch, index: int) -> int:
     goes on leaves the job's exit code, and the terminal, to the server.
     """
     try:
-        asyncio.run(_take_part(args, launch))
+        asyncio.run(stoppable(_take_part(args, launch)))
+    except Stopped as stopped:
+        if launch.processes:  # mpirun is told by the server how the job went
+            return 0
+        sys.stderr.write(f"client {index}: {stopped}; start it again to take part again\n")
+        return stopped.code
     except (ServerGone, Unreachable, WrongServer, ProtocolError, EncodingError) as error:
         sys.stderr.write(f"client {index}: {error}\n")
         return 0 if launch.processes and server_listens(args.host, args.port) else 1

@@ -2,9 +2,11 @@
 
 import importlib.metadata
 import json
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from errno import ENOSPC
 from math import isfinite
 from pathlib import Path
 from statistics import mean, median
@@ -61,10 +63,17 @@ class History:
         self._path = directory / "metrics.jsonl"
 
     def append(self, record: RoundRecord) -> None:
-        """Write one line and flush it."""
+        """Write one line, whole or not at all; OSError when that fails."""
         self.records.append(record)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(asdict(record)), allow_nan=False) + "\n")
+        line = json.dumps(_finite(asdict(record)), allow_nan=False) + "\n"
+        with self._path.open("ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                if file.write(line.encode()) < len(line):
+                    raise OSError(ENOSPC, os.strerror(ENOSPC), str(self._path))
+            except OSError:
+                file.truncate(size)  # never half a line
+                raise
 
 
 def _finite(fields: dict[str, Any]) -> dict[str, Any]:

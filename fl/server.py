@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import errno
 import logging
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from fl.plain import PlainAggregator, PlainSetup
 from fl.progress import Display
 from fl.rounds import Aggregates, TooManyFailures, Training
 from fl.session import max_frame, plan_for
+from fl.stopping import CLOSE_SECONDS, Stopped, stoppable
 from mphe import codec
 from mphe.aggregator import Aggregator
 from mphe.errors import SetupFailed
@@ -27,8 +29,11 @@ from net.tcp import AddressError, Server
 from net.tls import fingerprint, public_key, server_context
 
 SETUP_SECONDS = 60.0
+FLUSH_SECONDS = 5.0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+MODEL_FILE = "model.keras"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Run:
@@ -63,11 +68,12 @@ class Run:
             AddressError: the port is taken.
             SetupFailed: no key came about.
             TooManyFailures: training ended early; the model so far is saved.
+            OSError: results cannot be written.
         """
         transport = await self._listen()
         driver = Driver(transport, self._display)
         self._summary.departures = driver.departures
-        reason = "training failed"
+        reason, closing = "training failed", FLUSH_SECONDS
         try:
             aggregator = await self._set_up(driver)
             training = Training(
@@ -84,10 +90,13 @@ class Run:
                 reason = "training is over"
             finally:
                 self._save(training)
+        except asyncio.CancelledError:
+            reason, closing = "the server was stopped", CLOSE_SECONDS
+            raise
         finally:
             for peer in transport.connected:
                 transport.send(peer, codec.encode(Finish(reason)))
-            await transport.close()
+            await transport.close(closing)
 
     async def _listen(self) -> Server:
         args, launch = self._args, self._launch
@@ -138,7 +147,14 @@ class Run:
 
     def _save(self, training: Training) -> None:
         self._trainer.set_vector(training.weights())
-        self._trainer.save(self._directory / "model.keras")
+        # Under another name first: a full disk must not leave half a model.
+        unfinished = self._directory / "unfinished.keras"
+        try:
+            self._trainer.save(unfinished)
+            unfinished.replace(self._directory / MODEL_FILE)
+        except Exception:
+            unfinished.unlink(missing_ok=True)
+            raise
 
     def conclude(self) -> None:
         """Show the final table."""
@@ -151,7 +167,7 @@ def run(args: Args, launch: Launch) -> int:
     display = Display(args.num_iterations)
     try:
         run = Run(args, launch, display)
-        asyncio.run(run.play())
+        asyncio.run(stoppable(run.play()))
     except AddressError as error:
         return _fail(display, str(error), EXIT_USAGE)
     except SetupFailed as error:
@@ -159,6 +175,15 @@ def run(args: Args, launch: Launch) -> int:
     except TooManyFailures as error:
         run.conclude()
         return _fail(display, str(error), EXIT_FAILED)
+    except Stopped as stopped:
+        run.conclude()
+        line = f"{stopped}; the rounds so far and their model are in {launch.output}"
+        return _fail(display, line, stopped.code)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        line = f"no space left to write to {launch.output}; free some and start again, or choose "
+        return _fail(display, line + "another disk with --output", EXIT_FAILED)
     run.conclude()
     return 0
 

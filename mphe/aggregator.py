@@ -216,7 +216,9 @@ class Aggregator(Machine[State]):
         self._welcomed.add(sender)
         self.members.add(sender)
         self._able.discard(sender)
-        return [Joined(sender), Send(sender, self.session.welcome)]
+        # It has lost what it knew of the round under way.
+        rest = self.lost(sender)
+        return [Joined(sender), Send(sender, self.session.welcome), *rest]
 
     # -- contributions -------------------------------------------------------------------------
 
