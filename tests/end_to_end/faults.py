@@ -18,7 +18,7 @@ from net.tcp import Client
 
 KINDS = ("kill", "stop", "exception", "reset", "slow")
 SLOW_SECONDS = 0.6
-RECONNECT_SECONDS = 3.0
+RECONNECT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ def play(
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     fl.server.SETUP_SECONDS = setup_seconds
+    fl.server.FLUSH_SECONDS = 1.0  # that the end waits for a hung client
     small.install(pause)
     faults.install(fault)
     main.leave(main.main(argv))
@@ -63,7 +64,7 @@ class Federation:
     peers: int
     flags: Mapping[str, str]
     pause: float = PAUSE
-    setup_seconds: float = 3.0
+    setup_seconds: float = 2.5
     port: int = field(default_factory=free_port)
     processes: dict[int, ForkServerProcess] = field(default_factory=dict)
     past: list[ForkServerProcess] = field(default_factory=list)
