@@ -163,7 +163,7 @@ class Training:
                     f"{self._failures} rounds in a row were abandoned, the last because "
                     f"{record.abandoned}; restart with all clients, or a lower --resiliency"
                 )
-            if self._failures:
+            if self._failures and number < self._args.num_iterations:
                 await self._wait_for_more()
 
     async def _wait_for_more(self) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 from typing import Any
 
+import pytest
 from rich.console import Console
 
+from fl.deadlines import SLACK_SECONDS
 from fl.driver import Driver, Observer
 from fl.progress import Display
 from mphe import codec
@@ -61,6 +63,63 @@ def hear(*events: Event) -> tuple[list[object], Driver]:
     driver, role = Driver(transport, Display(1, Console(quiet=True))), Recorder()
     asyncio.run(driver.run(role, [], 60, Observer()))
     return role.heard, driver
+
+
+class Slow:
+    """A transport where nobody ever answers; it writes down how long it was asked to wait."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    async def next_event(self, timeout: float | None) -> Event | None:
+        self.waits.append(timeout or 0.0)
+        return None
+
+
+class Steps(Recorder):
+    """A role of several short steps of one kind, then one without an answer."""
+
+    def __init__(self, quick: int) -> None:
+        super().__init__()
+        self.number, self._quick = 0, quick
+
+    @property
+    def step(self) -> tuple[object, ...]:  # type: ignore[override]
+        return "collect", self.number
+
+    def receive(self, sender: int, message: Message) -> list[Output]:
+        self.number += 1
+        return []
+
+
+def test_deadlines_follow_the_steps_before() -> None:
+    transport: Any = Slow()
+    driver = Driver(transport, Display(1, Console(quiet=True)))
+    script: Any = Script(*[says(1, "quick") for _ in range(3)])
+    driver.transport = script
+    asyncio.run(driver.run(Steps(3), [], 60, Observer()))
+    driver.transport = transport
+    asyncio.run(driver.run(Steps(0), [], 60, Observer()))
+    assert transport.waits == [pytest.approx(SLACK_SECONDS, abs=1)]
+    assert "within 5 s" in driver.departures[-1].reason
+
+
+def test_the_loss_of_a_peer_is_no_observation() -> None:
+    transport: Any = Slow()
+    driver = Driver(transport, Display(1, Console(quiet=True)))
+
+    class Losing(Steps):
+        def lost(self, *peers: int) -> list[Output]:
+            self.number += 1
+            return self.deadline_passed()
+
+    for peer in range(1, 4):
+        script: Any = Script(Lost(peer, "x"))
+        driver.transport = script
+        asyncio.run(driver.run(Losing(0), [], 60, Observer()))
+    driver.transport = transport
+    asyncio.run(driver.run(Steps(0), [], 60, Observer()))
+    assert transport.waits == [pytest.approx(60, abs=1)]
 
 
 def test_peers_that_vanish_together_are_lost_in_one_step() -> None:
