@@ -48,8 +48,8 @@ class Run:
         self._data = load_dataset(launch.dataset, args.seed)
         self._trainer = Trainer(args.seed)
         self._plan = plan_for(args, self._trainer.size)
-        self._history = History(self._directory)
-        self._summary = Summary(self._history)
+        self.history = History(self._directory)
+        self._summary = Summary(self.history)
         write_config(self._directory, dataclasses.asdict(args), self._derived())
 
     def _derived(self) -> dict[str, object]:
@@ -82,7 +82,7 @@ class Run:
                 aggregator,
                 self._trainer,
                 self._data,
-                self._history,
+                self.history,
                 self._display,
             )
             try:
@@ -177,7 +177,10 @@ def run(args: Args, launch: Launch) -> int:
         return _fail(display, str(error), EXIT_FAILED)
     except Stopped as stopped:
         run.conclude()
-        line = f"{stopped}; the rounds so far and their model are in {launch.output}"
+        done = len(run.history.records)
+        line = f"{stopped} after {done} rounds, which are in {launch.output} with their model"
+        if not done:
+            line = f"{stopped} before the first round ended"
         return _fail(display, line, stopped.code)
     except OSError as error:
         if error.errno not in FULL:
