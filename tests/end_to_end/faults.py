@@ -19,6 +19,7 @@ from net.tcp import Client
 KINDS = ("kill", "stop", "exception", "reset", "slow")
 SLOW_SECONDS = 0.6
 RECONNECT_SECONDS = 1.0
+CONNECT_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ class FaultyClient(Client):
 def install(fault: Fault | None) -> None:
     """Let the client of this process meet its fault; be done soon when the server is gone."""
     fl.client.RECONNECT_SECONDS = RECONNECT_SECONDS
+    fl.client.CONNECT_SECONDS = CONNECT_SECONDS
     if fault is not None:
         FaultyClient.fault = fault
         fl.client.Client = FaultyClient  # type: ignore[misc]
