@@ -56,7 +56,23 @@ class Struck(Exception):
     """Nobody catches this."""
 
 
-class FaultyClient(Client):
+class ResettableClient(Client):
+    """A connection that SIGUSR1 closes with RST instead of FIN."""
+
+    async def next_event(self, timeout: float | None) -> Event | None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._reset)
+        return await super().next_event(timeout)
+
+    def _reset(self) -> None:
+        link: Any = self._server.link
+        if link is None or link._transport is None:
+            return
+        sock = link._transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        link._transport.abort()
+
+
+class FaultyClient(ResettableClient):
     """A connection whose process is struck once."""
 
     fault: ClassVar[Fault]
@@ -125,18 +141,13 @@ class FaultyClient(Client):
         else:
             self._reset()
 
-    def _reset(self) -> None:
-        """Close with RST instead of FIN."""
-        link: Any = self._server.link
-        sock = link._transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        link._transport.abort()
-
 
 def install(fault: Fault | None) -> None:
     """Let the client of this process meet its fault; be done soon when the server is gone."""
     fl.client.RECONNECT_SECONDS = RECONNECT_SECONDS
     fl.client.CONNECT_SECONDS = CONNECT_SECONDS
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    fl.client.Client = ResettableClient  # type: ignore[misc]
     if fault is not None:
         FaultyClient.fault = fault
         fl.client.Client = FaultyClient  # type: ignore[misc]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 import fl.client
 import fl.server
@@ -70,15 +69,22 @@ def install(pause: float) -> None:
     fl.server.Trainer = SmallTrainer  # type: ignore[assignment, misc]
 
 
-def assert_sums(records: Sequence[Mapping[str, Any]]) -> None:
-    """Every round added exactly the updates of the contributors that it names."""
-    weights = np.zeros(2)
+def wrong_rounds(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rounds that did not add exactly the updates of the contributors they name."""
+    wrong, weights = [], np.zeros(2)
     for record in records:
         names = record["contributors"]
-        assert bool(names) == (record["abandoned"] is None), record
-        if names:
-            mean = np.mean([update_of(i, record["round"])[:2] for i in names], axis=0)
-            weights = weights - LEARNING_RATE * mean
+        step = [update_of(index, record["round"])[:2] for index in names]
+        expected = weights - LEARNING_RATE * np.mean(step, axis=0) if names else weights
         seen = np.array([record["accuracy"], record["loss"]])
-        assert seen == pytest.approx(weights, abs=1e-4), record
+        summed = record["abandoned"] is None
+        # Quantised to 16 bits; another set of contributors is off by a hundred times as much.
+        if bool(names) != summed or not np.allclose(seen, expected, rtol=0, atol=1e-4):
+            wrong.append(record)
         weights = seen  # so that rounding does not add up
+    return wrong
+
+
+def assert_sums(records: Sequence[Mapping[str, Any]]) -> None:
+    """Every round added exactly the updates of the contributors that it names."""
+    assert wrong_rounds(records) == []
