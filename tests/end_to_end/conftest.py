@@ -24,9 +24,7 @@ def desks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
 
 
 @pytest.fixture
-def federation(
-    desks: Callable[[int], Path], tmp_path: Path
-) -> Iterator[Callable[..., Federation]]:
+def federation(desks: Callable[[int], Path], tmp_path: Path) -> Iterator[Callable[..., Federation]]:
     """A maker of federations, of which nothing is left after the test."""
     made: list[Federation] = []
 

@@ -118,7 +118,8 @@ class FaultyClient(ResettableClient):
         link: Any = self._server.link
         link._transport.write(frame[:half])
         await self._strike_after_flush()
-        if self._server.link is link and link._transport is not None:
+        still: Any = self._server.link
+        if still is link and still._transport is not None:
             link._transport.write(frame[half:])
 
     async def _strike_after_flush(self) -> None:
@@ -147,7 +148,7 @@ def install(fault: Fault | None) -> None:
     fl.client.RECONNECT_SECONDS = RECONNECT_SECONDS
     fl.client.CONNECT_SECONDS = CONNECT_SECONDS
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    fl.client.Client = ResettableClient  # type: ignore[misc]
+    fl.client.Client = ResettableClient  # type: ignore[attr-defined]
     if fault is not None:
         FaultyClient.fault = fault
-        fl.client.Client = FaultyClient  # type: ignore[misc]
+        fl.client.Client = FaultyClient  # type: ignore[attr-defined]

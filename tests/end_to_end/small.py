@@ -66,7 +66,7 @@ def install(pause: float) -> None:
     """Let server and clients of this process use the small model."""
     SmallLearner.pause = pause
     fl.client.Learner = SmallLearner  # type: ignore[misc]
-    fl.server.Trainer = SmallTrainer  # type: ignore[assignment, misc]
+    fl.server.Trainer = SmallTrainer  # type: ignore[attr-defined, assignment]
 
 
 def wrong_rounds(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
