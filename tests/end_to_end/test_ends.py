@@ -114,6 +114,24 @@ def test_a_signal_to_a_client_is_128_more_and_training_goes_on(
     assert_sums(run.records())
 
 
+def test_parties_that_wait_for_the_others_hear_a_signal(federation: Make) -> None:
+    run, alone = federation(), federation()
+    run.setup_seconds = 60.0
+    run.start(0)
+    run.start(1)
+    alone.start(2)  # has no server
+    while "waits for clients 1 to 4" not in run.said(0) or "server at" not in alone.said(2):
+        assert run.processes[0].is_alive() and alone.processes[2].is_alive()
+    time.sleep(0.5)
+    run.signal(0, signal.SIGTERM)
+    alone.signal(2, signal.SIGTERM)
+    assert run.wait(0) == alone.wait(2) == 128 + signal.SIGTERM
+    assert last_line(run, 0) == "server: stopped by SIGTERM before the first round ended"
+    assert last_line(alone, 2).startswith("client 2: stopped by SIGTERM")
+    assert run.wait(1) == 1
+    assert last_line(run, 1).startswith("client 1: the server ended the run without this client")
+
+
 def test_a_signal_is_heard_although_an_update_takes_long(federation: Make) -> None:
     run = federation(num_iterations="5", round_timeout="60")
     for index in range(5):

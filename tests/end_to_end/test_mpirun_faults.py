@@ -100,6 +100,7 @@ def test_a_signal_to_a_client_costs_that_client_only(
     assert "client 2 in round" in text
 
 
+@pytest.mark.slow
 def test_the_demonstration_of_dropout(tmp_path: Path) -> None:
     words = [sys.executable, "examples/dropout.py", "--address", f"localhost:{free_port()}"]
     code, text = run([*words, "--rounds", "6", "--output", str(tmp_path / "out")], timeout=110)

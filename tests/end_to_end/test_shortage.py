@@ -1,6 +1,7 @@
 """Fewer than t decryptors: rounds are abandoned, until they come back or the run gives up."""
 
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -54,8 +55,19 @@ def test_training_goes_on_when_lost_connections_come_back(federation: Make) -> N
         run.start(index, Fault("before_upload", "reset", 2) if index in (1, 2) else None)
     assert_recovered(run, 8)
     assert run.records()[1]["abandoned"] == "2 updates arrived, at least 3 must be in a sum"
-    # The lost round is the only one: the server waits for those who are gone.
+
+
+def test_the_server_waits_for_a_client_that_is_started_again(federation: Make) -> None:
+    run = federation(
+        num_iterations="8", round_timeout="60", min_contributors="4", max_failed_rounds="3"
+    )
+    run.start_all({2: Fault("before_upload", "kill", 3)})
+    assert run.wait(2) == -signal.SIGKILL
+    time.sleep(1)  # long enough for hundreds of rounds to fail
+    run.start(2)
+    assert_recovered(run, 8)
     assert len(abandoned(run.records())) <= 2
+    assert "waits up to 60 s for client 2 to come back" in run.said(0)
 
 
 def test_training_gives_up_when_nobody_comes_back(federation: Make) -> None:
