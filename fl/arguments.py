@@ -98,7 +98,9 @@ class Args:
         "that 2t > k + c and two honest updates in a sum allow",
         -1,
     )
-    round_timeout: float = flag(real, "seconds to wait for the clients in one step", 60.0)
+    round_timeout: float = flag(
+        real, "most seconds to wait for clients in one step; less once steps were shorter", 60.0
+    )
     max_attempts: int = flag(whole, "decryption attempts for one round", 4)
     max_failed_rounds: int = flag(whole, "give up after this many failed rounds in a row", 10)
     clip_norm: float = flag(real, "L2 norm to which a client clips its update", 3.0)

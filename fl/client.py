@@ -3,25 +3,19 @@
 import asyncio
 import socket
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from fl.arguments import Args
-from fl.data import batch, client_part, load_dataset
 from fl.keeping import ClientState
 from fl.launch import Launch
-from fl.model import Trainer, clip
+from fl.learner import Learner
 from fl.plain import PlainEncryptor
-from fl.quantise import quantise
-from fl.session import Model, Note, Vector, max_frame, plan_for
+from fl.session import Model, Note, max_frame, plan_for
 from fl.state import StateError, Vault, party_directory
+from fl.stopping import CLOSE_SECONDS, Stopped, stoppable
 from mphe import codec
-from mphe.contributor import Contributor, TrainOn
+from mphe.contributor import Contributor, Counted, TrainOn
 from mphe.decryptor import Decryptor, Memory
 from mphe.encryptor import Encryptor
 from mphe.errors import EncodingError, ProtocolError, RefusedDecryption
@@ -54,47 +48,11 @@ RECONNECT_SECONDS = 20.0
 RESTART_SECONDS = 600.0
 EXIT_USAGE = 2
 PROBE_SECONDS = 3.0
-_ROUNDING = 3
+FLUSH_SECONDS = 5.0
 
 
 class ServerGone(Exception):
     """The server vanished before training was over."""
-
-
-class Learner:
-    """What a client computes: an update of the model on a batch of its own data."""
-
-    def __init__(self, args: Args, index: int, dataset: str, own_data: bool = False) -> None:
-        """Load this client's part of the data, or all that is its own, and build the model."""
-        data = load_dataset(dataset, args.seed)
-        self._x, self._y = data.train_x, data.train_y
-        if not own_data:
-            self._x, self._y = client_part(data, index, args.num_peers, args.seed)
-        self._args = args
-        self._index = index
-        self._trainer = Trainer(args.seed)
-        self.size = self._trainer.size
-        # A thread outlives the round that was given up while it computed.
-        self._lock = threading.Lock()
-        # The first call compiles; done now, it does not delay the first round.
-        self._trainer.gradient(self._x[:1], self._y[:1])
-
-    def update(self, round: int, model: Model) -> tuple[Vector, float]:
-        """Return the clipped gradient, float32 (size,), and the loss of this round's batch."""
-        args = self._args
-        x, y = batch(self._x, self._y, round, args.batch_size_per_worker, args.seed, self._index)
-        with self._lock:
-            self._trainer.set_vector(model.weights)
-            gradient, loss = self._trainer.gradient(x, y)
-        return clip(gradient, args.clip_norm), loss
-
-    def encode(self, round: int, model: Model, update: Vector, loss: float) -> NDArray[Any]:
-        """Return what is to be encrypted: integers, or the update itself in plain mode."""
-        args = self._args
-        if args.aggregation == "plain":
-            return update
-        rng = np.random.default_rng([args.seed, _ROUNDING, self._index, round])
-        return quantise(update, model.reach, args.value_bits, loss, rng)
 
 
 class Session:
@@ -180,8 +138,10 @@ class Session:
             self._over = True
         elif isinstance(message, DecryptionRequest):
             self._decrypt(message)
-        elif isinstance(message, RoundStart | RoundEnd) and self._contributor is not None:
-            self._carry_out(self._contributor.receive(SERVER, message))
+        elif isinstance(message, RoundStart | RoundEnd):
+            # A server that has not read our join yet takes us for the process that was here before.
+            if self._contributor is not None:
+                self._carry_out(self._contributor.receive(SERVER, message))
         elif isinstance(message, SessionOpen) and self.admitted:
             pass  # the answer to a client that came back without having died
         elif self._setup is not None:
@@ -217,6 +177,8 @@ class Session:
                 self._decryptor = Decryptor(event.keys, source, journal, self._memory)
         elif isinstance(event, Opened) and self._keys is not None:
             self._open(self._keys)
+        elif isinstance(event, Counted):
+            self._learner.counted(event.round, event.counted)
         elif isinstance(event, TrainOn):
             self._tasks.create_task(self._train(event))
 
@@ -264,7 +226,10 @@ class Session:
             values = await asyncio.to_thread(self._learner.encode, event.round, model, update, loss)
             payload = await asyncio.to_thread(contributor.encrypt, values)
             note = Note(trained - started, time.perf_counter() - trained)
-            self._carry_out(contributor.contribute(event.round, payload, note.to_bytes()))
+            outputs = contributor.contribute(event.round, payload, note.to_bytes())
+            if outputs:  # nothing leaves when the round is over
+                self._learner.sends(event.round, loss)
+            self._carry_out(outputs)
 
 
 def make_setup(args: Args, launch: Launch, plan: Plan) -> SetupClient:
@@ -318,6 +283,7 @@ async def _take_part(args: Args, launch: Launch) -> None:
     waits = RESTART_SECONDS if args.state_dir and not launch.processes else 0.0
     transport = await _connect(args, launch, limit, max(CONNECT_SECONDS, waits if kept else 0.0))
     session = Session(launch.index, learner, transport, state)
+    closing = FLUSH_SECONDS
     try:
         if args.aggregation == "plain":
             session.join_plain()
@@ -331,8 +297,13 @@ async def _take_part(args: Args, launch: Launch) -> None:
         if not (launch.processes or session.admitted):
             # Under a launcher the server's last words on the same terminal say why.
             raise ServerGone("the server ended the run without this client: ask what it printed")
+    except asyncio.CancelledError:
+        closing = CLOSE_SECONDS
+        raise
     finally:
-        await session.transport.close()
+        await session.transport.close(closing)
+        if not launch.processes and session.admitted:
+            sys.stderr.write(f"client {launch.index}: {learner.report()}\n")
 
 
 async def follow(session: Session, connect: Callable[[], Awaitable[ClientTransport]]) -> None:
@@ -368,7 +339,12 @@ def run(args: Args, launch: Launch, index: int) -> int:
     goes on leaves the job's exit code, and the terminal, to the server.
     """
     try:
-        asyncio.run(_take_part(args, launch))
+        asyncio.run(stoppable(_take_part(args, launch)))
+    except Stopped as stopped:
+        if launch.processes:  # mpirun is told by the server how the job went
+            return 0
+        sys.stderr.write(f"client {index}: {stopped}; start it again to take part again\n")
+        return stopped.code
     except (ServerGone, Unreachable, WrongServer, ProtocolError, EncodingError) as error:
         sys.stderr.write(f"client {index}: {error}\n")
         return 0 if launch.processes and server_listens(args.host, args.port) else 1

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from errno import ENOSPC
 from math import isfinite
 from pathlib import Path
 from statistics import mean, median
@@ -66,12 +67,18 @@ class History:
         self.path = directory / "metrics.jsonl"
 
     def append(self, record: RoundRecord) -> None:
-        """Write one line, and return when the disk has it."""
+        """Write one line, whole or not at all, onto the disk; OSError when that fails."""
         self.records.append(record)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(record.to_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        line = record.to_json() + "\n"
+        with self.path.open("ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                if file.write(line.encode()) < len(line):
+                    raise OSError(ENOSPC, os.strerror(ENOSPC), str(self.path))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)  # never half a line
+                raise
 
 
 def _finite(fields: dict[str, Any]) -> dict[str, Any]:

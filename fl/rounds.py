@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fl.arguments import Args
 from fl.data import Dataset
-from fl.driver import Driver, Observer, Role
+from fl.driver import Driver, Observer, Role, name
 from fl.metrics import STAGES, History, RoundRecord
 from fl.model import Trainer
 from fl.progress import Display
@@ -172,6 +172,16 @@ class Training:
                     f"{self._failures} rounds in a row were abandoned, the last because "
                     f"{record.abandoned}; restart with all clients, or a lower --resiliency"
                 )
+            if self._failures and number < self._args.num_iterations:
+                await self._wait_for_more()
+
+    async def _wait_for_more(self) -> None:
+        """After an abandoned round, give those who are gone the time to come back."""
+        absent = self._aggregator.members - set(self._driver.transport.connected)
+        if absent:
+            seconds = self._args.round_timeout
+            self._display.say(f"waits up to {seconds:g} s for {name(absent)} to come back")
+            await self._driver.await_return(self._aggregator, absent, seconds, Observer())
 
     def resume(self, checkpoint: Checkpoint | None, started: int) -> None:
         """Go on after the last finished round; those that were started after it are lost.

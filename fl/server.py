@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import errno
 import logging
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from fl.resume import Gathering, ServerState
 from fl.rounds import Aggregates, TooManyFailures, Training
 from fl.session import max_frame, plan_for
 from fl.state import StateError, Vault, party_directory
+from fl.stopping import CLOSE_SECONDS, Stopped, stoppable
 from mphe import codec
 from mphe.aggregator import Aggregator
 from mphe.errors import SetupFailed
@@ -29,8 +31,11 @@ from net.tcp import AddressError, Server
 from net.tls import fingerprint, public_key, server_context
 
 SETUP_SECONDS = 60.0
+FLUSH_SECONDS = 5.0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+MODEL_FILE = "model.keras"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Keeping(Observer):
@@ -60,14 +65,14 @@ class Run:
         self._data = load_dataset(launch.dataset, args.seed)
         self._trainer = Trainer(args.seed)
         self._plan = plan_for(args, self._trainer.size)
-        self._history = History(self._directory)
+        self.history = History(self._directory)
         self._state = self._open_state() if args.state_dir else None
         self._identities = {
             index: public_key(certificate)
             for index, certificate in enumerate(launch.certificates)
             if index != SERVER
         }
-        self._summary = Summary(self._history)
+        self._summary = Summary(self.history)
         write_config(self._directory, dataclasses.asdict(args), self._derived())
 
     def _open_state(self) -> ServerState:
@@ -93,15 +98,16 @@ class Run:
             AddressError: the port is taken.
             SetupFailed: no key came about.
             TooManyFailures: training ended early; the model so far is saved.
+            OSError: results cannot be written.
         """
         resumed = self._state if self._args.resume else None
         # What is damaged is refused before any client is let in.
-        checkpoint = resumed.restore(self._history) if resumed else None
+        checkpoint = resumed.restore(self.history) if resumed else None
         session = resumed.session(self._plan, self._identities) if resumed else None
         transport = await self._listen()
         driver = Driver(transport, self._display)
         self._summary.departures = driver.departures
-        reason = "training failed"
+        reason, closing = "training failed", FLUSH_SECONDS
         try:
             aggregator = await (self._gather(driver, session) if resumed else self._set_up(driver))
             training = Training(
@@ -110,7 +116,7 @@ class Run:
                 aggregator,
                 self._trainer,
                 self._data,
-                self._history,
+                self.history,
                 self._display,
                 self._state,
             )
@@ -121,10 +127,13 @@ class Run:
                 reason = "training is over"
             finally:
                 self._save(training)
+        except asyncio.CancelledError:
+            reason, closing = "the server was stopped", CLOSE_SECONDS
+            raise
         finally:
             for peer in transport.connected:
                 transport.send(peer, codec.encode(Finish(reason)))
-            await transport.close()
+            await transport.close(closing)
 
     async def _listen(self) -> Server:
         args, launch = self._args, self._launch
@@ -189,7 +198,14 @@ class Run:
 
     def _save(self, training: Training) -> None:
         self._trainer.set_vector(training.weights())
-        self._trainer.save(self._directory / "model.keras")
+        # Under another name first: a full disk must not leave half a model.
+        unfinished = self._directory / "unfinished.keras"
+        try:
+            self._trainer.save(unfinished)
+            unfinished.replace(self._directory / MODEL_FILE)
+        except Exception:
+            unfinished.unlink(missing_ok=True)
+            raise
 
     def conclude(self) -> None:
         """Show the final table."""
@@ -202,7 +218,7 @@ def run(args: Args, launch: Launch) -> int:
     display = Display(args.num_iterations)
     try:
         run = Run(args, launch, display)
-        asyncio.run(run.play())
+        asyncio.run(stoppable(run.play()))
     except (AddressError, StateError) as error:
         return _fail(display, str(error), EXIT_USAGE)
     except SetupFailed as error:
@@ -210,6 +226,18 @@ def run(args: Args, launch: Launch) -> int:
     except TooManyFailures as error:
         run.conclude()
         return _fail(display, str(error), EXIT_FAILED)
+    except Stopped as stopped:
+        run.conclude()
+        done = len(run.history.records)
+        line = f"{stopped} after {done} rounds, which are in {launch.output} with their model"
+        if not done:
+            line = f"{stopped} before the first round ended"
+        return _fail(display, line, stopped.code)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        line = f"no space left to write to {launch.output}; free some and start again, or choose "
+        return _fail(display, line + "another disk with --output", EXIT_FAILED)
     run.conclude()
     return 0
 

@@ -243,7 +243,9 @@ class Aggregator(Machine[State]):
         self._welcomed.add(sender)
         self.members.add(sender)
         self._able.discard(sender)
-        return [Joined(sender), Send(sender, self.session.welcome)]
+        # It has lost what it knew of the round under way.
+        rest = self.lost(sender)
+        return [Joined(sender), Send(sender, self.session.welcome), *rest]
 
     def _on_return(self, sender: int, message: Ready) -> list[Output]:
         """Take back a client that still holds its keys."""

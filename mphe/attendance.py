@@ -45,8 +45,9 @@ class Attendance:
         self._misses[peer] = self._awaited_from[peer] = 0
 
     def just_missed(self, peer: int) -> None:
-        """Note a contribution right after the close: the next round waits for it again."""
-        self._awaited_from[peer] = 0
+        """Note a contribution right after the close: the next round waits for it, but only once."""
+        if self._misses[peer] <= 1:
+            self._awaited_from[peer] = 0
 
     def lost(self, peers: Iterable[int]) -> None:
         """Note clients that vanished or misbehaved."""

@@ -64,6 +64,12 @@ class FakeLearner:
         self._before(self._index, round)
         return np.full(SIZE, self._index / 10, np.float32), float(self._index)
 
+    def sends(self, round: int, loss: float) -> None:
+        """Keep no books."""
+
+    def counted(self, round: int, counted: bool) -> None:
+        """Keep no books."""
+
     def encode(self, round: int, model: Model, update: np.ndarray, loss: float) -> np.ndarray:
         if self._args.aggregation == "plain":
             return update

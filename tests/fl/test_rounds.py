@@ -109,7 +109,7 @@ def test_rounds_below_the_threshold_are_abandoned_and_change_nothing(tmp_path: P
             network.cut(1)
             network.cut(2)
 
-    args = flags(tmp_path, "--resiliency", "0.75")
+    args = flags(tmp_path, "--resiliency", "0.75", "--round_timeout", "0.5")
     outcome = run(args, meddle=cut)
     records = outcome.history.records
     assert [record.contributors for record in records] == [(1, 2, 3, 4), (), ()]
@@ -124,7 +124,8 @@ def test_training_gives_up_after_max_failed_rounds(tmp_path: Path) -> None:
         if round == 1:
             network.cut(1)
 
-    args = flags(tmp_path, "--max_failed_rounds", "2", "--num_iterations", "9")
+    more = ["--max_failed_rounds", "2", "--num_iterations", "9", "--round_timeout", "0.5"]
+    args = flags(tmp_path, *more)
     with pytest.raises(TooManyFailures, match="2 rounds in a row"):
         run(args, meddle=cut)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
