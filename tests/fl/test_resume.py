@@ -20,14 +20,15 @@ from fl.resume import INTERRUPTED, Gathering, ServerState, read_record, restore_
 from fl.rounds import Training
 from fl.session import Model, plan_for
 from fl.state import StateError, Vault
-from mphe import codec
+from mphe import codec, returning
 from mphe.aggregator import Aggregator
-from mphe.messages import Finish
+from mphe.messages import Finish, Join
 from mphe.sampling import RandomSource
 from mphe.setup_client import SetupClient
 from mphe.setup_server import SetupDone, SetupServer
 from net.loopback import LoopbackClient, Network
 from tests.fl.federation import SIZE, FakeLearner, FakeTrainer, expected_weights, flags
+from tests.simulation import Simulation
 
 POINTS = ("before start", "after start", "in round", "before finish", "after finish")
 
@@ -248,3 +249,18 @@ def test_progress_of_another_round_than_was_started_is_refused(tmp_path: Path) -
     with pytest.raises(StateError, match="does not fit"):
         state.restore(History(tmp_path))
     vault.close()
+
+
+def test_gathering_waits_for_all_who_may_come_back_until_the_deadline() -> None:
+    simulation = Simulation(3, 2)
+    simulation.run_setup()
+    aggregator = Aggregator(simulation.session)
+    gathering = Gathering(aggregator, (1, 2, 3))
+    ready = returning.announce(simulation.keys[2], simulation.identities[2])
+    assert gathering.receive(2, ready)
+    gathering.lost(1)  # its old connection; it may come back
+    assert gathering.waiting_for() == (1, 3)
+    gathering.receive(1, Join(1, b"", b"", b""))
+    assert gathering.waiting_for() == (3,)
+    gathering.deadline_passed()
+    assert gathering.waiting_for() == ()
