@@ -338,7 +338,7 @@ class NoModel:
 
 
 def test_own_data_is_not_split(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fl.client.Trainer", NoModel)
+    monkeypatch.setattr("fl.learner.Trainer", NoModel)
     x, y = np.zeros((10, 28, 28), np.uint8), np.arange(10)
     np.savez(desk / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     given = args(desk, "client", "bob", "--dataset", f"npz:{desk / 'own.npz'}")
