@@ -41,8 +41,9 @@ def test_metrics_have_the_promised_fields(tmp_path: Path) -> None:
         assert line["contributors"] == [1, 2, 3, 4]
         assert line["dropped"] == []
         assert set(line["seconds_by_stage"]) == set(STAGES)
-        # The stages are parts of the round; how much lies between them depends on the machine.
-        assert 0 < sum(line["seconds_by_stage"].values()) <= 1.01 * line["seconds"]
+        # The stages are parts of the round, though in one process they run beside each other.
+        assert all(0 <= value <= line["seconds"] for value in line["seconds_by_stage"].values())
+        assert line["seconds_by_stage"]["encrypt"] > 0 < line["seconds_by_stage"]["decrypt"]
         assert line["train_loss"] == pytest.approx(2.5, abs=2e-3)
         assert line["upload_bytes_per_client"] > line["decryption_bytes_per_decryptor"] > 0
         assert line["download_bytes_per_client"] > 4 * 50
