@@ -8,6 +8,7 @@ import socket
 import struct
 import sys
 import termios
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -144,7 +145,8 @@ class FaultyClient(ResettableClient):
         if kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif kind == "stop":
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # To this thread: another one might be slow to take the signal for all of them.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         elif kind == "exception":
             raise Struck("the test says so")
         elif kind == "slow":
