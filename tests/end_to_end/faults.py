@@ -1,10 +1,14 @@
 """Something happens to a client at one exact point of the protocol."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
 import struct
+import sys
+import termios
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -124,9 +128,16 @@ class FaultyClient(ResettableClient):
 
     async def _strike_after_flush(self) -> None:
         link: Any = self._server.link
-        while link.unsent or link._transport.get_write_buffer_size():
+        tls = link._transport
+        tcp = tls._ssl_protocol._transport  # what TLS has handed on may still wait there
+        sock = tls.get_extra_info("socket")
+        while (
+            link.unsent
+            or tls.get_write_buffer_size()
+            or tcp.get_write_buffer_size()
+            or _unacknowledged(sock)
+        ):
             await asyncio.sleep(0.001)
-        await asyncio.sleep(0.01)  # what TLS has handed on reaches the socket
         self._strike()
 
     def _strike(self) -> None:
@@ -134,13 +145,20 @@ class FaultyClient(ResettableClient):
         if kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif kind == "stop":
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # To this thread: another one might be slow to take the signal for all of them.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         elif kind == "exception":
             raise Struck("the test says so")
         elif kind == "slow":
             time.sleep(SLOW_SECONDS)
         else:
             self._reset()
+
+
+def _unacknowledged(sock: Any) -> int:
+    """Return the bytes that the kernel still has to bring to the other side."""
+    answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def install(fault: Fault | None) -> None:
