@@ -18,7 +18,12 @@ from mphe import codec
 from mphe.contributor import Contributor, Counted, TrainOn
 from mphe.decryptor import Decryptor, Memory
 from mphe.encryptor import Encryptor
-from mphe.errors import EncodingError, ProtocolError, RefusedDecryption
+from mphe.errors import (
+    EncodingError,
+    LocalProtocolError,
+    ProtocolError,
+    RefusedDecryption,
+)
 from mphe.evidence import Notary
 from mphe.machine import Event, Output, Send
 from mphe.messages import (
@@ -224,7 +229,12 @@ class Session:
             update, loss = await asyncio.to_thread(self._learner.update, event.round, model)
             trained = time.perf_counter()
             values = await asyncio.to_thread(self._learner.encode, event.round, model, update, loss)
-            payload = await asyncio.to_thread(contributor.encrypt, values)
+            try:
+                payload = await asyncio.to_thread(contributor.encrypt, values)
+            except LocalProtocolError:
+                if contributor.round != event.round:
+                    return  # a newer round has begun, and does not list this client's pledge
+                raise
             note = Note(trained - started, time.perf_counter() - trained)
             outputs = contributor.contribute(event.round, payload, note.to_bytes())
             if outputs:  # nothing leaves when the round is over

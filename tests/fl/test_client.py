@@ -1,13 +1,17 @@
 """What a client does with messages that were meant for the process before it."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from fl.client import Session
 from fl.session import Model, plan_for
 from mphe import codec
+from mphe.contributor import TrainOn
+from mphe.errors import LocalProtocolError
 from mphe.messages import DecryptionRequest, Join, Refusal, RoundEnd, RoundStart
 from mphe.sampling import RandomSource
 from mphe.setup_client import SetupClient
@@ -44,3 +48,41 @@ def test_a_restarted_client_is_not_upset_by_the_rounds_of_the_process_before(
     assert not session.admitted
     said = [codec.decode(payload, 1) for payload in sink.sent]
     assert [type(message) for message in said] == [Join, Refusal]
+
+
+class Overtaken:
+    """A contributor of verified rounds: while it encrypts, a round begins that leaves it out."""
+
+    def __init__(self, newer: int) -> None:
+        self.round = 1
+        self._newer = newer
+
+    def encrypt(self, _values: Any) -> None:
+        self.round = self._newer
+        raise LocalProtocolError("this round does not list what this client pledged")
+
+
+class Still:
+    """A learner that has its update at once."""
+
+    size = SIZE
+
+    def update(self, _round: int, _model: Model) -> tuple[np.ndarray, float]:
+        return np.zeros(SIZE, np.float32), 0.0
+
+    def encode(self, *_: Any) -> np.ndarray:
+        return np.zeros(SIZE, np.int64)
+
+
+@pytest.mark.parametrize("newer", [2, 1])
+def test_an_update_that_a_newer_round_overtakes_is_dropped(newer: int) -> None:
+    sink, learner, contributor = Sink(), Still(), Overtaken(newer)
+    session = Session(1, learner, sink)  # type: ignore[arg-type]
+    session._contributor = contributor  # type: ignore[assignment]
+    event = TrainOn(1, Model(np.zeros(SIZE, np.float32), 1.0).to_bytes())
+    if newer == 1:  # the same round: that is an error of ours, and is not hidden
+        with pytest.raises(LocalProtocolError):
+            asyncio.run(session._train(event))
+        return
+    asyncio.run(session._train(event))
+    assert sink.sent == []
