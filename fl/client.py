@@ -144,9 +144,11 @@ class Session:
         elif isinstance(message, DecryptionRequest):
             self._decrypt(message)
         elif isinstance(message, RoundStart | RoundEnd):
-            # A server that has not read our join yet takes us for the process that was here before.
-            if self._contributor is not None:
-                self._carry_out(self._contributor.receive(SERVER, message))
+            # A server that has not read our first word yet takes us for the process before.
+            contributor = self._contributor
+            # Nor is the end of a round that began before this client was back any news to it.
+            if contributor and (contributor.round or isinstance(message, RoundStart)):
+                self._carry_out(contributor.receive(SERVER, message))
         elif isinstance(message, SessionOpen) and self.admitted:
             pass  # the answer to a client that came back without having died
         elif self._setup is not None:

@@ -28,7 +28,10 @@ def small_command(port: int, output: Path, desk: Path, *more: str) -> list[str]:
     return [*words[:place], "-m", "tests.end_to_end.small_main", *words[place + 1 :]]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [kind if kind == "kill" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS],
+)
 def test_mpirun_stays_up(
     desks: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

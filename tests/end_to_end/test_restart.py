@@ -90,7 +90,14 @@ def test_damaged_state_is_refused_in_one_line(desk: Path) -> None:
         assert "add --resume True" in text and text.count("\n") == 1
 
 
-@pytest.mark.parametrize("more", [[], ["--verify_aggregate", "True"], ["--aggregation", "plain"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        pytest.param(["--verify_aggregate", "True"], marks=pytest.mark.slow),
+        pytest.param(["--aggregation", "plain"], marks=pytest.mark.slow),
+    ],
+)
 def test_a_server_that_was_killed_goes_on_without_a_launcher(desk: Path, more: list[str]) -> None:
     rounds, output = 10, desk / "out"
     flags = ["--num_iterations", str(rounds), "--resiliency", "1", *more]

@@ -37,6 +37,7 @@ def test_four_clients_train(tmp_path: Path) -> None:
     assert "4 completed, 0 abandoned" in text
 
 
+@pytest.mark.slow
 def test_three_of_four_clients_go_on_when_one_is_killed(tmp_path: Path) -> None:
     port = free_port()
     with started(command(4, port, tmp_path, *VERIFIED, "--num_iterations", "6")) as process:

@@ -10,13 +10,14 @@ import pytest
 from fl.client import Session
 from fl.session import Model, plan_for
 from mphe import codec
-from mphe.contributor import TrainOn
-from mphe.errors import LocalProtocolError
-from mphe.messages import DecryptionRequest, Join, Refusal, RoundEnd, RoundStart
+from mphe.contributor import State, TrainOn
+from mphe.errors import LocalProtocolError, RemoteProtocolError
+from mphe.messages import SERVER, DecryptionRequest, Join, Refusal, RoundEnd, RoundStart
 from mphe.sampling import RandomSource
 from mphe.setup_client import SetupClient
 from net.tls import new_identity, public_key
 from tests.fl.federation import SIZE, flags
+from tests.simulation import Simulation
 
 
 class Sink:
@@ -86,3 +87,19 @@ def test_an_update_that_a_newer_round_overtakes_is_dropped(newer: int) -> None:
         return
     asyncio.run(session._train(event))
     assert sink.sent == []
+
+
+def test_the_end_of_a_round_that_began_before_a_client_was_back_is_no_news(tmp_path: Path) -> None:
+    simulation = Simulation(3, 2)
+    simulation.run_setup()
+    sink: Any = Sink()
+    learner: Any = Still()
+    session = Session(1, learner, sink)
+    contributor = simulation.contributors[1]
+    session._contributor = contributor
+    session._take(RoundEnd(13, ()))
+    assert contributor.round == 0 and contributor.state is State.IDLE
+    # Once it follows the rounds, a server that confuses them is not followed.
+    contributor.receive(SERVER, RoundStart(14, b"model"))
+    with pytest.raises(RemoteProtocolError, match="end of round 13 in 14"):
+        session._take(RoundEnd(13, ()))
