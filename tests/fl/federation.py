@@ -64,6 +64,12 @@ class FakeLearner:
         self._before(self._index, round)
         return np.full(SIZE, self._index / 10, np.float32), float(self._index)
 
+    def sends(self, round: int, loss: float) -> None:
+        """Keep no books."""
+
+    def counted(self, round: int, counted: bool) -> None:
+        """Keep no books."""
+
     def encode(self, round: int, model: Model, update: np.ndarray, loss: float) -> np.ndarray:
         if self._args.aggregation == "plain":
             return update
@@ -154,7 +160,7 @@ async def _serve(args: Args, network: Network, plan: Any, keys: Any, meddle: Any
         aggregator: Any = PlainAggregator(SIZE, args.num_peers, args.min_contributors)
     else:
         observer = Observer()
-        role = SetupServer(plan, keys, RandomSource.from_system())
+        role = SetupServer(plan, keys)
         await driver.run(role, [], 20, observer)
         done = next(event for event in observer.events if isinstance(event, SetupDone))
         aggregator = Aggregator(done.session)
