@@ -78,6 +78,11 @@ class Args:
         "mphe",
     )
     value_bits: int = flag(whole, "bits of one quantised value, 4 to 24", 16)
+    crypto_threads: int = flag(
+        whole,
+        "threads for the blocks of an update, 1 to 64; pays from about a million values on",
+        1,
+    )
     decryptors: int = flag(
         whole, "the first k clients hold a share of the key; default: all clients", 0
     )
@@ -219,6 +224,7 @@ def _check_numbers(args: Args) -> None:
             f"--resiliency is a fraction above 0 and at most 1, not {args.resiliency:g}{hint}"
         )
     _check_between("value_bits", args.value_bits, 4, 24)
+    _check_between("crypto_threads", args.crypto_threads, 1, 64)
     _check_between("max_attempts", args.max_attempts, 1, 64)
     _check_between("num_iterations", args.num_iterations, 1, 1 << 20)
     _check_between("seed", args.seed, 0, 2**31 - 1)

@@ -14,6 +14,7 @@ from fl.plain import PlainEncryptor
 from fl.session import Model, Note, max_frame, plan_for
 from fl.state import StateError, Vault, party_directory
 from fl.stopping import CLOSE_SECONDS, Stopped, stoppable
+from fl.threads import block_map
 from mphe import codec
 from mphe.contributor import Contributor, Counted, TrainOn
 from mphe.decryptor import Decryptor, Memory
@@ -37,6 +38,7 @@ from mphe.messages import (
     RoundStart,
     SessionOpen,
 )
+from mphe.packing import BlockMap
 from mphe.parameters import Plan
 from mphe.pledging import Pledger
 from mphe.returning import ReturningClient, announce
@@ -69,6 +71,7 @@ class Session:
         learner: Learner,
         transport: ClientTransport,
         state: ClientState | None = None,
+        blocks: BlockMap = map,
     ) -> None:
         """Wait for `join`, which chooses between encrypted and plain rounds.
 
@@ -77,11 +80,13 @@ class Session:
             learner: computes the updates.
             transport: may be replaced when the connection is lost; keys and roles stay.
             state: keeps keys and answers for a restart.
+            blocks: computes the blocks of an update.
         """
         self.index = index
         self.transport = transport
         self._learner = learner
         self._state = state
+        self._blocks = blocks
         self._memory: Memory | None = None
         self._keys: SessionKeys | None = None
         self._setup: SetupClient | ReturningClient | None = None
@@ -191,7 +196,7 @@ class Session:
 
     def _open(self, keys: SessionKeys) -> None:
         """Contribute from now on; the key is confirmed."""
-        encryptor = Encryptor(keys.plan, keys.key, keys.crs_seed)
+        encryptor = Encryptor(keys.plan, keys.key, keys.crs_seed, self._blocks)
         pledger = None
         if keys.plan.session.verified and self._setup is not None:
             notary = Notary(keys.plan, keys.key, self.index, self._setup.identity)
@@ -294,7 +299,7 @@ async def _take_part(args: Args, launch: Launch) -> None:
     # Under a launcher a dead server ends the job; alone it may be started again.
     waits = RESTART_SECONDS if args.state_dir and not launch.processes else 0.0
     transport = await _connect(args, launch, limit, max(CONNECT_SECONDS, waits if kept else 0.0))
-    session = Session(launch.index, learner, transport, state)
+    session = Session(launch.index, learner, transport, state, block_map(args.crypto_threads))
     closing = FLUSH_SECONDS
     try:
         if args.aggregation == "plain":

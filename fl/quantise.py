@@ -8,11 +8,12 @@ lie a few counts (clipped values, training loss) as digits, so that only their s
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Integers = NDArray[np.int64]
+Integers = NDArray[np.signedinteger[Any]]
 Vector = NDArray[np.float32]
 
 COUNT_BITS = 32
@@ -21,6 +22,7 @@ NUM_COUNTS = 2
 MIN_RANGE = 1e-6
 HEADROOM = 4.0
 TOLERATED_SATURATION = 1e-4
+PIECE = 1 << 16
 
 
 def count_digits(bits: int) -> int:
@@ -51,7 +53,7 @@ class Mean:
 def quantise(
     update: Vector, reach: float, bits: int, loss: float, rng: np.random.Generator
 ) -> Integers:
-    """Return the integers of an update and its counts, int64 (payload_length,).
+    """Return the integers of an update and its counts, int32 (payload_length,).
 
     Args:
         update: float32 (size,), finite.
@@ -61,13 +63,20 @@ def quantise(
         rng: of the stochastic rounding.
     """
     largest = (1 << bits) - 1
-    scaled = (update.astype(np.float64) + reach) * (largest / (2 * reach))
-    saturated = int(np.count_nonzero((scaled < 0) | (scaled > largest)))
-    rounded = np.floor(scaled + rng.random(update.size))
-    values = np.clip(rounded, 0, largest).astype(np.int64)
+    values = np.empty(payload_length(update.size, bits), np.int32)
+    saturated = 0
+    # In pieces: the doubles of a whole vector would take several times its memory.
+    for start in range(0, update.size, PIECE):
+        piece = update[start : start + PIECE]
+        scaled = (piece.astype(np.float64) + reach) * (largest / (2 * reach))
+        saturated += int(np.count_nonzero((scaled < 0) | (scaled > largest)))
+        scaled += rng.random(piece.size)
+        np.floor(scaled, out=scaled)
+        values[start : start + piece.size] = np.clip(scaled, 0, largest, out=scaled)
     units = int(min(max(loss, 0.0) / LOSS_UNIT, (1 << COUNT_BITS) - 1))
     counts = [digit for count in (saturated, units) for digit in _digits(count, bits)]
-    return np.concatenate((values, np.array(counts, np.int64)))
+    values[update.size :] = counts
+    return values
 
 
 def dequantise(total: Integers, contributors: int, reach: float, bits: int) -> Mean:
@@ -75,7 +84,8 @@ def dequantise(total: Integers, contributors: int, reach: float, bits: int) -> M
     digits = count_digits(bits)
     size = total.size - NUM_COUNTS * digits
     step = 2 * reach / ((1 << bits) - 1)
-    update = total[:size] * (step / contributors) - reach
+    update = total[:size] * (step / contributors)
+    update -= reach
     saturated, units = (
         _number(total[size + position * digits :][:digits], bits) for position in range(NUM_COUNTS)
     )

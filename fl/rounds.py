@@ -231,7 +231,9 @@ class Training:
             update = (summed.total / count).astype(np.float32)
             mean = Mean(update, 0, None)
         else:
-            mean = dequantise(summed.total.astype(np.int64), count, self._reach, args.value_bits)
+            mean = dequantise(
+                summed.total.astype(np.int64, copy=False), count, self._reach, args.value_bits
+            )
             self._reach = next_reach(self._reach, mean, count, args.clip_norm)
         self._weights = (self._weights - args.learning_rate * mean.update).astype(np.float32)
         return mean

@@ -20,6 +20,7 @@ from fl.rounds import Aggregates, TooManyFailures, Training
 from fl.session import max_frame, plan_for
 from fl.state import StateError, Vault, party_directory
 from fl.stopping import CLOSE_SECONDS, Stopped, stoppable
+from fl.threads import block_map
 from mphe import codec
 from mphe.aggregator import Aggregator
 from mphe.errors import SetupFailed
@@ -152,7 +153,7 @@ class Run:
             if self._state is not None:
                 self._state.keep_session(None)
             return PlainAggregator(self._trainer.size, args.num_peers, args.min_contributors)
-        aggregator = Aggregator(await self._agree(driver, seconds))
+        aggregator = Aggregator(await self._agree(driver, seconds), block_map(args.crypto_threads))
         # Where aggregates are verified, the first round needs what is pledged before it.
         await driver.run(aggregator, [], args.round_timeout, Observer())
         return aggregator
@@ -165,7 +166,7 @@ class Run:
         if session is None:
             aggregator = PlainAggregator(self._trainer.size, args.num_peers, args.min_contributors)
         else:
-            aggregator = Aggregator(session)
+            aggregator = Aggregator(session, block_map(args.crypto_threads))
         everybody = range(1, args.num_peers + 1)
         await driver.run(Gathering(aggregator, everybody), [], seconds, Observer())
         await driver.run(aggregator, [], args.round_timeout, Observer())

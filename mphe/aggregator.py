@@ -37,6 +37,7 @@ from mphe.messages import (
     RoundStart,
     SessionOpen,
 )
+from mphe.packing import BlockMap
 from mphe.ring import Limbs
 from mphe.running_sum import RunningSum
 from mphe.setup import PublicSession
@@ -127,15 +128,15 @@ class Aggregator(Machine[State]):
         (State.DECRYPTING, "end"): State.IDLE,
     }
 
-    def __init__(self, session: PublicSession) -> None:
-        """Take over a session whose key is confirmed."""
+    def __init__(self, session: PublicSession, blocks: BlockMap = map) -> None:
+        """Take over a session whose key is confirmed; `blocks` computes those of a sum."""
         super().__init__(State.IDLE)
         self.session = session
         self.plan = session.plan
         self.round = 0
         self.members = {*session.qualified, *session.late}
         self._able = set(session.decryptors) - set(session.late)
-        self._sum = RunningSum(session.plan, session.crs_seed)
+        self._sum = RunningSum(session.plan, session.crs_seed, blocks)
         self._ledger = Ledger(session) if session.plan.session.verified else None
         # The first round starts when those who made the key have pledged.
         self._unpledged = set(session.qualified) if self._ledger else set()

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mphe import packing
 from mphe.errors import EncodingError
 from mphe.noise import KEY_PAIRS
 from mphe.onetime import OneTimeCipher
+from mphe.packing import BlockMap
 from mphe.parameters import Plan
-from mphe.ring import Ring, Small
+from mphe.ring import Ring
 from mphe.rlwe import CollectiveKey, Prepared
-from mphe.sampling import RandomSource
+from mphe.sampling import SEED_BYTES, RandomSource
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,14 @@ class Cipher(Protocol):
 class Encryptor:
     """Encrypts update vectors, in hybrid or direct mode; keeps no state between rounds."""
 
-    def __init__(self, plan: Plan, key: CollectiveKey, crs_seed: bytes) -> None:
-        """Prepare the one-time cipher where the plan has one."""
+    def __init__(
+        self, plan: Plan, key: CollectiveKey, crs_seed: bytes, blocks: BlockMap = map
+    ) -> None:
+        """Prepare the one-time cipher where the plan has one; `blocks` computes its blocks."""
         self.plan = plan
         self.ring = key.ring
         self._key = key
+        self._blocks = blocks
         self._cipher = OneTimeCipher(plan, crs_seed) if plan.payload else None
 
     def prepare(self, source: RandomSource) -> tuple[Prepared, ...]:
@@ -50,12 +53,12 @@ class Encryptor:
         return tuple(self._key.prepare(source) for _ in range(self.plan.threshold.blocks))
 
     def encrypt(
-        self, values: Small, source: RandomSource, prepared: tuple[Prepared, ...] = ()
+        self, values: NDArray[Any], source: RandomSource, prepared: tuple[Prepared, ...] = ()
     ) -> Payload:
         """Return the payload of one update.
 
         Args:
-            values: int64 (length,) in [0, 2^value_bits).
+            values: integers (length,) in [0, 2^value_bits).
             source: of every key and error of this contribution.
             prepared: what `prepare` returned, never used before; by default it is made now.
 
@@ -68,19 +71,22 @@ class Encryptor:
             c0 = self._under_collective_key(values, prepared, source)
             return Payload(c0, wire_c1(self.ring, prepared), b"")
         cipher, layout = self._cipher, self._cipher.layout
-        slots = packing.arrange(layout, values)
         key = cipher.gen_key(source)
         transform = cipher.prepare(key)
-        bodies = []
-        for block in range(layout.blocks):
-            part = slots[:, packing.block_slice(layout, block)]
-            body = cipher.encrypt_block(block, transform, part, source)
-            bodies.append(cipher.ring.to_bytes(body, self.plan.dropped_body))
+        # A stream for each block: the bytes do not depend on which block is computed when.
+        streams = [RandomSource(source.bytes(SEED_BYTES)) for _ in range(layout.blocks)]
+
+        def encrypt_block(block: int) -> bytes:
+            part = packing.arrange_block(layout, values, block)
+            body = cipher.encrypt_block(block, transform, part, streams[block])
+            return cipher.ring.to_bytes(body, self.plan.dropped_body)
+
+        bodies = b"".join(self._blocks(encrypt_block, range(layout.blocks)))
         c0 = self._under_collective_key(key + KEY_PAIRS, prepared, source)
-        return Payload(c0, wire_c1(self.ring, prepared), b"".join(bodies))
+        return Payload(c0, wire_c1(self.ring, prepared), bodies)
 
     def _under_collective_key(
-        self, values: Small, prepared: tuple[Prepared, ...], source: RandomSource
+        self, values: NDArray[Any], prepared: tuple[Prepared, ...], source: RandomSource
     ) -> bytes:
         """Return c0 of all blocks, each with a fresh e0."""
         layout = self.plan.encryption_layout(1)
@@ -99,7 +105,7 @@ def wire_c1(ring: Ring, prepared: tuple[Prepared, ...]) -> bytes:
     return b"".join(ring.to_bytes(half.c1) for half in prepared)
 
 
-def _check_range(values: NDArray[np.int64], bits: int) -> None:
+def _check_range(values: NDArray[Any], bits: int) -> None:
     """Raise EncodingError unless every value fits its slot: one that does not spoils another."""
     if values.size and not 0 <= values.min() <= values.max() < 1 << bits:
         raise EncodingError(f"values must lie in [0, 2^{bits}); quantise the update first")

@@ -19,12 +19,15 @@ from mphe.parameters import Plan, SlotLayout
 from mphe.ring import Complexes, Limbs, Ring, Small, Spectrum, digit_width
 from mphe.sampling import RandomSource, expand, one_time
 
+CACHED_BYTES = 1 << 26
+"""Enough for vectors of some million values; the memory does not grow beyond it."""
+
 
 class OneTimeCipher:
     """Encrypts under one-time keys and takes a sum of keys off a sum of bodies."""
 
-    def __init__(self, plan: Plan, crs_seed: bytes, cached_blocks: int = 64) -> None:
-        """Derive a_m lazily; the transforms of the first `cached_blocks` blocks are kept."""
+    def __init__(self, plan: Plan, crs_seed: bytes, cached_bytes: int = CACHED_BYTES) -> None:
+        """Derive a_m lazily; as many transforms as fit in `cached_bytes` are kept."""
         if plan.payload is None:
             raise ParameterError("direct mode has no one-time keys")
         self.plan = plan
@@ -35,7 +38,7 @@ class OneTimeCipher:
         self._own_width = digit_width(degree, norm_bound(KEY_VARIANCE, degree))
         aggregate = norm_bound(plan.session.capacity * KEY_VARIANCE, degree)
         self._sum_width = digit_width(degree, aggregate)
-        self._cached_blocks = cached_blocks
+        self._cached_bytes = cached_bytes
         self._references: dict[tuple[int, int], Spectrum] = {}
 
     def _reference(self, block: int, width: int) -> Spectrum:
@@ -45,7 +48,7 @@ class OneTimeCipher:
             return kept
         reference = expand(self.ring, self._crs_seed, "payload", block)
         spectrum = self.ring.spectrum(reference, width)
-        if block < self._cached_blocks:
+        if (block + 1) * spectrum.values.nbytes <= self._cached_bytes:
             self._references[block, width] = spectrum
         return spectrum
 

@@ -6,6 +6,9 @@ coefficients that the layout uses, so every slot is one contiguous slice of the 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,19 +17,50 @@ from mphe.parameters import SlotLayout
 from mphe.ring import LIMB_MASK, Limbs, Small
 from mphe.rings import LIMB_BITS
 
+T = TypeVar("T")
 
-def arrange(layout: SlotLayout, values: Small) -> NDArray[np.int64]:
+
+class BlockMap(Protocol):
+    """How independent blocks are computed: `map`, or that of a pool of threads."""
+
+    def __call__(self, function: Callable[[int], T], blocks: Iterable[int], /) -> Iterable[T]:
+        """Return the function's result for each block, in order."""
+
+
+def _check_values(layout: SlotLayout, values: NDArray[Any]) -> None:
+    """Raise EncodingError unless these are as many integers as the layout carries."""
+    if values.shape != (layout.length,) or not np.issubdtype(values.dtype, np.integer):
+        raise EncodingError(
+            f"{values.dtype} {values.shape} where integers ({layout.length},) belong"
+        )
+
+
+def arrange(layout: SlotLayout, values: NDArray[Any]) -> NDArray[np.int64]:
     """Return the values (length,) as slots (slots, C), zeros behind the last one.
 
     Raises:
         EncodingError: wrong number of values, or no integers.
     """
-    if values.shape != (layout.length,) or not np.issubdtype(values.dtype, np.integer):
-        raise EncodingError(
-            f"{values.dtype} {values.shape} where integers ({layout.length},) belong"
-        )
+    _check_values(layout, values)
     slots = np.zeros((layout.slots, layout.coefficients), np.int64)
     slots.reshape(-1)[: layout.length] = values
+    return slots
+
+
+def arrange_block(layout: SlotLayout, values: NDArray[Any], block: int) -> NDArray[np.int64]:
+    """Return the slots (slots, n) of one block, without a copy of the whole vector.
+
+    Raises:
+        EncodingError: wrong number of values, or no integers.
+    """
+    _check_values(layout, values)
+    count = layout.block_coefficients(block)
+    slots = np.zeros((layout.slots, count), np.int64)
+    for index, slot in enumerate(slots):
+        first = index * layout.coefficients + block * layout.ring.degree
+        # The last slot ends where the vector does.
+        part = values[first : first + count]
+        slot[: part.size] = part
     return slots
 
 

@@ -11,6 +11,7 @@ from mphe.errors import EncodingError, LocalProtocolError
 from mphe.messages import Contribution
 from mphe.noise import KEY_PAIRS
 from mphe.onetime import OneTimeCipher, keys_plausible
+from mphe.packing import BlockMap
 from mphe.parameters import Plan
 from mphe.ring import Limbs, Ring, Small
 
@@ -27,8 +28,9 @@ class Parsed:
 class RunningSum:
     """Σ of contributions as limbs that are carried only at the end; never kept one by one."""
 
-    def __init__(self, plan: Plan, crs_seed: bytes) -> None:
-        """Prepare the readers and, in hybrid mode, the one-time cipher."""
+    def __init__(self, plan: Plan, crs_seed: bytes, blocks: BlockMap = map) -> None:
+        """Prepare the readers and, in hybrid mode, the one-time cipher, which `blocks` runs."""
+        self._blocks = blocks
         self.plan = plan
         self.ring = Ring(plan.threshold.ring)
         self._cipher = OneTimeCipher(plan, crs_seed) if plan.payload else None
@@ -99,11 +101,16 @@ class RunningSum:
             raise EncodingError("the sum of the one-time keys is out of range")
         layout, prepared = cipher.layout, cipher.prepare(key_sum)
         slots = np.empty((layout.slots, layout.coefficients), np.int64)
-        for block, body in enumerate(bodies):
-            part, errors = cipher.recover_block(block, prepared, body)
+
+        def recover_block(block: int) -> None:
+            part, errors = cipher.recover_block(block, prepared, bodies[block])
             if not cipher.errors_plausible(errors, contributors):
                 raise EncodingError("the errors of the bodies are out of range")
             slots[:, packing.block_slice(layout, block)] = part
+
+        # A failure is raised when its block is asked for.
+        for _ in self._blocks(recover_block, range(layout.blocks)):
+            pass
         return packing.flatten(layout, slots)
 
     def _require(self) -> Parsed:

@@ -147,6 +147,8 @@ BAD = [
     ("--max_failed_rounds -1", "at least 1"),
     ("--value_bits 3", "between 4 and 24"),
     ("--value_bits 25", "between 4 and 24"),
+    ("--crypto_threads 0", "between 1 and 64"),
+    ("--crypto_threads 65", "between 1 and 64"),
     ("--min_contributors 1", "between 2"),
     ("--min_contributors 5", "4 (--num_peers)"),
     ("--seed -1", "between 0"),

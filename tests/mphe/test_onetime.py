@@ -153,7 +153,7 @@ def room_above(layout: SlotLayout) -> int:
 def test_the_reference_of_a_block_is_the_same_for_everybody() -> None:
     plan = plans()[0]
     key_sum, body_sum, slot_sum = contribute(OneTimeCipher(plan, SEED), 2)
-    reader = OneTimeCipher(plan, SEED, cached_blocks=1)
+    reader = OneTimeCipher(plan, SEED, cached_bytes=1 << 20)
     opened, _ = reader.recover_block(2, reader.prepare(key_sum), body_sum)
     assert np.array_equal(opened, slot_sum)
     assert not opens(OneTimeCipher(plan, bytes(32)), 2, key_sum, body_sum)

@@ -1,0 +1,69 @@
+"""All parties of a session in one process, for measuring."""
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from mphe.aggregator import Aggregator
+from mphe.contributor import Contributor
+from mphe.decryptor import Decryptor
+from mphe.encryptor import Encryptor
+from mphe.machine import Output, Send
+from mphe.messages import SERVER, DecryptionRequest, Message
+from mphe.parameters import Plan
+from mphe.sampling import RandomSource
+from mphe.setup import PublicSession, SessionKeys
+from mphe.setup_client import KeysReady, SetupClient
+from mphe.setup_server import SetupDone, SetupServer
+
+
+class Federation:
+    """All parties in one process."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Run the set-up."""
+        self.plan = plan
+        signers = {i: Ed25519PrivateKey.generate() for i in range(1, plan.session.num_clients + 1)}
+        identities = {i: key.public_key().public_bytes_raw() for i, key in signers.items()}
+        self._server = SetupServer(plan, identities)
+        self._clients = {
+            i: SetupClient(i, plan, key, identities, RandomSource.from_system())
+            for i, key in signers.items()
+        }
+        self.keys: dict[int, SessionKeys] = {}
+        self.decryptors: dict[int, Decryptor] = {}
+        self._session: PublicSession | None = None
+        self._queue: list[tuple[int, int, Message]] = []
+        for client in self._clients.values():
+            self._emit(client.index, client.start())
+        self._pump()
+        if self._session is None:
+            raise RuntimeError("the set-up did not finish")
+        self.aggregator: Aggregator = Aggregator(self._session)
+        self.contributors: dict[int, Contributor] = {
+            i: Contributor(i, Encryptor(plan, k.key, k.crs_seed), RandomSource.from_system())
+            for i, k in self.keys.items()
+        }
+
+    def _emit(self, sender: int, outputs: list[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, Send):
+                self._queue.append((sender, output.receiver, output.message))
+            elif isinstance(output, KeysReady):
+                self.keys[sender] = output.keys
+                self.decryptors[sender] = Decryptor(output.keys, RandomSource.from_system())
+            elif isinstance(output, SetupDone):
+                self._session = output.session
+
+    def _pump(self) -> None:
+        while self._queue:
+            sender, receiver, message = self._queue.pop(0)
+            if receiver == SERVER:
+                self._emit(SERVER, self._server.receive(sender, message))
+            elif isinstance(message, DecryptionRequest):
+                self._emit(receiver, self.decryptors[receiver].receive(sender, message))
+            else:
+                self._emit(receiver, self._clients[receiver].receive(sender, message))
+
+
+def sends(outputs: list[Output]) -> list[Send]:
+    """Return what is to be delivered."""
+    return [output for output in outputs if isinstance(output, Send)]
