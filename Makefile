@@ -4,9 +4,13 @@
 # make test      the tests but the slow ones
 # make format    format the code, and fix what can be fixed
 # make check     everything that must hold: format, lint, types, all tests
+# make bench        measure, in ten minutes; writes benchmarks/results/
+# make bench-plots  draw docs/images/ from what was measured
+# make bench-peers  install the systems to compare with, each in an environment of its own
 # make clean     remove what the above made, except results in runs/
 
 PYTHON ?= python3
+PYTHON310 ?= python3.10
 VENV := .venv
 BIN := $(VENV)/bin
 ROUNDS ?= 80
@@ -19,7 +23,7 @@ export OMPI_ALLOW_RUN_AS_ROOT := 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 endif
 
-.PHONY: install demo demo-dropout test check format clean
+.PHONY: install demo demo-dropout test check format bench bench-plots bench-peers clean
 
 install: $(VENV)/.installed
 
@@ -65,6 +69,22 @@ format: $(VENV)/.tools
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 
+bench: install
+	@for name in budgets primitives threads memory scaling peers round; do \
+	  $(BIN)/python -m benchmarks.$$name || exit 1; \
+	done
+
+bench-plots: install
+	$(BIN)/python -m benchmarks.plots
+
+bench-peers:
+	@for pair in tenseal:$(PYTHON) flower:$(PYTHON) openfhe:$(PYTHON310); do \
+	  peer=$${pair%%:*} python=$${pair#*:}; \
+	  $$python -m venv .venv-peers/$$peer && .venv-peers/$$peer/bin/python -m pip install --quiet \
+	    --requirement benchmarks/requirements-$$peer.txt || \
+	    { rm -rf .venv-peers/$$peer; echo "make: $$peer is left out; make bench says so" >&2; }; \
+	done
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

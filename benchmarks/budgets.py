@@ -7,25 +7,31 @@ over the rounds, beside the time of copying the float32 vector in the same run.
 """
 
 import argparse
-import os
-import platform
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from statistics import median, quantiles
-
-# One thread is what the budgets mean; it must be set before NumPy is imported.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
 from benchmarks.federation import Federation, sends
+from benchmarks.records import Spread, Table, save, show
 from mphe.aggregator import Summed
 from mphe.agreement import SessionParameters
 from mphe.machine import Output
 from mphe.messages import SERVER
 from mphe.parameters import Plan, describe, make_plan
+
+
+@dataclass(frozen=True)
+class Args:
+    """What is measured."""
+
+    length: int
+    num_peers: int
+    threshold: int
+    rounds: int
+
 
 STEPS = ("encrypt", "decryption share", "aggregate", "recover", "copy float32")
 
@@ -70,8 +76,8 @@ def one_round(
         federation.contributors[send.receiver].receive(SERVER, send.message)
 
 
-def report(plan: Plan, took: dict[str, list[float]]) -> None:
-    """Print medians, spread and budgets."""
+def report(plan: Plan, took: dict[str, list[float]]) -> list[Table]:
+    """Return medians, spread and budgets as tables."""
     session = plan.session
     budgets = {
         "encrypt": 5.0,
@@ -79,16 +85,16 @@ def report(plan: Plan, took: dict[str, list[float]]) -> None:
         "aggregate": 0.5,
         "recover": 5.0,
     }
-    print(f"{'step':18}{'median ms':>11}{'quartiles ms':>17}{'budget ms':>11}{'of a copy':>11}")
-    copy = median(took["copy float32"])
+    table = Table(f"Budgets, {session.encryption}", ("step", "time", "budget ms", "of a copy"))
+    copy = Spread.of(took["copy float32"])
     for step in STEPS:
-        low, middle, high = (1e3 * value for value in quantiles(took[step], n=4))
-        budget = f"{budgets[step]:.1f}" if step in budgets else ""
-        spread = f"{low:.2f}-{high:.2f}"
-        ratio = middle / 1e3 / copy
-        print(f"{step:18}{middle:>11.2f}{spread:>17}{budget:>11}{ratio:>10.0f}x")
-    print(f"upload {plan.upload_bytes / session.length:.3f} bytes a value (budget 3.1, float32 4)")
-    print(f"decryption share {plan.share_bytes} bytes, request {len_c1(plan)} bytes")
+        spread = Spread.of(took[step])
+        table.add(step, spread, budgets.get(step), spread.median / copy.median)
+    sizes = Table(f"Bytes, {session.encryption}", ("what", "bytes", "a value", "budget a value"))
+    sizes.add("upload", plan.upload_bytes, plan.upload_bytes / session.length, 3.1)
+    sizes.add("decryption share", plan.share_bytes, None, None)
+    sizes.add("decryption request", len_c1(plan), None, None)
+    return [table, sizes]
 
 
 def len_c1(plan: Plan) -> int:
@@ -97,20 +103,12 @@ def len_c1(plan: Plan) -> int:
     return plan.threshold.blocks * ring.degree * ring.bits // 8
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--length", type=int, default=199658)
-    parser.add_argument("--num_peers", type=int, default=8)
-    parser.add_argument("--threshold", type=int, default=4)
-    parser.add_argument("--encryption", choices=("hybrid", "direct"), default="hybrid")
-    parser.add_argument("--rounds", type=int, default=21)
-    args = parser.parse_args()
+def run(args: Args, encryption: str) -> list[Table]:
+    """Measure one mode."""
     session = SessionParameters(
-        args.num_peers, args.threshold, args.length, args.rounds + 3, encryption=args.encryption
+        args.num_peers, args.threshold, args.length, args.rounds + 3, encryption=encryption
     )
     plan = make_plan(session)
-    print(f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.machine()}")
     print(describe(plan))
     federation = Federation(plan)
     rng = np.random.default_rng(0)
@@ -125,7 +123,21 @@ def main() -> None:
         started = time.perf_counter()
         vector.copy()
         took["copy float32"].append(time.perf_counter() - started)
-    report(plan, took)
+    return report(plan, took)
+
+
+def main() -> None:
+    """Measure, print and save."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--length", type=int, default=199658)
+    parser.add_argument("--num_peers", type=int, default=8)
+    parser.add_argument("--threshold", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=21)
+    args = Args(**vars(parser.parse_args()))
+    tables = [table for mode in ("hybrid", "direct") for table in run(args, mode)]
+    for table in tables:
+        show(table)
+    save("budgets", args, tables)
 
 
 if __name__ == "__main__":

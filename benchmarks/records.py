@@ -13,8 +13,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-import rich
 import rich.box
+import rich.console
 import rich.table
 
 RESULTS = Path(__file__).parent / "results"
@@ -77,12 +77,14 @@ def text(cell: Any) -> str:
 
 def show(table: Table) -> None:
     """Print a table."""
+    # A log has no width of its own, and folded numbers cannot be read.
+    console = rich.console.Console(width=None if sys.stdout.isatty() else 180)
     shown = rich.table.Table(*table.columns, title=table.title, box=rich.box.SIMPLE)
     for row in table.rows:
         shown.add_row(*map(text, row))
-    rich.print(shown)
+    console.print(shown)
     for note in table.notes:
-        rich.print(note)
+        console.print(note, highlight=False)
 
 
 def processor() -> str:

@@ -68,7 +68,13 @@ class Dealt:
         self.active = tuple(range(1, plan.session.threshold + 1))
         holders = list(range(1, plan.session.decryptors + 1))
         dealt = [
-            shamir.gen_shares(self.ring, part.secret, plan.session.threshold, holders, self.source)
+            shamir.gen_shares(
+                self.ring,
+                self.ring.from_small(part.secret),
+                plan.session.threshold,
+                holders,
+                self.source,
+            )
             for part in parts
         ]
         self.shares = {
@@ -133,7 +139,7 @@ def one_round(plan: Plan) -> Round:
     answers: dict[int, list[Limbs]] = {}
     spreads = []
     for index in dealt.active:
-        scaled = decryption.scaled_share(dealt.ring, dealt.shares[index], index, dealt.active)
+        scaled = decryption.scaled_share(plan, dealt.ring, dealt.shares[index], index, dealt.active)
         keys = dealt.mask_keys(index)
         answer = partial(
             decryption.gen_share, plan, dealt.ring, scaled, request, keys, dealt.source

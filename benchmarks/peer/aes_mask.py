@@ -55,7 +55,7 @@ class Masked:
 
     def recover(self) -> NDArray[np.float64]:
         """Return the sum."""
-        return self._total * (2 * REACH / LARGEST) - self._clients * REACH
+        return self._total.astype(np.float64) * (2 * REACH / LARGEST) - self._clients * REACH
 
 
 if __name__ == "__main__":

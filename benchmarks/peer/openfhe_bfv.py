@@ -99,7 +99,7 @@ class OpenFHE:
             plaintext.SetLength(self._slots)
             slots += plaintext.GetPackedValue()
         values = np.array(slots[: self._length], np.int64) % MODULUS
-        return values * (2 * REACH / LARGEST) - self._n * REACH
+        return np.asarray(values * (2 * REACH / LARGEST) - self._n * REACH, np.float64)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ class Ours:
             outputs = self._federation.aggregator.receive(sender, message)
         summed = next(output for output in outputs if isinstance(output, Summed))
         mean = dequantise(summed.total.astype(np.int64, copy=False), self._n, REACH, BITS)
-        return mean.update.astype(np.float64) * self._n
+        return np.asarray(mean.update.astype(np.float64) * self._n, np.float64)
 
 
 if __name__ == "__main__":
