@@ -49,7 +49,9 @@ class Federation:
                 self._queue.append((sender, output.receiver, output.message))
             elif isinstance(output, KeysReady):
                 self.keys[sender] = output.keys
-                self.decryptors[sender] = Decryptor(output.keys, RandomSource.from_system())
+                if output.keys.share is not None:
+                    source = RandomSource.from_system()
+                    self.decryptors[sender] = Decryptor(output.keys, source)
             elif isinstance(output, SetupDone):
                 self._session = output.session
 
