@@ -93,7 +93,9 @@ def report(plan: Plan, took: dict[str, list[float]]) -> list[Table]:
         spread = Spread.of(took[step])
         table.add(step, spread, budgets.get(step), spread.median / copy.median)
     sizes = Table(f"Bytes, {session.encryption}", ("what", "bytes", "a value", "budget a value"))
-    sizes.add("upload", plan.upload_bytes, plan.upload_bytes / session.length, 3.1 if budgets else None)
+    sizes.add(
+        "upload", plan.upload_bytes, plan.upload_bytes / session.length, 3.1 if budgets else None
+    )
     sizes.add("decryption share", plan.share_bytes, None, None)
     sizes.add("decryption request", len_c1(plan), None, None)
     return [table, sizes]

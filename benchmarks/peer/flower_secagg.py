@@ -88,6 +88,6 @@ if __name__ == "__main__":
             "Flower SecAgg+",
             importlib.metadata.version("flwr"),
             "masks from NumPy's RandomState, its seed folded to 32 bits; 22-bit values",
-            "server sees the sum, and more if it tries 2^32 seeds; a dropout costs n masks",
+            "server sees the sum, and more if it lies or tries 2^32 seeds; a dropout costs n masks",
         ),
     )

@@ -109,6 +109,6 @@ if __name__ == "__main__":
             "OpenFHE threshold BFV",
             importlib.metadata.version("openfhe"),
             "RLWE 128 bits, noise flooding, n of n decrypt",
-            "server sees the sum; one dropout and nothing can be decrypted",
+            "server sees the sum, and more if it lies; one dropout and nothing can be decrypted",
         ),
     )
