@@ -86,8 +86,9 @@ def main() -> None:
             ]
             upload = records[-1]["upload_bytes_per_client"]
             table.add(clients, aggregation, whole, whole.median / plain, *stages, upload)
+        # Memory may not suffice for the next: what is there is kept.
+        save("round", args, [table])
     show(table)
-    save("round", args, [table])
 
 
 if __name__ == "__main__":
