@@ -13,7 +13,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from benchmarks.records import load
+from benchmarks.records import load, text
 from fl.metrics import STAGES
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -51,11 +51,12 @@ def bytes_by_system() -> None:
     colours = [OURS if "this project" in name else OTHERS for name in names]
     bars = axes.barh(names, values, color=colours)
     labels = [
-        f"{row['bytes a value']:.1f}   ({1e3 * row['encrypt']['median']:.2g} ms)" for row in found
+        f"{row['bytes a value']:.1f}   ({text(1e3 * row['encrypt']['median'])} ms)" for row in found
     ]
     axes.bar_label(bars, labels, padding=4, fontsize=9)
     axes.set_xscale("log")
-    axes.set_xlim(1, 250)
+    axes.set_xlim(1, 300)
+    axes.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
     axes.set_xlabel("bytes uploaded for one value (time to encrypt 199,658 values)")
     finish(axes, "bytes", record)
 

@@ -1,6 +1,6 @@
 """What does encryption cost a whole training round, against --aggregation plain?
 
-    python -m benchmarks.round [--rounds 14]
+    python -m benchmarks.round [--rounds 12]
 
 Runs the documented command for n = 2, 4 and 8, encrypted and plain in turn, on mnist5k, and reads
 metrics.jsonl. All processes share this machine's cores.
@@ -68,7 +68,7 @@ def train(clients: int, aggregation: str, rounds: int) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=14, help="rounds of each training")
+    parser.add_argument("--rounds", type=int, default=12, help="rounds of each training")
     args = Args(**vars(parser.parse_args()))
     table = Table(
         "Training rounds",
