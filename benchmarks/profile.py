@@ -17,7 +17,7 @@ from mphe.encryptor import Encryptor
 from mphe.onetime import OneTimeCipher
 
 CLIENTS = 8
-RUNS = 50
+RUNS = 500
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def test_results_name_command_commit_versions_and_load(
     assert found["args"] == {"length": 7}
     assert {"command", "commit", "processor", "versions", "load_average", "date"} <= set(found)
     (row,) = found["tables"]["Times"]["rows"]
-    assert row["time"] == {"median": 0.2, "low": 0.15, "high": 0.25, "repeats": 3}
+    assert row["time"] == pytest.approx({"median": 0.2, "low": 0.15, "high": 0.25, "repeats": 3})
 
 
 def test_a_peer_that_is_not_installed_says_so(
