@@ -22,6 +22,7 @@ from fl.flags import (
     true_or_false,
     whole,
 )
+from fl.learning_flags import OPTIMIZERS, WEIGHTINGS, LearningFlags, check_learning
 
 ENCRYPTIONS = ("hybrid", "direct")
 AGGREGATIONS = ("mphe", "plain")
@@ -37,6 +38,11 @@ _METAVARS = MappingProxyType(
         "dataset": "|".join(DATASETS),
         "output": "DIRECTORY",
         "role": "|".join(ROLES),
+        "partition": "iid|dirichlet:ALPHA|shards:K",
+        "model": "cnn|FILE.py:FUNCTION",
+        "learning_rate_schedule": "constant|cosine|step:N:F",
+        "server_optimizer": "|".join(OPTIMIZERS),
+        "weighting": "|".join(WEIGHTINGS),
         "roster": "FILE",
         "identity": "DIRECTORY",
     }
@@ -44,7 +50,7 @@ _METAVARS = MappingProxyType(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Args:
+class Args(LearningFlags):
     """Every flag of the command line, checked; raises UsageError on what cannot work.
 
     `decryptors` and `min_contributors` given as 0 stand for their defaults and hold the
@@ -91,7 +97,8 @@ class Args:
     dataset: str = flag(
         dataset_name,
         "auto: mnist when at hand, else mnist5k; mnist: Keras's cache or download; mnist5k: 5,000 "
-        "real digits, always there; npz:PATH: arrays x_train, y_train, x_test, y_test",
+        "real digits, always there; npz:PATH: arrays x_train, y_train, x_test, y_test; "
+        "FILE.py:FUNCTION returns these four arrays",
         "auto",
     )
     output: str = flag(path, "directory for results; default: runs/<time>", "")
@@ -110,6 +117,7 @@ class Args:
         """Resolve defaults that depend on other flags, then check everything."""
         _check_numbers(self)
         _check_address_and_words(self)
+        check_learning(self)
         if not self.decryptors:
             object.__setattr__(self, "decryptors", self.num_peers)
         _check_threshold(self)
@@ -249,7 +257,10 @@ def _parser() -> argparse.ArgumentParser:
         "--server_address localhost:8080 --robust True --resiliency 0.5. For --role, python "
         "main.py --new_identity DIRECTORY [--name NAME] makes a key and prints its roster line.",
     )
-    for field in dataclasses.fields(Args):
+    required_first = sorted(
+        dataclasses.fields(Args), key=lambda field: field.default is not dataclasses.MISSING
+    )
+    for field in required_first:
         text = field.metadata["help"]
         if field.default is dataclasses.MISSING:
             text += " (required)"
@@ -289,8 +300,10 @@ def parse_args(argv: Sequence[str]) -> Args:
     ]
     if missing:
         raise UsageError(f"{', '.join(missing)} missing: python main.py --help explains each flag")
+    # Inside Args 0 stands for "the default"; nobody may type it.
     for name in ("decryptors", "min_contributors"):
-        # Inside Args 0 stands for "the default"; nobody may type it.
         if given.get(name) == 0:
             raise UsageError(f"--{name} must be at least 2, not 0")
+    if given.get("local_learning_rate") == 0:
+        raise UsageError("--local_learning_rate must be above 0, not 0")
     return Args(**given)

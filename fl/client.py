@@ -3,23 +3,16 @@
 import asyncio
 import socket
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from fl.arguments import Args
-from fl.data import batch, client_part, load_dataset
 from fl.launch import Launch
-from fl.model import Trainer, clip
+from fl.learner import Learner
 from fl.plain import PlainEncryptor
-from fl.quantise import quantise
-from fl.session import Model, Note, Vector, max_frame, plan_for
+from fl.session import Model, Note, max_frame, plan_for
 from mphe import codec
-from mphe.contributor import Contributor, Encryptor, TrainOn
+from mphe.contributor import Contributor, Counted, Encryptor, TrainOn
 from mphe.decryptor import Decryptor
 from mphe.errors import EncodingError, ProtocolError, RefusedDecryption
 from mphe.machine import Event, Output, Send
@@ -45,47 +38,10 @@ from net.transport import ClientTransport
 CONNECT_SECONDS = 120.0
 RECONNECT_SECONDS = 20.0
 PROBE_SECONDS = 3.0
-_ROUNDING = 3
 
 
 class ServerGone(Exception):
     """The server vanished before training was over."""
-
-
-class Learner:
-    """What a client computes: an update of the model on a batch of its own data."""
-
-    def __init__(self, args: Args, index: int, dataset: str, own_data: bool = False) -> None:
-        """Load this client's part of the data, or all that is its own, and build the model."""
-        data = load_dataset(dataset, args.seed)
-        self._x, self._y = data.train_x, data.train_y
-        if not own_data:
-            self._x, self._y = client_part(data, index, args.num_peers, args.seed)
-        self._args = args
-        self._index = index
-        self._trainer = Trainer(args.seed)
-        self.size = self._trainer.size
-        # A thread outlives the round that was given up while it computed.
-        self._lock = threading.Lock()
-        # The first call compiles; done now, it does not delay the first round.
-        self._trainer.gradient(self._x[:1], self._y[:1])
-
-    def update(self, round: int, model: Model) -> tuple[Vector, float]:
-        """Return the clipped gradient, float32 (size,), and the loss of this round's batch."""
-        args = self._args
-        x, y = batch(self._x, self._y, round, args.batch_size_per_worker, args.seed, self._index)
-        with self._lock:
-            self._trainer.set_vector(model.weights)
-            gradient, loss = self._trainer.gradient(x, y)
-        return clip(gradient, args.clip_norm), loss
-
-    def encode(self, round: int, model: Model, update: Vector, loss: float) -> NDArray[Any]:
-        """Return what is to be encrypted: integers, or the update itself in plain mode."""
-        args = self._args
-        if args.aggregation == "plain":
-            return update
-        rng = np.random.default_rng([args.seed, _ROUNDING, self._index, round])
-        return quantise(update, model.reach, args.value_bits, loss, rng)
 
 
 class Session:
@@ -185,6 +141,8 @@ class Session:
                 self._decryptor = Decryptor(event.keys, RandomSource.from_system())
         elif isinstance(event, Opened):
             self._open(self._keys)
+        elif isinstance(event, Counted):
+            self._learner.counted(event.round, event.counted)
         elif isinstance(event, TrainOn):
             self._tasks.create_task(self._train(event))
 
@@ -203,12 +161,16 @@ class Session:
                 return
             model = Model.from_bytes(event.model, self._learner.size)
             started = time.perf_counter()
-            update, loss = await asyncio.to_thread(self._learner.update, event.round, model)
+            update, figures = await asyncio.to_thread(self._learner.update, event.round, model)
             trained = time.perf_counter()
-            values = await asyncio.to_thread(self._learner.encode, event.round, model, update, loss)
+            encode = self._learner.encode
+            values = await asyncio.to_thread(encode, event.round, model, update, figures)
             payload = await asyncio.to_thread(contributor.encrypt, values)
             note = Note(trained - started, time.perf_counter() - trained)
-            self._carry_out(contributor.contribute(event.round, payload, note.to_bytes()))
+            outputs = contributor.contribute(event.round, payload, note.to_bytes())
+            if outputs:  # nothing leaves when the round is over
+                self._learner.sends(event.round, figures)
+            self._carry_out(outputs)
 
 
 def make_setup(args: Args, launch: Launch, plan: Plan) -> SetupClient:

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 from fl.arguments import Args
+from fl.compression import sent_length
 from fl.data import load_dataset
 from fl.driver import Driver, Observer, name
 from fl.launch import Launch
 from fl.metrics import History, Summary, write_config
 from fl.model import Trainer
-from fl.plain import PlainAggregator, PlainSetup
+from fl.plain import PlainAggregator, PlainSetup, plain_length
 from fl.progress import Display
 from fl.rounds import Aggregates, TooManyFailures, Training
 from fl.session import max_frame, plan_for
@@ -41,8 +42,9 @@ class Run:
         self._display = display
         self._directory = Path(launch.output)
         self._data = load_dataset(launch.dataset, args.seed)
-        self._trainer = Trainer(args.seed)
+        self._trainer = Trainer(args.seed, args.model, self._data)
         self._plan = plan_for(args, self._trainer.size)
+        self._sent = plain_length(sent_length(self._trainer.size, args.compression_rate))
         self._history = History(self._directory)
         self._summary = Summary(self._history)
         write_config(self._directory, dataclasses.asdict(args), self._derived())
@@ -103,7 +105,7 @@ class Run:
         seconds = max(SETUP_SECONDS, args.round_timeout)
         if args.aggregation == "plain":
             await driver.run(PlainSetup(args.num_peers), [], seconds, Observer())
-            return PlainAggregator(self._trainer.size, args.num_peers, args.min_contributors)
+            return PlainAggregator(self._sent, args.num_peers, args.min_contributors)
         return Aggregator(await self._agree(driver, seconds))
 
     async def _agree(self, driver: Driver, seconds: float) -> PublicSession:

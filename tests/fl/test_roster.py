@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 import fl.client
+import fl.learner
 from fl.arguments import Args, parse_args
+from fl.data import Dataset
 from fl.flags import UsageError
 from fl.launch import Launch, Place, end_stragglers
 from fl.roster import (
@@ -329,7 +331,7 @@ class NoModel:
 
     size = 1
 
-    def __init__(self, _seed: int) -> None:
+    def __init__(self, _seed: int, _model: str, _data: Dataset) -> None:
         pass
 
     def gradient(self, _x: np.ndarray, _y: np.ndarray) -> None:
@@ -337,15 +339,15 @@ class NoModel:
 
 
 def test_own_data_is_not_split(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fl.client.Trainer", NoModel)
+    monkeypatch.setattr("fl.learner.Trainer", NoModel)
     x, y = np.zeros((10, 28, 28), np.uint8), np.arange(10)
     np.savez(desk / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     given = args(desk, "client", "bob", "--dataset", f"npz:{desk / 'own.npz'}")
     launch, _ = join(given, None)
     assert launch.own_data
-    learner = fl.client.Learner(given, launch.index, launch.dataset, launch.own_data)
+    learner = fl.learner.Learner(given, launch.index, launch.dataset, launch.own_data)
     assert learner._y.tolist() == list(range(10))
-    assert len(fl.client.Learner(given, launch.index, launch.dataset)._y) == 5
+    assert len(fl.learner.Learner(given, launch.index, launch.dataset)._y) == 5
     server, _ = join(args(desk, "server", "server", "--dataset", given.dataset), None)
     assert not server.own_data
 
