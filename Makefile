@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROUNDS ?= 80
 ADDRESS ?= localhost:8080
-CODE = $(wildcard main.py fl mphe net tests benchmarks)
+CODE = $(wildcard main.py fl mphe net tests benchmarks examples)
 
 # Open MPI refuses to start for root unless both are set.
 ifeq ($(shell id -u),0)

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from fl.flags import Partition, UsageError, flag, model_name, one_of, real, true_or_false, whole
+from fl.flags import Partition, UsageError, flag, model_name, one_of, real, whole
 from fl.schedule import Schedule
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
@@ -51,7 +51,6 @@ class LearningFlags:
         "their turn",
         1.0,
     )
-    quiet: bool = flag(true_or_false, "show only what goes wrong", False)
 
 
 def check_learning(args: LearningFlags) -> None:

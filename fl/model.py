@@ -141,11 +141,6 @@ class Trainer:
         if not np.isfinite(loss):
             raise ModelError(f"the loss of the untrained model is {loss}: check loss and labels")
 
-    @property
-    def classifies(self) -> bool:
-        """Whether there is an accuracy; it is NaN otherwise."""
-        return self._loss.kind is not None
-
     def describe(self) -> str:
         """Return name, size, types and loss in one line."""
         fixed = sum(int(np.prod(w.shape)) for w in self._model.non_trainable_weights)

@@ -6,10 +6,12 @@ import logging
 import sys
 from pathlib import Path
 
+from fl import partition
 from fl.arguments import Args
 from fl.compression import sent_length
 from fl.data import load_dataset
 from fl.driver import Driver, Observer, name
+from fl.flags import Partition
 from fl.launch import Launch
 from fl.metrics import History, Summary, write_config
 from fl.model import Trainer
@@ -47,7 +49,20 @@ class Run:
         self._sent = plain_length(sent_length(self._trainer.size, args.compression_rate))
         self._history = History(self._directory)
         self._summary = Summary(self._history)
+        display.say(self._trainer.describe())
+        if launch.processes:  # else clients may have data of their own
+            self._show_split()
         write_config(self._directory, dataclasses.asdict(args), self._derived())
+
+    def _show_split(self) -> None:
+        args, labels = self._args, self._data.train_y
+        how = Partition.parse(args.partition)
+        described = partition.describe(
+            labels, partition.split(how, labels, args.num_peers, args.seed)
+        )
+        partition.save(self._directory, described, args.partition)
+        for line in partition.lines(described, args.partition):
+            self._display.say(line)
 
     def _derived(self) -> dict[str, object]:
         plan = dataclasses.asdict(self._plan) if self._args.aggregation == "mphe" else None

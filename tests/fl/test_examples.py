@@ -15,7 +15,7 @@ EXAMPLES = {
     ),
     "resnet": (
         "--model examples/resnet.py:model --dataset mnist5k --num_iterations 2 --value_bits 12",
-        2_807_626,
+        2_406_346,
         0.0,
     ),
     "tabular": (

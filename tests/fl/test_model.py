@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fl.data import Dataset, load_dataset
-from fl.model import Trainer, clip, configure_tensorflow
+from fl.model import ModelError, Trainer, clip, configure_tensorflow
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +99,22 @@ def test_clip() -> None:
 def test_limits_come_too_late_after_the_import(trainer: Trainer) -> None:
     with pytest.raises(RuntimeError, match="before the first import"):
         configure_tensorflow(1)
+
+
+@pytest.mark.parametrize(
+    ("body", "hint"),
+    [
+        ("[k.layers.Flatten(), k.layers.BatchNormalization(), k.layers.Dense(10)]", "GroupNorm"),
+        ("[k.layers.Flatten(), k.layers.Dense(10, dtype='float16')]", "must be float32"),
+        ("[k.layers.Flatten()]", "no trainable weights"),
+        ("[k.layers.Dense(10, 'nonsense')]", "failed: ValueError"),
+    ],
+)
+def test_a_model_that_sums_cannot_train_is_refused(tmp_path: Path, body: str, hint: str) -> None:
+    text = "import keras as k\ndef model():\n    return k.Sequential([k.Input((28, 28, 1)), *"
+    (tmp_path / "own.py").write_text(f"{text}{body}])\n")
+    with pytest.raises(ModelError, match=hint) as caught:
+        Trainer(0, f"{tmp_path}/own.py:model")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ModelError, match="defines no function other"):
+        Trainer(0, f"{tmp_path}/own.py:other")
