@@ -37,7 +37,7 @@ def test_server_optimizers() -> None:
 def test_weights_make_the_sum_a_mean_over_samples() -> None:
     rng = np.random.default_rng(0)
     updates, samples = np.array([[1.0], [-1.0]], np.float32), (300, 100)
-    weights = [sample_weight(count, 200.0) for count in samples]
+    weights = [sample_weight(count, 100.0) for count in samples]
     total = sum(
         quantise(u * np.float32(w), 3.0, 16, Figures(1.0, 0.5, s, w), rng)
         for u, s, w in zip(updates, samples, weights, strict=True)
