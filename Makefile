@@ -1,6 +1,7 @@
 # make install   an environment in .venv with everything pinned, the MPI included
 # make demo      train four clients on real digits, in a few minutes
-# make test      the tests
+# make demo-dropout  the same, with one client killed half way
+# make test      the tests but the slow ones
 # make format    format the code, and fix what can be fixed
 # make check     everything that must hold: format, lint, types, all tests
 # make clean     remove what the above made, except results in runs/
@@ -18,7 +19,7 @@ export OMPI_ALLOW_RUN_AS_ROOT := 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 endif
 
-.PHONY: install demo test check format clean
+.PHONY: install demo demo-dropout test check format clean
 
 install: $(VENV)/.installed
 
@@ -48,8 +49,11 @@ demo: install
 	  --server_address $(ADDRESS) --robust True --resiliency 0.75 --learning_rate 0.1 \
 	  --batch_size_per_worker 256 --num_iterations $(ROUNDS) --dataset mnist5k
 
+demo-dropout: install
+	$(BIN)/python examples/dropout.py --address $(ADDRESS)
+
 test: $(VENV)/.tools
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -m "not slow"
 
 check: $(VENV)/.tools
 	$(BIN)/ruff format --check $(CODE)

@@ -10,6 +10,7 @@ Without a launcher (--role) every process has its own exit code, and such a clie
 import contextlib
 import ctypes
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -34,6 +35,8 @@ from fl.launch import (
 
 STARTUP_SECONDS = 120.0
 GRACE_SECONDS = 10.0
+STOPPED_GRACE_SECONDS = 1.5
+EXIT_SIGNAL = 128
 
 
 def say(line: str) -> None:
@@ -144,8 +147,9 @@ def play(args: Args, launch: Launch, local_size: int) -> int:
         from fl import server
 
         code = server.run(args, launch)
-        for rank in end_stragglers(launch, GRACE_SECONDS):
-            say(f"rank {rank} still ran {GRACE_SECONDS:g} s after the end and was killed")
+        grace = GRACE_SECONDS if code < EXIT_SIGNAL else STOPPED_GRACE_SECONDS
+        for rank in end_stragglers(launch, grace):
+            say(f"rank {rank} still ran {grace:g} s after the end and was killed")
         return code
     from fl import client
 
@@ -163,7 +167,7 @@ def report(error: BaseException, place: Place | None) -> int:
     if isinstance(error, KeyboardInterrupt):
         if first:
             say("interrupted")
-        return 1
+        return EXIT_SIGNAL + signal.SIGINT if first else 0
     if os.environ.get("MPHE_DEBUG") == "1":
         traceback.print_exception(error)
     who = f"rank {place.rank}: " if place else ""

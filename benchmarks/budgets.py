@@ -22,11 +22,13 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mphe.aggregator import Aggregator, Summed
-from mphe.contributor import Contributor, Encryptor
+from mphe.agreement import SessionParameters
+from mphe.contributor import Contributor
 from mphe.decryptor import Decryptor
+from mphe.encryptor import Encryptor
 from mphe.machine import Output, Send
 from mphe.messages import SERVER, DecryptionRequest, Message
-from mphe.parameters import Plan, SessionParameters, describe, make_plan
+from mphe.parameters import Plan, describe, make_plan
 from mphe.sampling import RandomSource
 from mphe.setup import PublicSession, SessionKeys
 from mphe.setup_client import KeysReady, SetupClient
@@ -43,7 +45,7 @@ class Federation:
         self.plan = plan
         signers = {i: Ed25519PrivateKey.generate() for i in range(1, plan.session.num_clients + 1)}
         identities = {i: key.public_key().public_bytes_raw() for i, key in signers.items()}
-        self._server = SetupServer(plan, identities, RandomSource.from_system())
+        self._server = SetupServer(plan, identities)
         self._clients = {
             i: SetupClient(i, plan, key, identities, RandomSource.from_system())
             for i, key in signers.items()

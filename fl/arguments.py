@@ -22,7 +22,7 @@ from fl.flags import (
     true_or_false,
     whole,
 )
-from fl.learning_flags import OPTIMIZERS, WEIGHTINGS, LearningFlags, check_learning
+from fl.learning_flags import OPTIMIZERS, WEIGHTINGS, LearningFlags, check_kept, check_learning
 
 ENCRYPTIONS = ("hybrid", "direct")
 AGGREGATIONS = ("mphe", "plain")
@@ -45,6 +45,7 @@ _METAVARS = MappingProxyType(
         "weighting": "|".join(WEIGHTINGS),
         "roster": "FILE",
         "identity": "DIRECTORY",
+        "state_dir": "DIRECTORY",
     }
 )
 
@@ -87,9 +88,25 @@ class Args(LearningFlags):
         whole, "the first k clients hold a share of the key; default: all clients", 0
     )
     min_contributors: int = flag(
-        whole, "fewest updates in a published sum; default: the threshold t", 0
+        whole,
+        "fewest updates in a published sum; default: the threshold t, with "
+        "--verify_aggregate True max(3, c + 2)",
+        0,
     )
-    round_timeout: float = flag(real, "seconds to wait for the clients in one step", 60.0)
+    verify_aggregate: bool = flag(
+        true_or_false,
+        "True: the server may lie; decryptors check what they decrypt, see SECURITY.md",
+        False,
+    )
+    max_corrupt: int = flag(
+        whole,
+        "clients c that may help a lying server, with --verify_aggregate True; default: the most "
+        "that 2t > k + c and two honest updates in a sum allow",
+        -1,
+    )
+    round_timeout: float = flag(
+        real, "most seconds to wait for clients in one step; less once steps were shorter", 60.0
+    )
     max_attempts: int = flag(whole, "decryption attempts for one round", 4)
     max_failed_rounds: int = flag(whole, "give up after this many failed rounds in a row", 10)
     clip_norm: float = flag(real, "L2 norm to which a client clips its update", 3.0)
@@ -112,18 +129,33 @@ class Args(LearningFlags):
     )
     roster: str = flag(path, "JSON file with the certificates of all parties; default: none", "")
     identity: str = flag(path, "directory made by --new_identity; default: none", "")
+    state_dir: str = flag(
+        path,
+        "directory in which each party keeps what it needs to go on after its process died; "
+        "default: none",
+        "",
+    )
+    resume: bool = flag(
+        true_or_false, "True: go on with the session in --state_dir after the server died", False
+    )
 
     def __post_init__(self) -> None:
         """Resolve defaults that depend on other flags, then check everything."""
         _check_numbers(self)
         _check_address_and_words(self)
         check_learning(self)
+        check_kept(self, self.state_dir)
         if not self.decryptors:
             object.__setattr__(self, "decryptors", self.num_peers)
         _check_threshold(self)
+        check_liars(self)
         if not self.min_contributors:
-            object.__setattr__(self, "min_contributors", self.threshold)
+            object.__setattr__(self, "min_contributors", self._default_minimum())
         _check_between("min_contributors", self.min_contributors, 2, self.num_peers, "--num_peers")
+
+    def _default_minimum(self) -> int:
+        """Return t; with a lying server two more than the corrupt, and at least 3."""
+        return max(3, self.max_corrupt + 2) if self.verify_aggregate else self.threshold
 
     @property
     def host(self) -> str:
@@ -151,6 +183,11 @@ class Args(LearningFlags):
             lines.append("--tls False sends everything over open connections: for benchmarks only")
         if self.aggregation == "plain":
             lines.append("--aggregation plain shows every update to the server: no privacy")
+        elif self.verify_aggregate:
+            lines.append(
+                f"--verify_aggregate True withstands a lying server with {self.max_corrupt} of "
+                f"{self.num_peers} clients corrupt (--max_corrupt)"
+            )
         elif 2 * self.threshold <= self.decryptors:
             lines.append(
                 f"two disjoint groups of {self.threshold} of {self.decryptors} decryptors can both "
@@ -200,6 +237,8 @@ def _check_numbers(args: Args) -> None:
 
 def _check_address_and_words(args: Args) -> None:
     """Hold values that did not come through the parser to the same rules."""
+    if args.resume and not args.state_dir:
+        raise UsageError("--resume True needs the --state_dir of the session to go on with")
     for name, read in (
         ("server_address", address),
         ("encryption", one_of(*ENCRYPTIONS)),
@@ -225,6 +264,34 @@ def _check_threshold(args: Args) -> None:
         raise UsageError(
             f"--resiliency {args.resiliency:g} needs {args.threshold} of {args.num_peers} clients "
             f"to decrypt but --decryptors is {args.decryptors}: lower the one or raise the other"
+        )
+
+
+def check_liars(args: Args) -> None:
+    """Refuse what cannot withstand a lying server; resolve the default of max_corrupt."""
+    if not args.verify_aggregate:
+        if args.max_corrupt != -1:
+            raise UsageError("--max_corrupt is used with --verify_aggregate True only: add that")
+        return
+    if args.aggregation == "plain":
+        raise UsageError("--aggregation plain has nothing to verify: leave out --verify_aggregate")
+    n, t, k, given = args.num_peers, args.threshold, args.decryptors, args.max_corrupt
+    most = min(2 * t - k - 1, n - 2)
+    if n < 3 or most < max(given, 0):
+        raise UsageError(
+            f"--verify_aggregate True cannot withstand {max(given, 0)} corrupt of {n} clients with "
+            f"{t} of {k} decryptors (at most {most}): raise --resiliency, or lower --max_corrupt "
+            "or --decryptors"
+            if n >= 3
+            else "--verify_aggregate True needs at least 3 clients: raise --num_peers"
+        )
+    if given < 0:
+        object.__setattr__(args, "max_corrupt", most)
+    least = args.max_corrupt + 2
+    if args.min_contributors and args.min_contributors < least:
+        raise UsageError(
+            f"--min_contributors must be at least {least} with --max_corrupt {args.max_corrupt}, "
+            f"not {args.min_contributors}"
         )
 
 
@@ -306,4 +373,6 @@ def parse_args(argv: Sequence[str]) -> Args:
             raise UsageError(f"--{name} must be at least 2, not 0")
     if given.get("local_learning_rate") == 0:
         raise UsageError("--local_learning_rate must be above 0, not 0")
+    if given.get("max_corrupt", 0) < 0:
+        raise UsageError(f"--max_corrupt must be at least 0, not {given['max_corrupt']}")
     return Args(**given)

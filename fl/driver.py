@@ -2,15 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
+from fl.deadlines import Deadlines
 from fl.metrics import Departure
 from fl.progress import Display
 from mphe import codec
 from mphe.errors import RemoteProtocolError
 from mphe.machine import Event, Output, Send
 from mphe.messages import Message
+from net.events import Event as NetEvent
 from net.events import Lost, Received
 from net.transport import ServerTransport
 
@@ -59,6 +61,7 @@ class Driver:
         self.departures: list[Departure] = []
         self.round = 0
         self._display = display
+        self._deadlines = Deadlines()
 
     async def run(
         self, role: Role, outputs: list[Output], seconds: float, observer: Observer
@@ -68,32 +71,49 @@ class Driver:
         Args:
             role: the set-up or the rounds.
             outputs: what starting it returned.
-            seconds: to wait in one step of the role.
+            seconds: to wait in one step of the role at most; less when such steps have been short.
             observer: hears the events.
         """
         loop = asyncio.get_running_loop()
         self._carry_out(role, outputs, observer)
-        step, deadline = role.step, loop.time() + seconds
+        step, began = role.step, loop.time()
+        patience = self._deadlines.seconds(step[0], seconds)
         while waiting := role.waiting_for():
-            event = await self.transport.next_event(max(0.0, deadline - loop.time()))
-            if isinstance(event, Received):
-                self._take(role, event, observer)
-            elif isinstance(event, Lost):
-                await self._lost(role, event, observer)
-            elif event is None:
-                self._display.say(f"no answer from {name(waiting)} within {seconds:g} s")
-                self._note(waiting, f"no answer within {seconds:g} s")
+            event = await self.transport.next_event(max(0.0, began + patience - loop.time()))
+            if event is not None:
+                await self._handle(role, event, observer)
+            else:
+                self._display.say(f"no answer from {name(waiting)} within {patience:.3g} s")
+                self._note(waiting, f"no answer within {patience:.3g} s")
                 self._carry_out(role, role.deadline_passed(), observer)
             if event is None or role.step != step:
-                step, deadline = role.step, loop.time() + seconds
+                if not isinstance(event, Lost):  # that says nothing about how long answers take
+                    self._deadlines.took(step[0], loop.time() - began)
+                step, began = role.step, loop.time()
+                patience = self._deadlines.seconds(step[0], seconds)
+
+    async def await_return(
+        self, role: Role, absent: Collection[int], seconds: float, observer: Observer
+    ) -> None:
+        """Wait until one of these clients is connected, or so many seconds have passed."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while not self.transport.connected & set(absent):
+            event = await self.transport.next_event(max(0.0, deadline - loop.time()))
+            if event is None:
+                return
+            await self._handle(role, event, observer)
 
     async def catch_up(self, role: Role, observer: Observer) -> None:
         """Take what happened while no role was running."""
         while (event := await self.transport.next_event(0)) is not None:
-            if isinstance(event, Lost):
-                await self._lost(role, event, observer)
-            elif isinstance(event, Received):
-                self._take(role, event, observer)
+            await self._handle(role, event, observer)
+
+    async def _handle(self, role: Role, event: NetEvent, observer: Observer) -> None:
+        if isinstance(event, Lost):
+            await self._lost(role, event, observer)
+        elif isinstance(event, Received):
+            self._take(role, event, observer)
 
     def _take(self, role: Role, event: Received, observer: Observer) -> None:
         """Give a message to the role; whoever sent a bad one loses its place."""

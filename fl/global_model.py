@@ -33,9 +33,14 @@ class GlobalModel:
         self._optimizer = ServerOptimizer(args.server_optimizer, weights.size)
         self._schedule = Schedule.parse(args.learning_rate_schedule)
 
-    def to_bytes(self) -> bytes:
-        """Return what the clients are sent at the start of a round."""
-        return Model(self.weights, self.reach, self.reference).to_bytes()
+    def sent(self) -> Model:
+        """Return what the clients are sent at the start of a round, and what a restart needs."""
+        return Model(self.weights, self.reach, self.reference)
+
+    def restore(self, model: Model) -> None:
+        """Go on from what `sent` returned; an optimizer's averages start at rest."""
+        self.weights, self.reach = model.weights, model.reach
+        self.reference = model.reference
 
     def step(self, round: int, total: NDArray[Any], contributors: int) -> Mean:
         """Step by the mean of a round's summed contributions, and return it."""

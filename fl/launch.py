@@ -165,7 +165,8 @@ def prepare(args: Args, rank: int) -> tuple["Identity | None", Offer]:
     try:
         from net.tls import new_identity
 
-        identity = new_identity("server" if rank == 0 else f"client {rank}")
+        name = "server" if rank == 0 else f"client {rank}"
+        identity = kept_identity(args, rank, name) if args.state_dir else new_identity(name)
         offer = Offer(identity.certificate, socket.gethostname(), os.getpid())
         return identity, offer if rank != 0 else _configure(args, offer)
     except Exception as error:
@@ -178,8 +179,7 @@ def _configure(args: Args, offer: Offer) -> Offer:
 
     check_port(args)
     dataset, notice = resolve_dataset(args.dataset)
-    output = make_output(args.output)
-    return replace(offer, dataset=dataset, notice=notice, output=output)
+    return replace(offer, dataset=dataset, notice=notice, output=find_output(args))
 
 
 def check_port(args: Args) -> None:
@@ -197,6 +197,52 @@ def check_port(args: Args) -> None:
                 raise UsageError(
                     f"--server_address {args.server_address} is in use: choose another port"
                 ) from None
+
+
+def kept_identity(args: Args, rank: int, name: str) -> "Identity":
+    """Return the identity in this rank's state directory, made at the first start; UsageError."""
+    from fl import roster
+    from fl.state import check_fresh, make_private, party_directory
+
+    check_fresh(args, rank)
+    directory = party_directory(args, rank)
+    make_private(directory)
+    place = directory / "identity"
+    if not place.exists():
+        if args.resume:
+            raise UsageError(f"{place} is missing: name the --state_dir of before on every host")
+        roster.make_identity(place, name)
+    return roster.read_identity(place)
+
+
+def find_output(args: Args) -> str:
+    """Return the server's directory for results: that of before when a session goes on.
+
+    Raises UsageError when it cannot be used.
+    """
+    if not args.state_dir:
+        return make_output(args.output)
+    from fl.state import OUTPUT, StateError, make_private, party_directory, write_atomically
+
+    directory = party_directory(args, 0)
+    make_private(directory)
+    try:
+        if not args.resume:
+            output = make_output(args.output)
+            write_atomically(directory / OUTPUT, os.fsencode(Path(output).resolve()))
+            return output
+        kept = os.fsdecode((directory / OUTPUT).read_bytes())
+    except OSError as error:
+        raise StateError(
+            f"cannot use {directory / OUTPUT} ({error.strerror}): choose another --state_dir"
+        ) from None
+    if args.output and Path(args.output).resolve() != Path(kept):
+        raise UsageError(f"--output of this session is {kept}: leave out --output, or name that")
+    if not os.access(kept, os.W_OK):
+        raise UsageError(
+            f"cannot write to {kept}, where the results of this session are: restore it"
+        )
+    return kept
 
 
 def make_output(wanted: str) -> str:

@@ -1,4 +1,4 @@
-"""Flags of learning: data split, model, algorithm, compression, privacy; and what they refuse."""
+"""Flags of learning: data split, model, algorithm, compression; and what they refuse."""
 
 import dataclasses
 import math
@@ -78,3 +78,17 @@ def check_learning(args: LearningFlags) -> None:
         raise UsageError(f"--local_learning_rate must be above 0, not {rate:g}")
     if rate and args.local_steps == 1:
         raise UsageError("--local_learning_rate has no use without --local_steps above 1")
+
+
+def check_kept(args: LearningFlags, state_dir: str) -> None:
+    """Refuse a state directory for what a restart would lose; UsageError."""
+    lost = []
+    if args.server_optimizer != "sgd":
+        lost.append(f"--server_optimizer {args.server_optimizer}")
+    if args.compression_rate < 1:
+        lost.append(f"--compression_rate {args.compression_rate:g}")
+    if state_dir and lost:
+        raise UsageError(
+            f"--state_dir does not keep what {' and '.join(lost)} carries from round to round: "
+            "leave out the one or the other"
+        )

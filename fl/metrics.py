@@ -2,9 +2,11 @@
 
 import importlib.metadata
 import json
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from errno import ENOSPC
 from math import isfinite
 from pathlib import Path
 from statistics import mean, median
@@ -24,7 +26,7 @@ class RoundRecord:
         dropped: sorted indices of the other clients.
         accuracy: on the test set after the round, 0..1; NaN where the model has no classes.
         loss: on the test set.
-        train_loss: mean over contributors, from the sum; None when abandoned or private.
+        train_loss: mean over contributors, from the sum; None when abandoned.
         train_accuracy: the same; 0 where the model has no classes.
         samples: training samples of all contributors together, from the sum; None likewise.
         seconds: of the whole round.
@@ -55,6 +57,10 @@ class RoundRecord:
     saturated: int
     abandoned: str | None = None
 
+    def to_json(self) -> str:
+        """Return the line, without its end."""
+        return json.dumps(_finite(asdict(self)), allow_nan=False)
+
 
 class History:
     """The records of a run, appended to metrics.jsonl as the rounds end."""
@@ -62,13 +68,21 @@ class History:
     def __init__(self, directory: Path) -> None:
         """Write into an existing directory; OSError when that fails."""
         self.records: list[RoundRecord] = []
-        self._path = directory / "metrics.jsonl"
+        self.path = directory / "metrics.jsonl"
 
     def append(self, record: RoundRecord) -> None:
-        """Write one line and flush it."""
+        """Write one line, whole or not at all, onto the disk; OSError when that fails."""
         self.records.append(record)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(asdict(record)), allow_nan=False) + "\n")
+        line = record.to_json() + "\n"
+        with self.path.open("ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                if file.write(line.encode()) < len(line):
+                    raise OSError(ENOSPC, os.strerror(ENOSPC), str(self.path))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)  # never half a line
+                raise
 
 
 def _finite(fields: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fl.quantise import Figures, Mean
 from mphe.aggregator import Abandoned, Accepted, Closed, Late, State, Summed
 from mphe.attendance import Attendance
-from mphe.contributor import Payload
+from mphe.encryptor import Payload
 from mphe.errors import DuplicateMessage, MalformedMessage, RoundAborted, UnexpectedSender
 from mphe.machine import Output, Send
 from mphe.messages import Contribution, Join, Message, RoundEnd, RoundStart

@@ -16,7 +16,8 @@ from cryptography.x509 import InvalidVersion
 
 from fl.arguments import Args, OneLineParser
 from fl.flags import UsageError, is_reference
-from fl.launch import Launch, Place, check_port, make_output
+from fl.launch import Launch, Place, check_port, find_output
+from fl.state import check_fresh
 from net.tls import Identity, new_identity, public_key
 from net.transport import SERVER
 
@@ -269,6 +270,8 @@ def join(args: Args, place: Place | None) -> tuple[Launch, str]:
     is_server = index == SERVER
     if is_server:
         check_port(args)
+        if args.state_dir:
+            check_fresh(args, index)
     dataset, notice = _dataset(args.dataset)
     launch = Launch(
         index=index,
@@ -277,7 +280,7 @@ def join(args: Args, place: Place | None) -> tuple[Launch, str]:
         processes=(),
         dataset=dataset,
         notice=notice,
-        output=make_output(args.output) if is_server else "",
+        output=find_output(args) if is_server else "",
         own_data=not is_server and (dataset.startswith("npz:") or is_reference(dataset)),
     )
     return launch, _greeting(args, index, roster)

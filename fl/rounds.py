@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from fl.arguments import Args
 from fl.data import Dataset
-from fl.driver import Driver, Observer, Role
+from fl.driver import Driver, Observer, Role, name
 from fl.global_model import GlobalModel
 from fl.metrics import STAGES, History, RoundRecord
 from fl.model import Trainer
 from fl.progress import Display
 from fl.quantise import Mean
+from fl.resume import Checkpoint, ServerState, interrupted
 from fl.session import Note
 from mphe.aggregator import Abandoned, Accepted, Closed, Summed
 from mphe.machine import Event, Output
@@ -30,6 +31,8 @@ class TooManyFailures(Exception):
 class Aggregates(Role, Protocol):
     """An aggregator: encrypted or plain."""
 
+    round: int
+    """The last one that was started."""
     members: set[int]
     """Clients that may contribute."""
 
@@ -131,8 +134,11 @@ class Training:
         data: Dataset,
         history: History,
         display: Display,
+        state: ServerState | None = None,
     ) -> None:
-        """Start from the trainer's weights."""
+        """Start from the trainer's weights; `state` keeps each round for a restart."""
+        self._state = state
+        self._done = 0
         self._args = args
         self._driver = driver
         self._aggregator = aggregator
@@ -150,12 +156,15 @@ class Training:
         Raises:
             TooManyFailures: `max_failed_rounds` were abandoned in a row.
         """
-        self._score = await asyncio.to_thread(self._evaluate)
-        for number in range(1, self._args.num_iterations + 1):
+        if not self._done:
+            self._score = await asyncio.to_thread(self._evaluate)
+        for number in range(self._done + 1, self._args.num_iterations + 1):
             await self._driver.catch_up(self._aggregator, Observer())
             present = self._aggregator.members & set(self._driver.transport.connected)
+            if self._state is not None:
+                self._state.starting(number)
             record = await self._round(number, present)
-            self._history.append(record)
+            self._keep(record)
             self._display.round_ended(record)
             self._failures = self._failures + 1 if record.abandoned else 0
             if self._failures >= self._args.max_failed_rounds:
@@ -163,12 +172,45 @@ class Training:
                     f"{self._failures} rounds in a row were abandoned, the last because "
                     f"{record.abandoned}; restart with all clients, or a lower --resiliency"
                 )
+            if self._failures and number < self._args.num_iterations:
+                await self._wait_for_more()
+
+    async def _wait_for_more(self) -> None:
+        """After an abandoned round, give those who are gone the time to come back."""
+        absent = self._aggregator.members - set(self._driver.transport.connected)
+        if absent:
+            seconds = self._args.round_timeout
+            self._display.say(f"waits up to {seconds:g} s for {name(absent)} to come back")
+            await self._driver.await_return(self._aggregator, absent, seconds, Observer())
+
+    def resume(self, checkpoint: Checkpoint | None, started: int) -> None:
+        """Go on after the last finished round; those that were started after it are lost.
+
+        A lost round's number is not used again: decryptors answer for one aggregate a round.
+        """
+        if checkpoint is None:
+            accuracy, loss = self._evaluate()
+            checkpoint = Checkpoint(0, self._model.sent(), accuracy, loss)
+        self._model.restore(checkpoint.model)
+        self._score = (checkpoint.accuracy, checkpoint.loss)
+        everybody = range(1, self._args.num_peers + 1)
+        for number in range(checkpoint.round + 1, started + 1):
+            record = interrupted(number, everybody, checkpoint)
+            self._keep(record)
+            self._display.round_ended(record)
+        self._done = self._aggregator.round = max(started, checkpoint.round)
+
+    def _keep(self, record: RoundRecord) -> None:
+        """Write down a round that has ended: first what a restart needs, then its line."""
+        if self._state is not None:
+            self._state.finished(self._model.sent(), record)
+        self._history.append(record)
 
     async def _round(self, number: int, present: set[int]) -> RoundRecord:
         args, driver = self._args, self._driver
         driver.round = number
         observer = RoundObserver(driver.transport, present)
-        outputs = self._aggregator.start_round(self._model.to_bytes(), present)
+        outputs = self._aggregator.start_round(self._model.sent().to_bytes(), present)
         await driver.run(self._aggregator, outputs, args.round_timeout, observer)
         outcome = observer.outcome
         # The driver returns only after the aggregator has ended the round.

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import errno
 import logging
 import sys
 from pathlib import Path
@@ -17,21 +18,42 @@ from fl.metrics import History, Summary, write_config
 from fl.model import Trainer
 from fl.plain import PlainAggregator, PlainSetup, plain_length
 from fl.progress import Display
+from fl.resume import Gathering, ServerState
 from fl.rounds import Aggregates, TooManyFailures, Training
 from fl.session import max_frame, plan_for
+from fl.state import StateError, Vault, party_directory
+from fl.stopping import CLOSE_SECONDS, Stopped, stoppable
 from mphe import codec
 from mphe.aggregator import Aggregator
 from mphe.errors import SetupFailed
+from mphe.machine import Event
 from mphe.messages import SERVER, Finish
-from mphe.sampling import RandomSource
 from mphe.setup import PublicSession
 from mphe.setup_server import SetupAbandoned, SetupDone, SetupServer
 from net.tcp import AddressError, Server
 from net.tls import fingerprint, public_key, server_context
 
 SETUP_SECONDS = 60.0
+FLUSH_SECONDS = 5.0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+MODEL_FILE = "model.keras"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Keeping(Observer):
+    """Keeps the session as soon as it exists, before any client learns that it is open."""
+
+    def __init__(self, state: ServerState | None) -> None:
+        """Keep nothing without a state directory."""
+        super().__init__()
+        self._state = state
+
+    def happened(self, event: Event) -> None:
+        """Take an event, at the moment it occurs."""
+        super().happened(event)
+        if isinstance(event, SetupDone) and self._state is not None:
+            self._state.keep_session(event.session)
 
 
 class Run:
@@ -47,8 +69,14 @@ class Run:
         self._trainer = Trainer(args.seed, args.model, self._data)
         self._plan = plan_for(args, self._trainer.size)
         self._sent = plain_length(sent_length(self._trainer.size, args.compression_rate))
-        self._history = History(self._directory)
-        self._summary = Summary(self._history)
+        self.history = History(self._directory)
+        self._state = self._open_state() if args.state_dir else None
+        self._identities = {
+            index: public_key(certificate)
+            for index, certificate in enumerate(launch.certificates)
+            if index != SERVER
+        }
+        self._summary = Summary(self.history)
         display.say(self._trainer.describe())
         if launch.processes:  # else clients may have data of their own
             self._show_split()
@@ -64,6 +92,12 @@ class Run:
         for line in partition.lines(described, args.partition):
             self._display.say(line)
 
+    def _open_state(self) -> ServerState:
+        """Return the state directory's keeper; StateError when the directory is of no use."""
+        key, digest = self._launch.identity.private_key, self._plan.session.digest()
+        directory = party_directory(self._args, SERVER)
+        return ServerState(Vault(directory, key, SERVER, digest), self._trainer.size)
+
     def _derived(self) -> dict[str, object]:
         plan = dataclasses.asdict(self._plan) if self._args.aggregation == "mphe" else None
         return {
@@ -77,34 +111,46 @@ class Run:
         """Set up, train and save.
 
         Raises:
+            StateError: the state directory is of no use.
             AddressError: the port is taken.
             SetupFailed: no key came about.
             TooManyFailures: training ended early; the model so far is saved.
+            OSError: results cannot be written.
         """
+        resumed = self._state if self._args.resume else None
+        # What is damaged is refused before any client is let in.
+        checkpoint = resumed.restore(self.history) if resumed else None
+        session = resumed.session(self._plan, self._identities) if resumed else None
         transport = await self._listen()
         driver = Driver(transport, self._display)
         self._summary.departures = driver.departures
-        reason = "training failed"
+        reason, closing = "training failed", FLUSH_SECONDS
         try:
-            aggregator = await self._set_up(driver)
+            aggregator = await (self._gather(driver, session) if resumed else self._set_up(driver))
             training = Training(
                 self._args,
                 driver,
                 aggregator,
                 self._trainer,
                 self._data,
-                self._history,
+                self.history,
                 self._display,
+                self._state,
             )
+            if resumed:
+                training.resume(checkpoint, resumed.started())
             try:
                 await training.run()
                 reason = "training is over"
             finally:
                 self._save(training)
+        except asyncio.CancelledError:
+            reason, closing = "the server was stopped", CLOSE_SECONDS
+            raise
         finally:
             for peer in transport.connected:
                 transport.send(peer, codec.encode(Finish(reason)))
-            await transport.close()
+            await transport.close(closing)
 
     async def _listen(self) -> Server:
         args, launch = self._args, self._launch
@@ -120,18 +166,32 @@ class Run:
         seconds = max(SETUP_SECONDS, args.round_timeout)
         if args.aggregation == "plain":
             await driver.run(PlainSetup(args.num_peers), [], seconds, Observer())
+            if self._state is not None:
+                self._state.keep_session(None)
             return PlainAggregator(self._sent, args.num_peers, args.min_contributors)
-        return Aggregator(await self._agree(driver, seconds))
+        aggregator = Aggregator(await self._agree(driver, seconds))
+        # Where aggregates are verified, the first round needs what is pledged before it.
+        await driver.run(aggregator, [], args.round_timeout, Observer())
+        return aggregator
+
+    async def _gather(self, driver: Driver, session: PublicSession | None) -> Aggregates:
+        """Return the aggregator of the session that was kept, with whoever is back by then."""
+        args = self._args
+        seconds = max(SETUP_SECONDS, args.round_timeout)
+        aggregator: Aggregates
+        if session is None:
+            aggregator = PlainAggregator(self._sent, args.num_peers, args.min_contributors)
+        else:
+            aggregator = Aggregator(session)
+        everybody = range(1, args.num_peers + 1)
+        await driver.run(Gathering(aggregator, everybody), [], seconds, Observer())
+        await driver.run(aggregator, [], args.round_timeout, Observer())
+        return aggregator
 
     async def _agree(self, driver: Driver, seconds: float) -> PublicSession:
         """Make the collective key with the clients."""
-        identities = {
-            index: public_key(certificate)
-            for index, certificate in enumerate(self._launch.certificates)
-            if index != SERVER
-        }
-        role = SetupServer(self._plan, identities, RandomSource.from_system())
-        observer = Observer()
+        role = SetupServer(self._plan, self._identities)
+        observer = Keeping(self._state)
         await driver.run(role, [], seconds, observer)
         for event in observer.events:
             if isinstance(event, SetupAbandoned):
@@ -155,7 +215,14 @@ class Run:
 
     def _save(self, training: Training) -> None:
         self._trainer.set_vector(training.weights())
-        self._trainer.save(self._directory / "model.keras")
+        # Under another name first: a full disk must not leave half a model.
+        unfinished = self._directory / "unfinished.keras"
+        try:
+            self._trainer.save(unfinished)
+            unfinished.replace(self._directory / MODEL_FILE)
+        except Exception:
+            unfinished.unlink(missing_ok=True)
+            raise
 
     def conclude(self) -> None:
         """Show the final table."""
@@ -168,14 +235,26 @@ def run(args: Args, launch: Launch) -> int:
     display = Display(args.num_iterations)
     try:
         run = Run(args, launch, display)
-        asyncio.run(run.play())
-    except AddressError as error:
+        asyncio.run(stoppable(run.play()))
+    except (AddressError, StateError) as error:
         return _fail(display, str(error), EXIT_USAGE)
     except SetupFailed as error:
         return _fail(display, f"{error}; start again with all clients", EXIT_FAILED)
     except TooManyFailures as error:
         run.conclude()
         return _fail(display, str(error), EXIT_FAILED)
+    except Stopped as stopped:
+        run.conclude()
+        done = len(run.history.records)
+        line = f"{stopped} after {done} rounds, which are in {launch.output} with their model"
+        if not done:
+            line = f"{stopped} before the first round ended"
+        return _fail(display, line, stopped.code)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        line = f"no space left to write to {launch.output}; free some and start again, or choose "
+        return _fail(display, line + "another disk with --output", EXIT_FAILED)
     run.conclude()
     return 0
 

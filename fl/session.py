@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from fl.arguments import Args
 from fl.compression import sent_length
 from fl.quantise import payload_length
+from mphe.agreement import SessionParameters
 from mphe.errors import EncodingError
-from mphe.parameters import Plan, SessionParameters, make_plan
+from mphe.parameters import Plan, make_plan
 
 Vector = NDArray[np.float32]
 MAX_NOTE = 256
@@ -36,6 +37,8 @@ def plan_for(args: Args, size: int) -> Plan:
             decryptors=args.decryptors,
             min_contributors=args.min_contributors,
             max_attempts=args.max_attempts,
+            verified=args.verify_aggregate,
+            max_corrupt=args.max_corrupt,
         )
     )
 
@@ -45,7 +48,8 @@ def max_frame(plan: Plan, size: int) -> int:
     ring = plan.threshold.ring
     element = ring.degree * ring.bits // 8 + 256
     clients = plan.session.num_clients
-    return max(2 * clients * element, plan.upload_bytes, 4 * size) + (1 << 20)
+    relayed = clients * (2 * element + plan.threshold.blocks * (element + plan.proof_bytes))
+    return max(relayed, plan.upload_bytes, 4 * size) + (1 << 20)
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mphe import decryption
+from mphe import decryption, returning
 from mphe.attendance import Attendance
 from mphe.errors import (
     DuplicateMessage,
@@ -22,6 +22,7 @@ from mphe.errors import (
     RoundAborted,
     UnexpectedSender,
 )
+from mphe.ledger import Ledger
 from mphe.machine import Event, Machine, Output, Send, Transitions
 from mphe.messages import (
     Contribution,
@@ -29,9 +30,12 @@ from mphe.messages import (
     DecryptionShare,
     Join,
     Message,
+    Pledge,
+    Ready,
     Refusal,
     RoundEnd,
     RoundStart,
+    SessionOpen,
 )
 from mphe.ring import Limbs
 from mphe.running_sum import RunningSum
@@ -103,6 +107,12 @@ class Aggregator(Machine[State]):
         (State.IDLE, Join): State.IDLE,
         (State.COLLECTING, Join): State.COLLECTING,
         (State.DECRYPTING, Join): State.DECRYPTING,
+        (State.IDLE, Ready): State.IDLE,
+        (State.COLLECTING, Ready): State.COLLECTING,
+        (State.DECRYPTING, Ready): State.DECRYPTING,
+        (State.IDLE, Pledge): State.IDLE,
+        (State.COLLECTING, Pledge): State.COLLECTING,
+        (State.DECRYPTING, Pledge): State.DECRYPTING,
         (State.IDLE, Contribution): State.IDLE,
         (State.IDLE, DecryptionShare): State.IDLE,
         (State.IDLE, Refusal): State.IDLE,
@@ -126,6 +136,9 @@ class Aggregator(Machine[State]):
         self.members = {*session.qualified, *session.late}
         self._able = set(session.decryptors) - set(session.late)
         self._sum = RunningSum(session.plan, session.crs_seed)
+        self._ledger = Ledger(session) if session.plan.session.verified else None
+        # The first round starts when those who made the key have pledged.
+        self._unpledged = set(session.qualified) if self._ledger else set()
         self._attendance = Attendance()
         self._contributors: list[int] = []
         self._silent: set[int] = set()
@@ -138,6 +151,8 @@ class Aggregator(Machine[State]):
         self._shares: dict[int, list[Limbs]] = {}
         self._handlers = {
             Join: self._on_join,
+            Ready: self._on_return,
+            Pledge: self._on_pledge,
             Contribution: self._on_contribution,
             DecryptionShare: self._on_share,
             Refusal: self._on_refusal,
@@ -160,9 +175,19 @@ class Aggregator(Machine[State]):
         self._contributors, self._silent, self._fallen = [], set(), set()
         self._attempt, self._implausible = 0, 0
         self._sum.clear()
-        message = RoundStart(self.round, model)
+        pledges = self._list_pledges(model)
+        message = RoundStart(self.round, model, pledges)
         outputs: list[Output] = [Send(index, message) for index in self._there()]
         return outputs if self._attendance.expected else outputs + self._close()
+
+    def _list_pledges(self, model: bytes) -> tuple[Pledge, ...]:
+        """Return who contributes which c1, where aggregates are verified; expect nobody else."""
+        if self._ledger is None:
+            return ()
+        self._unpledged = set()
+        pledges = self._ledger.begin(self.round, model, self._attendance.present)
+        self._attendance.excuse(self._attendance.present - {pledge.index for pledge in pledges})
+        return pledges
 
     def receive(self, sender: int, message: Message) -> list[Output]:
         """Take one message of a client on the roster."""
@@ -173,6 +198,7 @@ class Aggregator(Machine[State]):
     def lost(self, *peers: int) -> list[Output]:
         """Go on without clients that vanished or misbehaved in this round, all at once."""
         self._attendance.lost(peers)
+        self._unpledged.difference_update(peers)
         if self.state is State.COLLECTING and not self._attendance.expected:
             return self._close()
         if self.state is State.DECRYPTING:
@@ -191,6 +217,7 @@ class Aggregator(Machine[State]):
             self._silent |= set(self.waiting_for())
             self._failures.update(self.waiting_for())
             return self._next_attempt()
+        self._unpledged = set()
         return []
 
     def waiting_for(self) -> tuple[int, ...]:
@@ -199,7 +226,7 @@ class Aggregator(Machine[State]):
             return tuple(sorted(self._attendance.expected))
         if self.state is State.DECRYPTING:
             return tuple(index for index in self._active if index not in self._shares)
-        return ()
+        return tuple(sorted(self._unpledged))
 
     @property
     def step(self) -> tuple[object, ...]:
@@ -216,7 +243,27 @@ class Aggregator(Machine[State]):
         self._welcomed.add(sender)
         self.members.add(sender)
         self._able.discard(sender)
-        return [Joined(sender), Send(sender, self.session.welcome)]
+        # It has lost what it knew of the round under way.
+        rest = self.lost(sender)
+        return [Joined(sender), Send(sender, self.session.welcome), *rest]
+
+    def _on_return(self, sender: int, message: Ready) -> list[Output]:
+        """Take back a client that still holds its keys."""
+        returning.check(self.session, sender, message)
+        self.members.add(sender)
+        if message.unopened:
+            self._able.discard(sender)
+        elif sender in self.session.decryptors:
+            self._able.add(sender)
+        opened = SessionOpen(self.session.decryptors, self.session.welcome.vouches)
+        return [Send(sender, opened)]
+
+    def _on_pledge(self, sender: int, message: Pledge) -> list[Output]:
+        if self._ledger is None:
+            raise RemoteProtocolError(sender, "it pledges, but aggregates are not verified")
+        self._ledger.pledge(sender, message)
+        self._unpledged.discard(sender)
+        return []
 
     # -- contributions -------------------------------------------------------------------------
 
@@ -233,6 +280,8 @@ class Aggregator(Machine[State]):
             raise UnexpectedSender(sender, f"it takes no part in round {self.round}")
         try:
             parsed = self._sum.parse(message)
+            if self._ledger is not None:
+                self._ledger.accept(sender, message)
         except EncodingError as error:
             raise MalformedMessage(sender, f"its contribution is malformed: {error}") from error
         self._sum.add(parsed)
@@ -249,7 +298,7 @@ class Aggregator(Machine[State]):
                 f"{len(contributors)} updates arrived, at least {minimum} must be in a sum"
             )
         self._fire("close")
-        self._c1 = self._sum.c1()
+        self._c1 = b"" if self._ledger else self._sum.c1()
         return [Closed(self.round, contributors), *self._next_attempt()]
 
     def _there(self) -> list[int]:
@@ -275,6 +324,11 @@ class Aggregator(Machine[State]):
         request = DecryptionRequest(
             self.round, self._attempt, self._announced(), self._active, self._c1
         )
+        if self._ledger is not None:
+            statement, evidence = self._ledger.statement, self._ledger.evidence()
+            request = replace(
+                request, model=statement.model, pledges=statement.pledges, evidence=evidence
+            )
         return [Send(index, request) for index in self._active]
 
     def _ranked(self) -> list[int]:

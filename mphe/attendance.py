@@ -35,14 +35,19 @@ class Attendance:
         punctual = {peer for peer in self.present if self._awaited_from[peer] <= self._round}
         self.expected = punctual if len(punctual) >= needed else set(self.present)
 
+    def excuse(self, peers: Iterable[int]) -> None:
+        """Do not wait for clients that cannot contribute to this round."""
+        self.expected.difference_update(peers)
+
     def arrived(self, peer: int) -> None:
         """Note a contribution in time, awaited or not."""
         self.expected.discard(peer)
         self._misses[peer] = self._awaited_from[peer] = 0
 
     def just_missed(self, peer: int) -> None:
-        """Note a contribution right after the close: the next round waits for it again."""
-        self._awaited_from[peer] = 0
+        """Note a contribution right after the close: the next round waits for it, but only once."""
+        if self._misses[peer] <= 1:
+            self._awaited_from[peer] = 0
 
     def lost(self, peers: Iterable[int]) -> None:
         """Note clients that vanished or misbehaved."""

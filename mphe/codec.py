@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgpack
 
+from mphe.agreement import MAX_CLIENTS, PROTOCOL_VERSION
 from mphe.errors import EncodingError, MalformedMessage
 from mphe.messages import Message
-from mphe.parameters import MAX_CLIENTS, PROTOCOL_VERSION
 
 MESSAGE_TYPES: tuple[type[Any], ...] = get_args(Message)
 MAX_INTEGER = 1 << 53
 MAX_TEXT = 1 << 12
 MAX_ITEMS = MAX_CLIENTS
 Reader = Callable[[Any], Any]
+R = TypeVar("R")
 
 
 def encode(message: Message) -> bytes:
@@ -43,6 +44,28 @@ def decode(data: bytes, sender: int) -> Message:
         raise MalformedMessage(sender, str(error)) from error
 
 
+def pack(record: Any) -> bytes:
+    """Return the bytes of a record that is no message, for a file."""
+    packed: bytes = msgpack.packb([PROTOCOL_VERSION, *_values(record)], use_bin_type=True)
+    return packed
+
+
+def unpack(data: bytes, cls: type[R]) -> R:
+    """Return the record of exactly these bytes, checked against its declaration.
+
+    Raises:
+        EncodingError: they are no such record of this version.
+    """
+
+    def read(unpacker: Any) -> Any:
+        count = unpacker.read_array_header()
+        _check_version(_read_integer(unpacker, "the version"))
+        return _read_fields(unpacker, cls, count - 1)
+
+    record: R = _read_all(data, read)
+    return record
+
+
 def _values(record: Any) -> list[Any]:
     """Return the fields of a message, nested records as lists."""
     return [_plain(getattr(record, field.name)) for field in fields(record)]
@@ -55,6 +78,12 @@ def _plain(value: Any) -> Any:
 
 
 def _decode(data: bytes) -> Message:
+    message: Message = _read_all(data, _read_message)
+    return message
+
+
+def _read_all(data: bytes, read: Reader) -> Any:
+    """Read one value and make sure that nothing is left."""
     unpacker = msgpack.Unpacker(
         raw=False,
         max_buffer_size=max(len(data), 1),
@@ -65,22 +94,26 @@ def _decode(data: bytes) -> Message:
     )
     unpacker.feed(data)
     try:
-        message = _read_message(unpacker)
+        value = read(unpacker)
     except (ValueError, msgpack.exceptions.UnpackException) as error:
         if isinstance(error, EncodingError):
             raise
         raise EncodingError(f"not a message: {type(error).__name__}") from error
     if unpacker.tell() != len(data):
         raise EncodingError(f"{len(data) - unpacker.tell()} bytes behind the message")
-    return message
+    return value
+
+
+def _check_version(version: int) -> None:
+    if version != PROTOCOL_VERSION:
+        raise EncodingError(f"protocol version {version}, this program speaks {PROTOCOL_VERSION}")
 
 
 def _read_message(unpacker: Any) -> Message:
     """Read version, type and the fields that this type declares."""
     count = unpacker.read_array_header()
     version, kind = (_read_integer(unpacker, "the head of a message") for _ in range(2))
-    if version != PROTOCOL_VERSION:
-        raise EncodingError(f"protocol version {version}, this program speaks {PROTOCOL_VERSION}")
+    _check_version(version)
     if kind >= len(MESSAGE_TYPES):
         raise EncodingError(f"unknown message type {kind}")
     message: Message = _read_fields(unpacker, MESSAGE_TYPES[kind], count - 2)

@@ -1,8 +1,10 @@
 """Does the collective key decrypt what it encrypts, whoever is asked (docs/protocol.md, Setup)?
 
-A random message is encrypted under b and decrypted by B ∪ {j} for t-1 fixed members B and every
-other j. Each set that gives the message back lies on one polynomial with B, so any t of the
-confirmed decryptors agree. One set alone would miss a dealer who is unfair to somebody outside.
+A message is encrypted under b, message and ciphertext derived from T by everybody, and decrypted
+by B ∪ {j} for t-1 fixed members B and every other j. Each set that gives the message back lies on
+one polynomial with B, so any t of the confirmed decryptors agree. One set alone would miss a
+dealer who is unfair to somebody outside.
+Nobody chooses the ciphertext, so a lying server learns nothing here.
 """
 
 from __future__ import annotations
@@ -17,29 +19,35 @@ from mphe.machine import Output, Send
 from mphe.messages import DecryptionRequest
 from mphe.parameters import Plan
 from mphe.ring import Limbs, Small
-from mphe.rlwe import CollectiveKey
-from mphe.sampling import RandomSource
+from mphe.rlwe import Ciphertext, CollectiveKey
+from mphe.sampling import RandomSource, derive_seed
 
 BASES = 2
+
+
+def ciphertext(plan: Plan, key: CollectiveKey, transcript: bytes) -> tuple[Small, Ciphertext]:
+    """Return the message (length,) and its ciphertext that follow from T."""
+    source = RandomSource(derive_seed("confirmation", transcript))
+    layout = plan.encryption_layout(0)
+    words = source.words(layout.length) >> np.uint64(64 - layout.slot_bits + 1)
+    message: Small = words.astype(np.int64)
+    packed = packing.pack(layout, packing.arrange(layout, message))
+    return message, key.encrypt(packed, source)
 
 
 class Confirmation:
     """The sets that are asked, and what they answered."""
 
-    def __init__(self, plan: Plan, key: CollectiveKey, source: RandomSource) -> None:
-        """Encrypt a random message."""
+    def __init__(self, plan: Plan, key: CollectiveKey, transcript: bytes) -> None:
+        """Derive the message and its ciphertext."""
+        self._plan = plan
         self._ring = key.ring
         self._layout = plan.threshold_layout(0)
         self._dropped = plan.dropped_share
         self._threshold = plan.session.threshold
         self._limit = plan.session.confirmation_attempts
-        unused = 64 - self._layout.slot_bits + 1
-        words = source.words(self._layout.length) >> np.uint64(unused)
-        self._message: Small = words.astype(np.int64)
-        slots = packing.arrange(self._layout, self._message)
-        ciphertext = key.encrypt(packing.pack(self._layout, slots), source)
-        self._c0 = ciphertext.c0
-        self._c1 = self._ring.to_bytes(ciphertext.c1)
+        self._message, derived = ciphertext(plan, key, transcript)
+        self._c0 = derived.c0
         self.attempt = 0
         self._bases_tried = 0
         self._sets: dict[int, tuple[int, ...]] = {}
@@ -62,7 +70,7 @@ class Confirmation:
             self._sets[self.attempt] = tuple(sorted((*base, index)))
             self._shares[self.attempt] = {}
         return [
-            Send(index, DecryptionRequest(0, attempt, (), active, self._c1))
+            Send(index, DecryptionRequest(0, attempt, (), active, b""))
             for attempt, active in self._sets.items()
             for index in active
         ]
@@ -122,7 +130,7 @@ class Confirmation:
     def _matches(self, shares: dict[int, list[Limbs]]) -> bool:
         total = decryption.aggregate_shares(list(shares.values()))
         try:
-            values = decryption.finish(self._ring, self._layout, [self._c0], total)
+            values = decryption.finish(self._plan, self._ring, self._layout, [self._c0], total)
         except EncodingError:
             return False
         return bool(np.array_equal(values, self._message))

@@ -70,9 +70,13 @@ def read_c1(ring: Ring, layout: SlotLayout, data: bytes) -> list[Limbs]:
     ]
 
 
-def scaled_share(ring: Ring, share: Limbs, index: int, active: Sequence[int]) -> Spectrum:
-    """Return the transform of λ_j·s_j for the active set."""
-    factor = lagrange_coefficient(ring.modulus, index, active)
+def scaled_share(
+    plan: Plan, ring: Ring, share: Limbs, index: int, active: Sequence[int]
+) -> Spectrum:
+    """Return the transform of λ_j·s_j for the active set; of 4·λ_j·s_j for verified aggregates."""
+    factor = plan.scaling
+    if plan.session.robust:
+        factor *= lagrange_coefficient(ring.modulus, index, active)
     return ring.spectrum(ring.multiply_scalar(share, factor), SHARE_WIDTH)
 
 
@@ -89,7 +93,7 @@ def gen_share(
     Args:
         plan: layout, smudging and dropped bytes.
         ring: the threshold ring.
-        scaled: transform of λ_j·s_j.
+        scaled: what `scaled_share` returned.
         request: what is decrypted.
         mask_keys: for each other member of D its sign and the zero-share key.
         source: of the smudging.
@@ -134,13 +138,16 @@ def aggregate_shares(shares: Sequence[Sequence[Limbs]]) -> list[Limbs]:
     return [sum_elements(blocks) for blocks in zip(*shares, strict=True)]
 
 
-def finish(ring: Ring, layout: SlotLayout, c0: Sequence[Limbs], shares: Sequence[Limbs]) -> Small:
-    """Return the summed values (length,) of c0 - Σ h.
+def finish(
+    plan: Plan, ring: Ring, layout: SlotLayout, c0: Sequence[Limbs], shares: Sequence[Limbs]
+) -> Small:
+    """Return the summed values (length,) of c0 - Σ h; of 4·c0 - Σ h for verified aggregates.
 
     Raises:
         EncodingError: bits above the last slot are set, so a share or a contribution is wrong.
 
     Args:
+        plan: of the session.
         ring: the threshold ring.
         layout: where the values lie.
         c0: the aggregate's first halves, limbs (L, n) a block, not necessarily carried.
@@ -148,7 +155,7 @@ def finish(ring: Ring, layout: SlotLayout, c0: Sequence[Limbs], shares: Sequence
     """
     slots = np.empty((layout.slots, layout.coefficients), np.int64)
     for block, (body, share) in enumerate(zip(c0, shares, strict=True)):
-        opened = body - share
+        opened = body * plan.scaling - share
         packing.add_half(layout, opened)
         ring.reduce(opened)
         if packing.has_excess(layout, opened):

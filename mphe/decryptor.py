@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
-from mphe import decryption
+from mphe import confirmation, decryption
 from mphe.decryption import Request
 from mphe.errors import EncodingError, ParameterError, RefusedDecryption, UnexpectedSender
+from mphe.evidence import Verifier
 from mphe.machine import Machine, Output, Send, Transitions
 from mphe.messages import SERVER, DecryptionRequest, DecryptionShare, Message
 from mphe.ring import Ring, Spectrum
@@ -41,6 +43,29 @@ class Answered:
     answer: bytes = b""
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What a decryptor must not forget, even when it is started again.
+
+    Attributes:
+        round: of the last aggregate that was answered for; -1 before the first.
+        digest: of its c1 and contributors.
+        attempt: the last one.
+        spent: ciphertexts of the budget.
+        confirming: whether the key may still be confirmed.
+    """
+
+    round: int = -1
+    digest: bytes = b""
+    attempt: int = 0
+    spent: int = 0
+    confirming: bool = True
+
+
+Journal = Callable[[Memory], None]
+"""Keeps a memory for good before it returns; OSError when it cannot."""
+
+
 class Decryptor(Machine[State]):
     """Answers for one aggregate a round, for at most `max_attempts` active sets."""
 
@@ -48,8 +73,20 @@ class Decryptor(Machine[State]):
         (State.SERVING, DecryptionRequest): State.SERVING,
     }
 
-    def __init__(self, keys: SessionKeys, source: RandomSource) -> None:
+    def __init__(
+        self,
+        keys: SessionKeys,
+        source: RandomSource,
+        journal: Journal | None = None,
+        memory: Memory | None = None,
+    ) -> None:
         """Hold a share of the collective secret.
+
+        Args:
+            keys: of this client.
+            source: of the smudging.
+            journal: is told of each answer before the answer is given.
+            memory: what the journal was told last, when this client was started again.
 
         Raises:
             ParameterError: this client has no share.
@@ -61,15 +98,27 @@ class Decryptor(Machine[State]):
         self._share = keys.share
         self._source = source
         self._ring = Ring(keys.plan.threshold.ring)
-        self._last = Answered()
-        self._spent = 0
-        self._confirming = True
+        self._verifier: Verifier | None = None
+        if keys.plan.session.verified:
+            self._verifier = Verifier(keys.plan, keys.key, keys.identities)
+        memory = memory or Memory()
+        self._journal = journal
+        # Without the request: an exact repeat is refused, for its answer is gone.
+        self._last = Answered(memory.round, memory.digest, memory.attempt)
+        self._spent = memory.spent
+        self._confirming = memory.confirming
         self._scaled: tuple[tuple[int, ...], Spectrum] | None = None
         self._handlers = {DecryptionRequest: self._on_request}
 
     def end_confirmation(self) -> None:
         """Refuse round 0 from now on: its sums may be of nobody, or of one."""
         self._confirming = False
+
+    @property
+    def memory(self) -> Memory:
+        """What must outlive this process."""
+        last = self._last
+        return Memory(last.round, last.digest, last.attempt, self._spent, self._confirming)
 
     def receive(self, sender: int, message: Message) -> list[Output]:
         """Take one message of the server.
@@ -89,11 +138,26 @@ class Decryptor(Machine[State]):
         if self._spent + layout.blocks > self._keys.plan.answers:
             raise RefusedDecryption(SERVER, "the decryption budget of this session is spent")
         self._check_sets(message)
-        digest = self._check_freshness(message)
-        answer = self._answer(message)
-        self._spent += layout.blocks
+        c1 = self._c1(message)
+        digest = self._check_freshness(message, c1)
+        answer = self._answer(message, c1)
+        spent = self._spent + layout.blocks
+        self._write(Memory(message.round, digest, message.attempt, spent, self._confirming))
+        self._spent = spent
         self._last = Answered(message.round, digest, message.attempt, message, answer)
         return [Send(SERVER, DecryptionShare(message.round, message.attempt, answer))]
+
+    def _write(self, memory: Memory) -> None:
+        """Keep for good what the next answer means, or refuse to give it."""
+        if self._journal is None:
+            return
+        try:
+            self._journal(memory)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise RefusedDecryption(
+                SERVER, f"this client cannot write down what it answers: {reason}"
+            ) from error
 
     def _check_sets(self, message: DecryptionRequest) -> None:
         """Refuse a D or U that names unknown, duplicate or too few parties."""
@@ -124,11 +188,29 @@ class Decryptor(Machine[State]):
                 "must be in it",
             )
 
-    def _check_freshness(self, message: DecryptionRequest) -> bytes:
+    def _c1(self, message: DecryptionRequest) -> bytes:
+        """Return what is to be decrypted: derived, added up, or as the server says."""
+        try:
+            if message.round == 0:
+                return self._confirming_c1(message)
+            if self._verifier is not None:
+                return self._verifier.add_up(self._keys.transcript, message)
+        except EncodingError as error:
+            raise RefusedDecryption(SERVER, f"the aggregate is not proven: {error}") from error
+        return message.c1
+
+    def _confirming_c1(self, message: DecryptionRequest) -> bytes:
+        keys = self._keys
+        if message.c1:
+            raise EncodingError("nobody chooses what confirms the key")
+        _, derived = confirmation.ciphertext(keys.plan, keys.key, keys.transcript)
+        return self._ring.to_bytes(derived.c1)
+
+    def _check_freshness(self, message: DecryptionRequest, c1: bytes) -> bytes:
         """Refuse a second aggregate of a round, an old round and too many attempts."""
         session, last = self._keys.plan.session, self._last
         digest = derive_seed(
-            "aggregate", message.c1, b"".join(i.to_bytes(4, "big") for i in message.contributors)
+            "aggregate", c1, b"".join(i.to_bytes(4, "big") for i in message.contributors)
         )
         if message.round > session.rounds:
             raise RefusedDecryption(SERVER, f"the session has only {session.rounds} rounds")
@@ -148,10 +230,10 @@ class Decryptor(Machine[State]):
             raise RefusedDecryption(SERVER, f"attempt {message.attempt}; at most {limit} a round")
         return digest
 
-    def _answer(self, message: DecryptionRequest) -> bytes:
+    def _answer(self, message: DecryptionRequest, c1: bytes) -> bytes:
         """Return h_j for every block."""
         keys, active = self._keys, message.active
-        request = Request(keys.transcript, message.round, message.attempt, active, message.c1)
+        request = Request(keys.transcript, message.round, message.attempt, active, c1)
         mask_keys = {
             peer: (1 if peer > keys.index else -1, keys.mask_keys[peer])
             for peer in active
@@ -167,10 +249,7 @@ class Decryptor(Machine[State]):
     def _scaled_share(self, active: tuple[int, ...]) -> Spectrum:
         """Return the transform of λ_j·s_j, kept while the active set stays the same."""
         if self._scaled is None or self._scaled[0] != active:
-            keys = self._keys
-            if keys.plan.session.robust:
-                spectrum = decryption.scaled_share(self._ring, self._share, keys.index, active)
-            else:
-                spectrum = self._ring.spectrum(self._share, decryption.SHARE_WIDTH)
+            keys, share = self._keys, self._share
+            spectrum = decryption.scaled_share(keys.plan, self._ring, share, keys.index, active)
             self._scaled = (active, spectrum)
         return self._scaled[1]

@@ -6,9 +6,9 @@ signatures on T from at least t members of Q: fewer than t liars cannot show it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from mphe import sealing, setup
+from mphe import setup
 from mphe.errors import RemoteProtocolError
 from mphe.messages import SERVER, Commit, Join, Ready, Reveal, Vouch, Welcome
 from mphe.parameters import Plan
@@ -28,9 +28,14 @@ def compose(
         tuple(joins[index] for index in sorted(joins)),
         commits,
         tuple(reveals[index].reveal for index in sorted(reveals)),
-        tuple(Vouch(index, ready[index].signature) for index in sorted(ready)),
+        vouches(ready),
         decryptors,
     )
+
+
+def vouches(ready: Mapping[int, Ready]) -> tuple[Vouch, ...]:
+    """Return the signatures on T."""
+    return tuple(Vouch(index, ready[index].signature) for index in sorted(ready))
 
 
 def admit(plan: Plan, identities: Identities, index: int, welcome: Welcome) -> SessionKeys:
@@ -57,29 +62,9 @@ def admit(plan: Plan, identities: Identities, index: int, welcome: Welcome) -> S
     for reveal in welcome.reveals:
         setup.check_reveal(identities, session, commitments[reveal.index], reveal, SERVER)
     seed = setup.reference_seed(welcome.joins)
-    shares = [setup.read_key_share(ring, reveal, SERVER) for reveal in welcome.reveals]
+    reader = setup.KeyShareReader(plan, ring, session, seed)
+    shares = [reader.read(reveal, SERVER) for reveal in welcome.reveals]
     key = setup.collective_key(ring, seed, shares)
     name = setup.transcript(session, welcome.commits, qualified, key)
-    _check_vouches(identities, qualified, welcome.vouches, name, parameters.threshold)
-    return SessionKeys(index, plan, name, seed, qualified, key, share=None, mask_keys={})
-
-
-def _check_vouches(
-    identities: Identities,
-    qualified: Sequence[int],
-    vouches: Sequence[Vouch],
-    name: bytes,
-    needed: int,
-) -> None:
-    """Raise unless enough members of Q signed T."""
-    setup.require_ascending([vouch.index for vouch in vouches], "the list of signatures")
-    for vouch in vouches:
-        identity = identities.get(vouch.index, b"")
-        if vouch.index not in qualified or not sealing.verify(
-            identity, vouch.signature, "ready", name
-        ):
-            raise RemoteProtocolError(SERVER, f"client {vouch.index} did not sign this session")
-    if len(vouches) < needed:
-        raise RemoteProtocolError(
-            SERVER, f"{len(vouches)} clients signed this session, {needed} are needed"
-        )
+    setup.check_vouches(identities, qualified, welcome.vouches, name, parameters.threshold)
+    return SessionKeys(index, plan, name, seed, qualified, key, None, {}, identities)

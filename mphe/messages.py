@@ -43,12 +43,13 @@ class Commitments:
 
 @dataclass(frozen=True)
 class KeyReveal:
-    """b_i with what proves that it was committed to."""
+    """b_i with what proves that it was committed to, and (verified) that s_i and e_i are short."""
 
     index: int
     key_share: bytes
     nonce: bytes
     signature: bytes
+    proof: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -84,18 +85,19 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class SessionOpen:
-    """Server to clients: the key is confirmed; these clients decrypt."""
-
-    decryptors: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Vouch:
-    """A client's signature on T, for those who were not there."""
+    """A client's signature on T, for the others."""
 
     index: int
     signature: bytes
+
+
+@dataclass(frozen=True)
+class SessionOpen:
+    """Server to clients: the key is confirmed; these clients decrypt, and these signed T."""
+
+    decryptors: tuple[int, ...]
+    vouches: tuple[Vouch, ...]
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,20 @@ class Welcome:
 
 
 @dataclass(frozen=True)
+class Pledge:
+    """Client to server, then in RoundStart: the digest of the c1 that it contributes next."""
+
+    index: int
+    digest: bytes
+
+
+@dataclass(frozen=True)
 class RoundStart:
-    """Server to clients: train on this model (opaque bytes)."""
+    """Server to clients: train on this model (opaque bytes); verified: who contributes what c1."""
 
     round: int
     model: bytes
+    pledges: tuple[Pledge, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,7 +133,8 @@ class Contribution:
     """Client to server: an encrypted update.
 
     `c0` and `c1` are encrypted under the collective key; `body` under a one-time key (hybrid).
-    `note` is opaque and in clear.
+    `note` is opaque and in clear. Verified: `proof` shows that c1 is well-formed, `signature`
+    binds it to the round, the model and the pledges.
     """
 
     round: int
@@ -130,17 +142,37 @@ class Contribution:
     c1: bytes
     body: bytes
     note: bytes
+    proof: bytes = b""
+    signature: bytes = b""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A contributor's c1 with its proof and signature, for the decryptors."""
+
+    index: int
+    c1: bytes
+    proof: bytes
+    signature: bytes
 
 
 @dataclass(frozen=True)
 class DecryptionRequest:
-    """Server to an active decryptor: the aggregate's c1, its contributors and the active set."""
+    """Server to an active decryptor: the aggregate's c1, its contributors and the active set.
+
+    Round 0 confirms the key: c1 and contributors are empty, everybody derives c1 from T.
+    Verified: c1 is empty and the decryptor adds up the evidence itself; `model` is the digest of
+    the model that all contributors saw, `pledges` the list that they signed.
+    """
 
     round: int
     attempt: int
     contributors: tuple[int, ...]
     active: tuple[int, ...]
     c1: bytes
+    model: bytes = b""
+    pledges: tuple[Pledge, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -186,6 +218,7 @@ Message = (
     | Ready
     | SessionOpen
     | Welcome
+    | Pledge
     | RoundStart
     | Contribution
     | DecryptionRequest

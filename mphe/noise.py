@@ -24,12 +24,21 @@ TERNARY_VARIANCE = 2 / 3
 ERROR_VARIANCE = ERROR_PAIRS / 2
 KEY_VARIANCE = KEY_PAIRS / 2
 
+SOUNDNESS_BITS = 128
+CHALLENGE_BYTES = 32
+RESPONSE_BITS = 20
+"""Bits of a response z of a shortness proof, drawn from [-2^19, 2^19)."""
+HIDDEN_BITS = 24
+"""Low bits of a·y that a shortness proof leaves open."""
+RELAXATION = 4
+"""What is decrypted is 4·(c0, c1): 2·c1 and 2·b have short openings, not c1 and b."""
+
 UNIT_ROUNDOFF = 2.0**-53
 
 SMOOTHING = 2.2
 """η_ε(Z)/sqrt(2π) for ε = 2^-128: below this width a lattice shows through a Gaussian."""
 PART_BITS = 16
-MAX_PARTS = 5
+MAX_PARTS = 7
 MAX_PART_BITS = 24
 
 
@@ -62,6 +71,52 @@ def aggregate_noise(degree: int, key_holders: int, contributors: int) -> float:
         TERNARY_VARIANCE * error**2 + ERROR_VARIANCE * secret**2 + ERROR_VARIANCE
     )
     return TAIL * sqrt(variance)
+
+
+def proof_repetitions(degree: int) -> int:
+    """Return R: each monomial challenge is guessed with probability 1/2N."""
+    return ceil(SOUNDNESS_BITS / log2(2 * degree))
+
+
+def proof_bytes(degree: int) -> int:
+    """Return the length of a shortness proof: a seed, and R·N responses."""
+    return CHALLENGE_BYTES + proof_repetitions(degree) * degree * RESPONSE_BITS // 8
+
+
+def extracted_bounds(degree: int) -> tuple[float, float]:
+    """Return bounds on the coefficients of u' and e' in 2·c1 = a·u' + e' (docs/protocol.md).
+
+    They are products of a ternary polynomial with a difference of two responses, below 2^20, and
+    of two hidden parts, below 2^24.
+    """
+    return degree * 2.0**RESPONSE_BITS, degree * 2.0**HIDDEN_BITS
+
+
+def verified_noise(degree: int, key_holders: int, contributors: int, corrupt: int) -> float:
+    """Return E for 4·(c0, c1) when `corrupt` clients know no more than their proofs show.
+
+    4·s·c1 is public but for
+    4·Σe0 + 2·(e·ũ - s·ẽ) + 2·(ẽ_C·Σu - s̃_C·Σe1): the first product by Cauchy and Schwarz, since
+    whoever chose ũ and ẽ saw everything; the second is sub-Gaussian in the fresh u and e1 of the
+    honest. ũ, ẽ are summed over contributors, s̃_C, ẽ_C over corrupt dealers of the key.
+
+    Args:
+        degree: N.
+        key_holders: clients whose secrets make up the key.
+        contributors: U at most.
+        corrupt: clients that lie.
+    """
+    secret_bound, error_bound = extracted_bounds(degree)
+    root = sqrt(degree)
+    # Of the contributors that follow the protocol, 2·u and 2·e1 take the place of u' and e'.
+    u_norm = corrupt * secret_bound * root + 2 * norm_bound(contributors * TERNARY_VARIANCE, degree)
+    e_norm = corrupt * error_bound * root + 2 * norm_bound(contributors * ERROR_VARIANCE, degree)
+    chosen = norm_bound(key_holders * ERROR_VARIANCE, degree) * u_norm
+    chosen += norm_bound(key_holders * TERNARY_VARIANCE, degree) * e_norm
+    variance = contributors * TERNARY_VARIANCE * degree * (corrupt * error_bound) ** 2
+    variance += contributors * ERROR_VARIANCE * degree * (corrupt * secret_bound) ** 2
+    fresh = TAIL * sqrt(variance)
+    return 2 * (chosen + fresh) + RELAXATION * TAIL * sqrt(contributors * ERROR_VARIANCE)
 
 
 def smudging_deviation(degree: int, budget: int, noise: float, kappa: int) -> float:

@@ -6,120 +6,34 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from math import ceil, log2, sqrt
 
+from mphe.agreement import SessionParameters
 from mphe.errors import ParameterError
 from mphe.noise import (
     ERROR_VARIANCE,
     KEY_PAIRS,
     KEY_VARIANCE,
     NORMS_EXPONENT,
+    RELAXATION,
     aggregate_noise,
     failure_exponent,
     plaintext_scale,
+    proof_bytes,
     smudging_deviation,
     smudging_widths,
+    verified_noise,
 )
 from mphe.rings import DATA_RING, KEY_RING, LARGE_RING, MAX_LOG_Q, RINGS, RingParameters
 
-PROTOCOL_VERSION = 1
 SMUDGING_KAPPA = 64
 MIN_DECRYPTION_BUDGET = 1 << 12
 EXCESS_BITS = 6
 """Bits above the last slot that an honest sum leaves empty."""
 MAX_CHECKED_NOISE_BITS = 62
 MIN_CHECKED_COEFFICIENTS = 32
-MAX_CLIENTS = 1 << 12
-MAX_LENGTH = 1 << 28
-MAX_ROUNDS = 1 << 20
-
-
-@dataclass(frozen=True)
-class SessionParameters:
-    """What all parties must agree on; its digest enters every signature and key.
-
-    Attributes:
-        num_clients: n, indices 1..n.
-        threshold: t decryptors are needed.
-        length: values in an update.
-        rounds: training rounds at most.
-        robust: Shamir shares (True) or additive keys, all n needed (False).
-        encryption: "hybrid" or "direct" (docs/protocol.md, A round).
-        value_bits: bits of a quantised value.
-        decryptors: the first so many clients hold shares.
-        min_contributors: a sum of fewer updates is never decrypted.
-        capacity: contributors that the slots and noise bounds leave room for.
-        max_attempts: decryption attempts a round.
-    """
-
-    num_clients: int
-    threshold: int
-    length: int
-    rounds: int
-    robust: bool = True
-    encryption: str = "hybrid"
-    value_bits: int = 16
-    decryptors: int = 0
-    min_contributors: int = 0
-    capacity: int = 0
-    max_attempts: int = 4
-
-    def __post_init__(self) -> None:
-        """Fill in what is left at 0 (all clients; max(2, t)) and check types and ranges."""
-        for field in fields(self):
-            # 4.0 == 4 == True + 3, but their digests would differ.
-            if type(getattr(self, field.name)).__name__ != field.type:
-                raise ParameterError(f"{field.name} must be of type {field.type}")
-        object.__setattr__(self, "decryptors", self.decryptors or self.num_clients)
-        object.__setattr__(self, "capacity", self.capacity or self.num_clients)
-        minimum = self.min_contributors or max(2, min(self.threshold, self.num_clients))
-        object.__setattr__(self, "min_contributors", minimum)
-        for holds, reason in self._requirements():
-            if not holds:
-                raise ParameterError(reason)
-
-    def _requirements(self) -> Iterator[tuple[bool, str]]:
-        """Yield what must hold, beside what to say when it does not."""
-        n, t, k = self.num_clients, self.threshold, self.decryptors
-        yield 2 <= n <= MAX_CLIENTS, f"{n} clients; use 2 to {MAX_CLIENTS}"
-        yield 2 <= k <= n, f"{k} decryptors among {n} clients; use 2 to {n}"
-        yield 2 <= t <= k, f"threshold {t} with {k} decryptors; use 2 to {k}"
-        yield self.robust or t == k == n, "without robustness every client must decrypt"
-        yield n <= self.capacity <= MAX_CLIENTS, f"capacity {self.capacity}; use {n} or more"
-        yield 2 <= self.min_contributors <= n, f"min_contributors must lie in 2..{n}"
-        yield 1 <= self.length <= MAX_LENGTH, f"{self.length} values; use 1 to {MAX_LENGTH}"
-        yield 4 <= self.value_bits <= 24, f"value_bits {self.value_bits}; use 4 to 24"
-        yield 1 <= self.rounds <= MAX_ROUNDS, f"{self.rounds} rounds; use 1 to {MAX_ROUNDS}"
-        yield 1 <= self.max_attempts <= 64, f"{self.max_attempts} attempts; use 1 to 64"
-        yield self.encryption in ("hybrid", "direct"), "encryption is hybrid or direct"
-
-    def digest(self) -> bytes:
-        """Return the SHA-256 of all fields and the protocol version, in one canonical form."""
-        fields = json.dumps([PROTOCOL_VERSION, asdict(self)], sort_keys=True)
-        return hashlib.sha256(fields.encode()).digest()
-
-    @cached_property
-    def slot_bits(self) -> int:
-        """Bits of a payload slot: a sum of `capacity` values never overflows it."""
-        return self.value_bits + (self.capacity - 1).bit_length()
-
-    @property
-    def confirmations(self) -> int:
-        """Decryptions that confirm the collective key: one for each j ≥ t."""
-        return self.decryptors - self.threshold + 1
-
-    @property
-    def confirmation_attempts(self) -> int:
-        """Confirming requests that a decryptor answers.
-
-        All of them for two choices of the members they share, and again for each that vanishes.
-        """
-        return self.confirmations * (self.confirmations + 3) // 2
 
 
 @dataclass(frozen=True)
@@ -188,6 +102,23 @@ class Plan:
         return replace(self.threshold, length=self.threshold.ring.degree * self.threshold.slots)
 
     @property
+    def scaling(self) -> int:
+        """What (c0, c1) is multiplied by before it is decrypted."""
+        return RELAXATION if self.session.verified else 1
+
+    def encryption_layout(self, round: int) -> SlotLayout:
+        """Return where values are put in that round, so that `scaling` moves them in place."""
+        layout = self.threshold_layout(round)
+        return replace(layout, noise_bits=layout.noise_bits - self.scaling.bit_length() + 1)
+
+    @property
+    def proof_bytes(self) -> int:
+        """Bytes of the proofs in one contribution."""
+        if not self.session.verified:
+            return 0
+        return self.threshold.blocks * proof_bytes(self.threshold.ring.degree)
+
+    @property
     def answers(self) -> int:
         """Ciphertexts that one decryptor may help to decrypt in the session."""
         return self.budget // self.session.confirmations
@@ -211,7 +142,7 @@ class Plan:
     @property
     def upload_bytes(self) -> int:
         """Bytes of one contribution, without framing."""
-        return self.key_bytes + self.body_bytes
+        return self.key_bytes + self.body_bytes + self.proof_bytes
 
     @property
     def share_bytes(self) -> int:
@@ -281,8 +212,8 @@ def _threshold_plan(
     number is raised until it suffices.
     """
     ring.check_secure()
-    noise = aggregate_noise(ring.degree, session.num_clients, session.capacity)
-    blocks = 1
+    noise = _noise(session, ring.degree)
+    blocks, scaling = 1, RELAXATION if session.verified else 1
     while True:
         answers = session.rounds * session.max_attempts * blocks + session.confirmation_attempts
         budget = max(answers * session.confirmations, MIN_DECRYPTION_BUDGET)
@@ -303,10 +234,18 @@ def _threshold_plan(
         budget=budget,
         noise=noise,
         smudging=smudging,
-        dropped_c0=_droppable(2 * smudging, session.capacity),
+        dropped_c0=_droppable(2 * smudging / scaling, session.capacity),
         dropped_share=_droppable(2 * smudging, session.threshold),
         dropped_body=0,
     )
+
+
+def _noise(session: SessionParameters, degree: int) -> float:
+    """Return E."""
+    holders, contributors = session.num_clients, session.capacity
+    if session.verified:
+        return verified_noise(degree, holders, contributors, session.max_corrupt)
+    return aggregate_noise(degree, holders, contributors)
 
 
 def _spread(slots: int, length: int) -> int:
@@ -348,6 +287,8 @@ def describe(plan: Plan) -> str:
         lines["payload ring"] = _describe_ring(payload.ring, KEY_VARIANCE)
         lines["bodies"] = f"{payload.blocks} a contribution, {_describe_slots(payload)}"
     lines["upload"] = f"{plan.upload_bytes} bytes, {plan.upload_bytes / session.length:.3f} a value"
+    if session.verified:
+        lines["proofs"] = f"{plan.proof_bytes} bytes of the upload"
     lines["share"] = f"{plan.share_bytes} bytes"
     title = (
         f"{session.encryption}: {session.length} values of {session.value_bits} bits, "
@@ -379,6 +320,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--value_bits", type=int, default=16, help="bits of a value")
     parser.add_argument("--num_iterations", type=int, default=100, help="rounds")
     parser.add_argument("--max_attempts", type=int, default=4, help="decryptions of a round")
+    parser.add_argument("--verify_aggregate", action="store_true", help="the server may lie")
+    parser.add_argument("--max_corrupt", type=int, default=-1, help="clients that may help it")
     parser.add_argument("--encryption", choices=("hybrid", "direct"), default="hybrid")
     args = parser.parse_args(argv)
     try:
@@ -388,6 +331,8 @@ def main(argv: list[str] | None = None) -> None:
             value_bits=args.value_bits,
             decryptors=args.decryptors,
             max_attempts=args.max_attempts,
+            verified=args.verify_aggregate,
+            max_corrupt=args.max_corrupt,
         )
         plans = candidates(session)
     except ParameterError as error:

@@ -13,8 +13,21 @@ from functools import cached_property
 from math import sqrt
 
 from mphe.noise import TERNARY_VARIANCE, norm_bound
-from mphe.ring import Limbs, Ring, Small, Spectrum, digit_width, sum_elements
+from mphe.ring import Complexes, Limbs, Ring, Small, Spectrum, digit_width, sum_elements
 from mphe.sampling import RandomSource, error, expand, ternary
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What makes up an element a·u + e; secret.
+
+    Attributes:
+        secret: u, ternary int64 (N,).
+        error: e, int64 (N,), |e| ≤ 21.
+    """
+
+    secret: Small
+    error: Small
 
 
 @dataclass(frozen=True)
@@ -22,12 +35,17 @@ class KeyShare:
     """A client's part of the collective key.
 
     Attributes:
-        secret: s_i, ternary int64 (N,). Never leaves the client but as Shamir shares.
+        opening: s_i and e_i. s_i never leaves the client but as Shamir shares.
         public: b_i, canonical (L, N).
     """
 
-    secret: Small
+    opening: Opening
     public: Limbs
+
+    @property
+    def secret(self) -> Small:
+        """s_i, ternary int64 (N,)."""
+        return self.opening.secret
 
 
 @dataclass(frozen=True)
@@ -35,6 +53,21 @@ class Ciphertext:
     """A pair with c0 - s·c1 = Δ·m + noise; both canonical (L, N)."""
 
     c0: Limbs
+    c1: Limbs
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The half of a ciphertext that does not depend on the plaintext; serves once.
+
+    Attributes:
+        opening: u and e1.
+        transform: of u.
+        c1: a·u + e1, canonical (L, N).
+    """
+
+    opening: Opening
+    transform: Complexes
     c1: Limbs
 
 
@@ -52,11 +85,11 @@ def common_reference(ring: Ring, crs_seed: bytes) -> Limbs:
 
 def gen_share(ring: Ring, reference: Limbs, source: RandomSource) -> KeyShare:
     """Return a fresh s_i and b_i = a·s_i + e_i."""
-    secret = ternary(source, ring.degree)
+    opening = Opening(ternary(source, ring.degree), error(source, ring.degree))
     spectrum = ring.spectrum(reference, ternary_width(ring))
-    public = ring.multiply_small(ring.transform(secret), spectrum)
-    public[0] += error(source, ring.degree)
-    return KeyShare(secret, ring.reduce(public))
+    public = ring.multiply_small(ring.transform(opening.secret), spectrum)
+    public[0] += opening.error
+    return KeyShare(opening, ring.reduce(public))
 
 
 def aggregate_shares(ring: Ring, shares: Sequence[Limbs]) -> Limbs:
@@ -85,12 +118,22 @@ class CollectiveKey:
             plaintext: Δ·m as signed limbs (L, n), n ≤ N; missing coefficients are zero.
             source: where u, e0 and e1 come from.
         """
+        prepared = self.prepare(source)
+        return Ciphertext(self.complete(prepared, plaintext, source), prepared.c1)
+
+    def prepare(self, source: RandomSource) -> Prepared:
+        """Return c1 = a·u + e1 with fresh u and e1."""
         ring = self.ring
-        key, reference = self._spectra
-        u = ring.transform(ternary(source, ring.degree))
-        c0 = ring.multiply_small(u, key)
+        opening = Opening(ternary(source, ring.degree), error(source, ring.degree))
+        transform = ring.transform(opening.secret)
+        c1 = ring.multiply_small(transform, self._spectra[1])
+        c1[0] += opening.error
+        return Prepared(opening, transform, ring.reduce(c1))
+
+    def complete(self, prepared: Prepared, plaintext: Limbs, source: RandomSource) -> Limbs:
+        """Return c0 = b·u + e0 + plaintext with a fresh e0; once for each `prepared`."""
+        ring = self.ring
+        c0 = ring.multiply_small(prepared.transform, self._spectra[0])
         c0[0] += error(source, ring.degree)
         c0[:, : plaintext.shape[1]] += plaintext
-        c1 = ring.multiply_small(u, reference)
-        c1[0] += error(source, ring.degree)
-        return Ciphertext(ring.reduce(c0), ring.reduce(c1))
+        return ring.reduce(c0)

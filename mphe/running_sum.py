@@ -76,7 +76,9 @@ class RunningSum:
         """Return the summed values, or None when a range check fails: something is forged."""
         total, combined = self._require(), decryption.aggregate_shares(shares)
         try:
-            values = decryption.finish(self.ring, self.plan.threshold, total.c0, combined)
+            values = decryption.finish(
+                self.plan, self.ring, self.plan.threshold, total.c0, combined
+            )
             if self._cipher is not None:
                 values = self._take_off(self._cipher, values, total.body, contributors)
         except EncodingError:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mphe import sealing
+from mphe.agreement import SessionParameters
 from mphe.errors import EncodingError, RemoteProtocolError
-from mphe.messages import SERVER, Commit, Join, KeyReveal, Welcome
-from mphe.parameters import Plan, SessionParameters
+from mphe.messages import SERVER, Commit, Join, KeyReveal, Vouch, Welcome
+from mphe.parameters import Plan
+from mphe.proof import ShortnessProof
 from mphe.ring import Limbs, Ring
-from mphe.rlwe import CollectiveKey, aggregate_shares, common_reference
-from mphe.sampling import derive_seed
+from mphe.rlwe import CollectiveKey, KeyShare, aggregate_shares, common_reference
+from mphe.sampling import RandomSource, derive_seed
 
 ENTROPY_BYTES = 32
 NONCE_BYTES = 32
@@ -37,6 +39,8 @@ class PublicSession:
         decryptors: those whose shares are confirmed.
         welcome: what a client that joins later needs.
         late: clients that joined while the key was being made, and are not part of it.
+        identities: public keys of all clients.
+        key: the collective public key.
     """
 
     plan: Plan
@@ -46,6 +50,8 @@ class PublicSession:
     decryptors: tuple[int, ...]
     welcome: Welcome
     late: tuple[int, ...]
+    identities: Identities
+    key: CollectiveKey
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class SessionKeys:
         key: the collective public key.
         share: this client's share of s, canonical (L, N); None when it cannot decrypt.
         mask_keys: zero-share key of every other member of Q.
+        identities: public keys of all clients, not from the server.
     """
 
     index: int
@@ -71,6 +78,7 @@ class SessionKeys:
     key: CollectiveKey
     share: Limbs | None
     mask_keys: Mapping[int, bytes]
+    identities: Identities
 
 
 def number(value: int) -> bytes:
@@ -90,7 +98,12 @@ def commit_parts(session: bytes, commit: Commit) -> tuple[bytes, ...]:
 
 def reveal_parts(session: bytes, reveal: KeyReveal) -> tuple[bytes, ...]:
     """Return what the signature of a revealed key share covers."""
-    return (session, number(reveal.index), reveal.nonce, reveal.key_share)
+    return (session, number(reveal.index), reveal.nonce, reveal.key_share, reveal.proof)
+
+
+def key_share_context(session: bytes, index: int, nonce: bytes) -> bytes:
+    """Return what the proof about b_i is bound to."""
+    return derive_seed("key share", session, number(index), nonce)
 
 
 def check_join(
@@ -155,18 +168,42 @@ def commitment_of(session: bytes, index: int, nonce: bytes, key_share: bytes) ->
     return derive_seed("commitment", session, number(index), nonce, key_share)
 
 
-def read_key_share(ring: Ring, reveal: KeyReveal, sender: int) -> Limbs:
-    """Return b_i, canonical (L, N).
+class KeyShareReader:
+    """Reads b_i, and checks where aggregates are verified that s_i and e_i are short."""
 
-    Raises:
-        RemoteProtocolError: it is no ring element.
-    """
-    try:
-        return ring.from_bytes(reveal.key_share, ring.degree)
-    except EncodingError as error:
-        raise RemoteProtocolError(
-            sender, f"the key share of client {reveal.index} is malformed: {error}"
-        ) from error
+    def __init__(self, plan: Plan, ring: Ring, session: bytes, crs_seed: bytes) -> None:
+        """Prepare to verify proofs about the reference polynomial of this session."""
+        self._ring = ring
+        self._session = session
+        self._proof: ShortnessProof | None = None
+        if plan.session.verified:
+            self._proof = ShortnessProof(ring, common_reference(ring, crs_seed))
+
+    def prove(self, index: int, nonce: bytes, share: KeyShare, source: RandomSource) -> bytes:
+        """Return the proof that goes with b_i; nothing where none is asked for."""
+        if self._proof is None:
+            return b""
+        context = key_share_context(self._session, index, nonce)
+        return self._proof.prove(share.public, share.opening, context, source)
+
+    def read(self, reveal: KeyReveal, sender: int) -> Limbs:
+        """Return b_i, canonical (L, N).
+
+        Raises:
+            RemoteProtocolError: it is no ring element, or its proof is wrong.
+        """
+        try:
+            key_share = self._ring.from_bytes(reveal.key_share, self._ring.degree)
+            if self._proof is not None:
+                context = key_share_context(self._session, reveal.index, reveal.nonce)
+                self._proof.verify(key_share, context, reveal.proof)
+            elif reveal.proof:
+                raise EncodingError("nobody asked for a proof")
+            return key_share
+        except EncodingError as error:
+            raise RemoteProtocolError(
+                sender, f"the key share of client {reveal.index} is malformed: {error}"
+            ) from error
 
 
 def collective_key(ring: Ring, crs_seed: bytes, key_shares: Sequence[Limbs]) -> CollectiveKey:
@@ -186,6 +223,27 @@ def transcript(
         b"".join(map(number, qualified)),
         key.ring.to_bytes(key.key),
     )
+
+
+def check_vouches(
+    identities: Identities,
+    qualified: Sequence[int],
+    vouches: Sequence[Vouch],
+    name: bytes,
+    needed: int,
+) -> None:
+    """Raise RemoteProtocolError (of the server) unless enough members of Q signed T."""
+    require_ascending([vouch.index for vouch in vouches], "the list of signatures")
+    for vouch in vouches:
+        identity = identities.get(vouch.index, b"")
+        if vouch.index not in qualified or not sealing.verify(
+            identity, vouch.signature, "ready", name
+        ):
+            raise RemoteProtocolError(SERVER, f"client {vouch.index} did not sign this session")
+    if len(vouches) < needed:
+        raise RemoteProtocolError(
+            SERVER, f"{len(vouches)} clients signed this session, {needed} are needed"
+        )
 
 
 def check_enough(parameters: SessionParameters, qualified: Sequence[int]) -> None:

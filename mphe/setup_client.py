@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar
 
@@ -92,7 +92,7 @@ class SetupClient(Machine[State]):
         self.index = index
         self.plan = plan
         self.ring = Ring(plan.threshold.ring)
-        self._identity = identity
+        self.identity = identity
         self._identities = identities
         self._source = source
         self._pairwise = sealing.PairwiseKeys(index, source)
@@ -111,7 +111,7 @@ class SetupClient(Machine[State]):
             self.index, self._pairwise.public, self._source.bytes(setup.ENTROPY_BYTES), b""
         )
         parts = setup.join_parts(self.plan.session, unsigned)
-        signature = sealing.sign(self._identity, "join", *parts)
+        signature = sealing.sign(self.identity, "join", *parts)
         self._join = Join(self.index, unsigned.exchange_key, unsigned.entropy, signature)
         return [Send(SERVER, self._join)]
 
@@ -137,11 +137,12 @@ class SetupClient(Machine[State]):
         reference = rlwe.common_reference(self.ring, self._crs_seed)
         self._key_share = rlwe.gen_share(self.ring, reference, self._source)
         self._nonce = self._source.bytes(setup.NONCE_BYTES)
+        self._reader = setup.KeyShareReader(self.plan, self.ring, self._session, self._crs_seed)
         public = self.ring.to_bytes(self._key_share.public)
         commitment = setup.commitment_of(self._session, self.index, self._nonce, public)
         unsigned = Commit(self.index, commitment, b"")
         parts = setup.commit_parts(self._session, unsigned)
-        signature = sealing.sign(self._identity, "commit", *parts)
+        signature = sealing.sign(self.identity, "commit", *parts)
         self._commit = Commit(self.index, commitment, signature)
         return [Send(SERVER, self._commit)]
 
@@ -158,10 +159,11 @@ class SetupClient(Machine[State]):
         shares = self._deal(indices)
         self._commits = message.commits
         public = self.ring.to_bytes(self._key_share.public)
-        unsigned = KeyReveal(self.index, public, self._nonce, b"")
+        proof = self._reader.prove(self.index, self._nonce, self._key_share, self._source)
+        unsigned = KeyReveal(self.index, public, self._nonce, b"", proof)
         parts = setup.reveal_parts(self._session, unsigned)
-        signature = sealing.sign(self._identity, "reveal", *parts)
-        reveal = KeyReveal(self.index, public, self._nonce, signature)
+        signature = sealing.sign(self.identity, "reveal", *parts)
+        reveal = replace(unsigned, signature=signature)
         return [Send(SERVER, Reveal(reveal, shares))]
 
     def _deal(self, committed: Sequence[int]) -> tuple[SealedShare, ...]:
@@ -194,7 +196,7 @@ class SetupClient(Machine[State]):
         for reveal in message.reveals:
             commitment = commitments[reveal.index]
             setup.check_reveal(self._identities, self._session, commitment, reveal, sender)
-        key_shares = [setup.read_key_share(self.ring, r, sender) for r in message.reveals]
+        key_shares = [self._reader.read(reveal, sender) for reveal in message.reveals]
         key = setup.collective_key(self.ring, self._crs_seed, key_shares)
         name = setup.transcript(self._session, self._commits, qualified, key)
         share, unopened = self._collect(qualified, message.shares)
@@ -207,8 +209,10 @@ class SetupClient(Machine[State]):
             key=key,
             share=share,
             mask_keys=self._mask_keys(qualified, name),
+            identities=self._identities,
         )
-        signature = sealing.sign(self._identity, "ready", name)
+        self._keys = keys
+        signature = sealing.sign(self.identity, "ready", name)
         return [KeysReady(keys, unopened), Send(SERVER, Ready(signature, unopened))]
 
     def _collect(
@@ -250,4 +254,9 @@ class SetupClient(Machine[State]):
         return [KeysReady(keys, ()), Opened(message.decryptors)]
 
     def _on_open(self, _: int, message: SessionOpen) -> list[Output]:
+        """Make sure that enough others hold the same key and the same T."""
+        keys, needed = self._keys, self.plan.session.threshold
+        setup.check_vouches(
+            self._identities, keys.qualified, message.vouches, keys.transcript, needed
+        )
         return [Opened(message.decryptors)]

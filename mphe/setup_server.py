@@ -34,7 +34,6 @@ from mphe.messages import (
 )
 from mphe.parameters import Plan
 from mphe.ring import Limbs, Ring
-from mphe.sampling import RandomSource
 from mphe.setup import PublicSession
 
 
@@ -98,19 +97,17 @@ class SetupServer(Machine[State]):
         (State.CONFIRMING, "fail"): State.FAILED,
     }
 
-    def __init__(self, plan: Plan, identities: setup.Identities, source: RandomSource) -> None:
+    def __init__(self, plan: Plan, identities: setup.Identities) -> None:
         """Wait for every client on the roster.
 
         Args:
             plan: the same for all parties.
             identities: Ed25519 public keys of all clients.
-            source: of the random message that confirms the key.
         """
         super().__init__(State.JOINING)
         self.plan = plan
         self.ring = Ring(plan.threshold.ring)
         self._identities = identities
-        self._source = source
         self._everybody = frozenset(range(1, plan.session.num_clients + 1))
         self._waiting: set[int] = set(self._everybody)
         self._gone: set[int] = set()
@@ -231,6 +228,7 @@ class SetupServer(Machine[State]):
         joins = tuple(self._joins[index] for index in sorted(self._taking_part()))
         self._session = setup.session_name(self.plan.session, self._identities, joins)
         self._crs_seed = setup.reference_seed(joins)
+        self._reader = setup.KeyShareReader(self.plan, self.ring, self._session, self._crs_seed)
         self._next_stage(join.index for join in joins)
         roster = Roster(self.plan.session.digest(), joins)
         return [Send(join.index, roster) for join in joins]
@@ -252,7 +250,7 @@ class SetupServer(Machine[State]):
         commitment = self._commits[sender].commitment
         setup.check_reveal(self._identities, self._session, commitment, message.reveal, sender)
         self._check_receivers(sender, message)
-        key_share = setup.read_key_share(self.ring, message.reveal, sender)
+        key_share = self._reader.read(message.reveal, sender)
         self._key_shares[sender] = key_share
         self._reveals[sender] = message
         return self._arrived(sender)
@@ -309,7 +307,7 @@ class SetupServer(Machine[State]):
         """Have the key tried out by those who can decrypt."""
         if len(self._able()) >= self.plan.session.threshold:
             self._fire("complete")
-            self._confirmation = Confirmation(self.plan, self._key, self._source)
+            self._confirmation = Confirmation(self.plan, self._key, self._transcript)
         return self._confirm()
 
     def _confirm(self) -> list[Output]:
@@ -385,9 +383,12 @@ class SetupServer(Machine[State]):
             decryptors,
             welcome,
             tuple(sorted(self._late)),
+            self._identities,
+            self._key,
         )
         self._fire("complete")
-        opened = SessionOpen(decryptors)
+        opened = SessionOpen(decryptors, welcome.vouches)
         done = SetupDone(session, missing, unconfirmed)
         news: list[Output] = [Send(index, opened) for index in present]
-        return [*news, *(Send(index, welcome) for index in session.late), done]
+        # First of all the session can be kept: clients keep their keys as soon as it is open.
+        return [done, *news, *(Send(index, welcome) for index in session.late)]

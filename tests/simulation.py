@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 from typing import Any
@@ -20,10 +20,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from mphe import codec
 from mphe.aggregator import Abandoned, Aggregator, Summed
-from mphe.contributor import Contributor, Encryptor, TrainOn
+from mphe.agreement import SessionParameters
+from mphe.contributor import Contributor, TrainOn
 from mphe.decryption import read_blocks
 from mphe.decryptor import Decryptor
+from mphe.encryptor import Encryptor
 from mphe.errors import RefusedDecryption, RemoteProtocolError
+from mphe.evidence import Notary
 from mphe.machine import Event, Output, Send
 from mphe.messages import (
     SERVER,
@@ -35,7 +38,8 @@ from mphe.messages import (
     RoundEnd,
     RoundStart,
 )
-from mphe.parameters import SessionParameters, make_plan
+from mphe.parameters import make_plan
+from mphe.pledging import Pledger
 from mphe.ring import Limbs, Ring, Small
 from mphe.running_sum import RunningSum
 from mphe.sampling import RandomSource
@@ -93,7 +97,7 @@ class Simulation:
             for i in range(1, n + 1)
         }
         self.roster = {i: k.public_key().public_bytes_raw() for i, k in self.identities.items()}
-        self.server = server(self.plan, self.roster, self.source("server"))
+        self.server = server(self.plan, self.roster)
         self.clients = {
             i: clients.get(i, SetupClient)(
                 i, self.plan, self.identities[i], self.roster, self.source(f"setup/{i}")
@@ -201,15 +205,24 @@ class Simulation:
                 )
             encryptor = Encryptor(self.plan, event.keys.key, event.keys.crs_seed)
             source = self.source(f"encryption/{party}")
-            self.contributors[party] = Contributor(party, encryptor, source)
-        elif isinstance(event, Opened) and party in self.decryptors:
-            self.decryptors[party].end_confirmation()
+            pledger = self._pledger(party, event.keys, encryptor)
+            self.contributors[party] = Contributor(party, encryptor, source, pledger)
+        elif isinstance(event, Opened):
+            if party in self.decryptors:
+                self.decryptors[party].end_confirmation()
+            self.push(party, self.contributors[party].pledge())
         elif isinstance(event, SetupDone):
             self.aggregator = Aggregator(event.session)
         elif isinstance(event, TrainOn) and party in self.updates:
             contributor = self.contributors[party]
             payload = contributor.encrypt(self.updates[party])
             self.push(party, contributor.contribute(event.round, payload))
+
+    def _pledger(self, party: int, keys: SessionKeys, encryptor: Encryptor) -> Pledger | None:
+        if not self.parameters.verified:
+            return None
+        notary = Notary(self.plan, keys.key, party, self.identities[party])
+        return Pledger(party, keys.transcript, encryptor, notary)
 
     # -- whole stages ----------------------------------------------------------------------------
 
@@ -251,6 +264,36 @@ class Simulation:
                     return event
             self.deadline()
         raise AssertionError("the round does not end")
+
+    def collect(
+        self, updates: Mapping[int, Small], models: Mapping[int, bytes] = NOBODY
+    ) -> tuple[dict[int, Contribution], DecryptionRequest]:
+        """Run a round up to the decryption; return what was sent and what an honest server asks.
+
+        Args:
+            updates: of the contributors.
+            models: what single clients are shown instead of the model.
+        """
+        requests: list[DecryptionRequest] = []
+        sent: dict[int, Contribution] = {}
+
+        def intercept(sender: int, receiver: int, message: Message) -> list[Message]:
+            if isinstance(message, DecryptionRequest):
+                requests.append(message)
+                return []
+            if isinstance(message, RoundStart) and receiver in models:
+                return [replace(message, model=models[receiver])]
+            if isinstance(message, Contribution):
+                sent[sender] = message
+            return [message]
+
+        self.intercept = intercept
+        self.begin_round(updates)
+        self.pump()
+        if not requests:
+            self.deadline()
+        self.intercept = None
+        return sent, requests[0]
 
     # -- material --------------------------------------------------------------------------------
 

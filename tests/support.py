@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mphe import shamir
-from mphe.parameters import Plan, SessionParameters, make_plan
+from mphe.agreement import SessionParameters
+from mphe.parameters import Plan, make_plan
 from mphe.ring import Complexes, Limbs, Ring, Small
 from mphe.rings import RingParameters
 from mphe.rlwe import CollectiveKey, KeyShare, aggregate_shares, common_reference, gen_share

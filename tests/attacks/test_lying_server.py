@@ -9,13 +9,16 @@ to pass for as long as SECURITY.md says so.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mphe import packing
 from mphe.decryption import aggregate_shares, read_blocks
 from mphe.decryptor import Decryptor
-from mphe.messages import DecryptionRequest, DecryptionShare, Message, SessionOpen
+from mphe.errors import RefusedDecryption
+from mphe.messages import SERVER, DecryptionRequest, DecryptionShare, Message, SessionOpen
 from mphe.ring import Limbs, Small
 from mphe.rlwe import ternary_width
 from tests.simulation import Simulation, centred, integers
@@ -69,29 +72,31 @@ def test_the_key_so_read_decrypts_a_single_update() -> None:
     assert np.array_equal(packing.flatten(layout, values), update)
 
 
-@pytest.mark.parametrize("round", [0, 1])
 @pytest.mark.parametrize("encryption", ["hybrid", "direct"])
-def test_default_mode_lets_a_lying_server_open_one_update(round: int, encryption: str) -> None:
+def test_default_mode_lets_a_lying_server_open_one_update(encryption: str) -> None:
     simulation = Simulation(4, 3, encryption=encryption)
-    simulation.intercept = before_the_end_of_the_setup
     simulation.run_setup()
     update = simulation.random_updates()[1]
     victim = {1: simulation.contribution(1, 1, update)}
-    # In round 0 there is no list of contributors, in round 1 it is false.
-    false = simulation.request(
-        victim, round=round, contributors=(1, 2, 3) if round else (), active=(2, 3, 4)
-    )
-    for index in simulation.decryptors:
-        # The server skipped the confirmation, so nobody has answered for round 0 yet.
-        simulation.decryptors[index] = Decryptor(
-            simulation.keys[index], simulation.source(f"unasked/{index}")
-        )
-    if round == 0 and simulation.plan.threshold.blocks != 1:
-        pytest.skip("round 0 takes one block")
+    # The list of contributors is false.
+    false = simulation.request(victim, contributors=(1, 2, 3), active=(2, 3, 4))
     shares = [read(simulation, share) for share in simulation.ask(false).values()]
     opened = simulation.adding(victim).recover(shares, 1)
     assert opened is not None
     assert np.array_equal(opened, update)
+
+
+def test_no_mode_lets_the_server_choose_what_confirms_the_key() -> None:
+    simulation = Simulation(4, 3)
+    simulation.intercept = before_the_end_of_the_setup
+    simulation.run_setup()
+    victim = {1: simulation.contribution(1, 1, simulation.random_updates()[1])}
+    false = simulation.request(victim, round=0, contributors=(), active=(2, 3, 4))
+    unasked = Decryptor(simulation.keys[2], simulation.source("unasked"))
+    with pytest.raises(RefusedDecryption, match="nobody chooses what confirms the key"):
+        unasked.receive(SERVER, false)
+    # What it does answer for follows from T.
+    assert unasked.receive(SERVER, replace(false, c1=b""))
 
 
 def before_the_end_of_the_setup(_: int, __: int, message: Message) -> list[Message]:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from mphe import sampling
-from mphe.parameters import SessionParameters, make_plan
+from mphe.agreement import SessionParameters
+from mphe.parameters import make_plan
 from mphe.ring import Limbs, Ring
 from mphe.rings import KEY_RING
 from mphe.sampling import RandomSource, add_smudging, uniform

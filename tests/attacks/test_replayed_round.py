@@ -27,8 +27,8 @@ VICTIM = 4
 class insecure_Decryptor(Decryptor):
     """Refuses a second aggregate of the last round, and nothing else."""
 
-    def _check_freshness(self, message: DecryptionRequest) -> bytes:
-        digest = derive_seed("aggregate", message.c1, bytes(message.contributors))
+    def _check_freshness(self, message: DecryptionRequest, c1: bytes) -> bytes:
+        digest = derive_seed("aggregate", c1, bytes(message.contributors))
         if message.round == self._last.round and digest != self._last.digest:
             raise RefusedDecryption(0, "another aggregate of this round")
         return digest

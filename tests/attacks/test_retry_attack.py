@@ -20,9 +20,10 @@ import flint
 import pytest
 
 from mphe import decryption, shamir
+from mphe.agreement import SessionParameters
 from mphe.decryptor import Decryptor
 from mphe.messages import DecryptionRequest, DecryptionShare
-from mphe.parameters import SessionParameters, make_plan
+from mphe.parameters import make_plan
 from mphe.ring import Limbs, Ring
 from mphe.rings import KEY_RING
 from mphe.rlwe import CollectiveKey
@@ -98,7 +99,7 @@ def decryptor_and_products() -> tuple[SessionKeys, bytes, list[int]]:
     everybody = tuple(range(1, N + 1))
     key = CollectiveKey(ring, ring.zero(), ring.zero())
     masks = {i: derive_seed("key", i.to_bytes(4, "big")) for i in everybody if i != J}
-    keys = SessionKeys(J, plan, bytes(32), bytes(32), everybody, key, share, masks)
+    keys = SessionKeys(J, plan, bytes(32), bytes(32), everybody, key, share, masks, {})
     c1 = uniform(source, ring)
     hidden = ring.reduce(ring.multiply(ring.spectrum(share, 16), ring.spectrum(c1, 16)))
     return keys, ring.to_bytes(c1) * plan.threshold.blocks, integers(hidden[:, :COEFFICIENTS])

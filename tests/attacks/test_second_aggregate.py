@@ -1,16 +1,19 @@
 """A decryptor must not decrypt two aggregates of one round.
 
 Attack: Σ over U, then Σ over U without one client; the difference is that client's update.
-Claim: one aggregate (c1 and U) a round, whatever the attempt. Weakened: every well-formed
- request is answered.
+Claim: one aggregate (c1 and U) a round, whatever the attempt, also after the decryptor was started
+ again. Weakened: every well-formed request is answered; a decryptor that is started again without
+ its journal.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from mphe.decryptor import Decryptor
+from mphe.decryptor import Decryptor, Memory
 from mphe.errors import RefusedDecryption
 from mphe.messages import Contribution, DecryptionRequest
 from mphe.ring import Small
@@ -22,7 +25,7 @@ VICTIM = 4
 class insecure_Decryptor(Decryptor):
     """Remembers nothing of what it answered."""
 
-    def _check_freshness(self, message: DecryptionRequest) -> bytes:
+    def _check_freshness(self, message: DecryptionRequest, c1: bytes) -> bytes:
         return b""
 
 
@@ -53,6 +56,46 @@ def test_second_aggregate_of_a_round_is_refused(mode: str, second: dict[str, obj
     simulation = Simulation(4, 2, encryption=mode)
     with pytest.raises(RefusedDecryption, match="another aggregate"):
         isolate(simulation, **second)
+
+
+def restart(simulation: Simulation, journals: dict[int, Memory]) -> None:
+    """Start all decryptors again, from their keys and from what their journals hold."""
+    for index, keys in simulation.keys.items():
+        source = simulation.source(f"after the restart/{index}")
+        memory = journals.get(index, Memory(confirming=False))
+        simulation.decryptors[index] = Decryptor(keys, source, memory=memory)
+
+
+def isolate_by_restart(simulation: Simulation, kept: bool, attempt: int = 1) -> tuple[Small, Small]:
+    """Return what `isolate` does when all decryptors are started again in between."""
+    simulation.run_setup()
+    journals: dict[int, Memory] = {}
+    for index, keys in simulation.keys.items():
+        simulation.decryptors[index] = Decryptor(
+            keys,
+            simulation.source(f"kept/{index}"),
+            partial(journals.__setitem__, index) if kept else None,
+            Memory(confirming=False),
+        )
+    updates = simulation.random_updates()
+    made = {i: simulation.contribution(i, 1, u) for i, u in updates.items()}
+    rest = {i: c for i, c in made.items() if i != VICTIM}
+    everybody = simulation.decrypt(made, simulation.request(made))
+    restart(simulation, journals)
+    without = simulation.decrypt(rest, simulation.request(rest, attempt=attempt))
+    assert everybody is not None and without is not None
+    return everybody - without, updates[VICTIM]
+
+
+def test_a_restart_without_a_journal_isolates_one_client() -> None:
+    seen, true = isolate_by_restart(Simulation(4, 2), kept=False)
+    assert np.array_equal(seen, true)
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_second_aggregate_is_refused_after_a_restart(attempt: int) -> None:
+    with pytest.raises(RefusedDecryption, match="another aggregate"):
+        isolate_by_restart(Simulation(4, 2), kept=True, attempt=attempt)
 
 
 def test_other_decryptors_cannot_be_had_for_the_second_aggregate_alone() -> None:

@@ -73,7 +73,7 @@ def run(words: list[str], timeout: float = 240) -> tuple[int, str]:
         return process.returncode, text
 
 
-def ranks(port: int) -> dict[int, int]:
+def ranks(port: int, program: bytes = b"main.py") -> dict[int, int]:
     """Return the process id of each rank of the run on this port."""
     found = {}
     for directory in Path("/proc").glob("[0-9]*"):
@@ -82,7 +82,7 @@ def ranks(port: int) -> dict[int, int]:
             variables = (directory / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"main.py" not in words or f"localhost:{port}".encode() not in words:
+        if program not in words or f"localhost:{port}".encode() not in words:
             continue
         for variable in variables:
             if variable.startswith(b"OMPI_COMM_WORLD_RANK="):

@@ -74,10 +74,10 @@ class FakeLearner:
         return quantise(update, model.reach, self._args.value_bits, figures, rng)
 
     def sends(self, round: int, figures: Figures) -> None:
-        pass
+        """Keep no books."""
 
     def counted(self, round: int, counted: bool) -> None:
-        pass
+        """Keep no books."""
 
 
 def _nothing() -> Dataset:
@@ -198,7 +198,7 @@ async def _serve(
         )
     else:
         observer = Observer()
-        role = SetupServer(plan, keys, RandomSource.from_system())
+        role = SetupServer(plan, keys)
         await driver.run(role, [], 20, observer)
         done = next(event for event in observer.events if isinstance(event, SetupDone))
         aggregator = Aggregator(done.session)

@@ -102,3 +102,21 @@ def test_the_global_model_follows_the_schedule(tmp_path: Path) -> None:
     for round in (1, 2):
         model.step(round, np.array([2.0, 2.0, 1.0, 20.0, 2.0]), 2)
     assert model.weights[0] == pytest.approx(-0.1 - 0.05)
+
+
+def test_a_model_that_was_kept_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    args = flags(tmp_path, "--weighting", "samples", "--learning_rate_schedule", "cosine")
+    rng = np.random.default_rng(0)
+    sums = []
+    for number in (1, 2):
+        figures = Figures(1.0, 0.5, 300 * number, 1.0)
+        update = np.full(8, 0.01, np.float32)
+        sums.append(sum(quantise(update, 3.0, 16, figures, rng) for _ in range(2)))
+    whole, again = (GlobalModel(args, np.zeros(8, np.float32)) for _ in range(2))
+    whole.step(1, np.asarray(sums[0]), 2)
+    again.restore(Model.from_bytes(whole.sent().to_bytes(), 8))
+    assert (again.reach, again.reference) == (whole.reach, 300) and whole.reach < 3 * 8
+    for model in (whole, again):
+        model.step(2, np.asarray(sums[1]), 2)
+    assert np.array_equal(again.weights, whole.weights)
+    assert (again.reach, again.reference) == (whole.reach, whole.reference)

@@ -79,6 +79,45 @@ def test_insecure_choices_are_announced() -> None:
     assert any("no privacy" in line for line in warnings)
 
 
+VERIFIED = ("--verify_aggregate", "True")
+
+
+def test_aggregates_are_not_verified_by_default() -> None:
+    args = parse_args(GOOD)
+    assert (args.verify_aggregate, args.max_corrupt) == (False, -1)
+
+
+@pytest.mark.parametrize(
+    ("words", "corrupt", "minimum"),
+    [
+        ("", 2, 4),  # t = k = 4: at most n - 2 corrupt
+        ("--resiliency 0.75", 1, 3),
+        ("--resiliency 0.75 --decryptors 3", 2, 4),
+        ("--resiliency 0.5 --decryptors 2", 1, 3),
+        ("--resiliency 0.5 --decryptors 3", 0, 3),
+        ("--max_corrupt 0", 0, 3),
+        ("--max_corrupt 1", 1, 3),
+        ("--num_peers 10 --resiliency 0.75", 5, 7),
+        ("--num_peers 10 --resiliency 0.75 --max_corrupt 3", 3, 5),
+        ("--resiliency 0.75 --min_contributors 4", 1, 4),
+        ("--max_corrupt 0 --min_contributors 2", 0, 2),
+        ("--robust False --max_corrupt 0", 0, 3),
+        ("--num_peers 3 --resiliency 0.6", 0, 3),
+        ("--num_peers 3", 1, 3),
+    ],
+)
+def test_what_a_lying_server_is_withstood_with(words: str, corrupt: int, minimum: int) -> None:
+    args = parse_args([*GOOD, *VERIFIED, *words.split()])
+    assert (args.max_corrupt, args.min_contributors) == (corrupt, minimum)
+    line = f"a lying server with {corrupt} of {args.num_peers} clients corrupt (--max_corrupt)"
+    assert any(line in warning for warning in args.warnings)
+
+
+def test_the_minimum_without_verified_aggregates_is_the_threshold() -> None:
+    args = parse_args([*GOOD, "--verify_aggregate", "False", "--resiliency", "0.5"])
+    assert args.min_contributors == args.threshold == 2
+
+
 BAD = [
     ("--resiliency 50", "did you mean 0.5?"),
     ("--resiliency 1.5", "fraction"),
@@ -125,6 +164,9 @@ BAD = [
     ("--local_learning_rate 0.1", "without --local_steps"),
     ("--weighting size", "uniform, samples"),
     ("--compression_rate 0", "between 0.0001 and 1"),
+    ("--state_dir x --server_optimizer adam", "does not keep what --server_optimizer adam"),
+    ("--state_dir x --server_optimizer momentum", "leave out the one or the other"),
+    ("--state_dir x --compression_rate 0.5", "does not keep what --compression_rate 0.5"),
     ("--dataset npz:", "npz:PATH"),
     ("--server_address localhost", "host:port"),
     ("--server_address :80", "host:port"),
@@ -140,6 +182,19 @@ BAD = [
     ("--wat", "--help lists all flags"),
     ("stray", "unknown argument"),
     ("--seed", "expected one argument"),
+    ("--verify_aggregate yes", "True or False"),
+    ("--verify_aggregate true", "True or False"),
+    ("--max_corrupt 1", "with --verify_aggregate True only: add that"),
+    ("--max_corrupt 0 --verify_aggregate False", "with --verify_aggregate True only"),
+    ("--verify_aggregate True --max_corrupt -1", "--max_corrupt must be at least 0, not -1"),
+    ("--verify_aggregate True --max_corrupt one", "whole number"),
+    ("--verify_aggregate True --aggregation plain", "leave out --verify_aggregate"),
+    ("--verify_aggregate True --num_peers 2", "needs at least 3 clients: raise --num_peers"),
+    ("--verify_aggregate True --resiliency 0.5", "2 of 4 decryptors (at most -1): raise --resil"),
+    ("--verify_aggregate True --resiliency 0.75 --max_corrupt 2", "cannot withstand 2 corrupt"),
+    ("--verify_aggregate True --max_corrupt 3", "lower --max_corrupt"),
+    ("--verify_aggregate True --min_contributors 3", "must be at least 4 with --max_corrupt 2"),
+    ("--verify_aggregate True --max_corrupt 1 --min_contributors 2", "must be at least 3 with"),
 ]
 
 

@@ -3,8 +3,10 @@
 import asyncio
 from typing import Any
 
+import pytest
 from rich.console import Console
 
+from fl.deadlines import SLACK_SECONDS
 from fl.driver import Driver, Observer
 from fl.progress import Display
 from mphe import codec
@@ -61,6 +63,64 @@ def hear(*events: Event) -> tuple[list[object], Driver]:
     driver, role = Driver(transport, Display(1, Console(quiet=True))), Recorder()
     asyncio.run(driver.run(role, [], 60, Observer()))
     return role.heard, driver
+
+
+class Slow:
+    """A transport that falls silent; then it writes down how long it was asked to wait."""
+
+    def __init__(self, *events: Event) -> None:
+        self._events = list(events)
+        self.waits: list[float] = []
+
+    async def next_event(self, timeout: float | None) -> Event | None:
+        if self._events:
+            return self._events.pop(0)
+        self.waits.append(timeout or 0.0)
+        return None
+
+
+class Steps(Recorder):
+    """A role of as many steps of one kind as there are answers, and one more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    @property
+    def step(self) -> tuple[object, ...]:  # type: ignore[override]
+        return "collect", self.number
+
+    def receive(self, sender: int, message: Message) -> list[Output]:
+        self.number += 1
+        return []
+
+
+def test_deadlines_follow_the_steps_before() -> None:
+    transport: Any = Slow(*[says(1, "quick") for _ in range(3)])
+    driver = Driver(transport, Display(1, Console(quiet=True)))
+    # In the same run of a role, and in the next.
+    asyncio.run(driver.run(Steps(), [], 60, Observer()))
+    asyncio.run(driver.run(Steps(), [], 60, Observer()))
+    assert transport.waits == 2 * [pytest.approx(SLACK_SECONDS, abs=1)]
+    assert "within 5 s" in driver.departures[-1].reason
+
+
+def test_the_loss_of_a_peer_is_no_observation() -> None:
+    transport: Any = Slow()
+    driver = Driver(transport, Display(1, Console(quiet=True)))
+
+    class Losing(Steps):
+        def lost(self, *peers: int) -> list[Output]:
+            self.number += 1
+            return self.deadline_passed()
+
+    for peer in range(1, 4):
+        script: Any = Script(Lost(peer, "x"))
+        driver.transport = script
+        asyncio.run(driver.run(Losing(), [], 60, Observer()))
+    driver.transport = transport
+    asyncio.run(driver.run(Steps(), [], 60, Observer()))
+    assert transport.waits == [pytest.approx(60, abs=1)]
 
 
 def test_peers_that_vanish_together_are_lost_in_one_step() -> None:

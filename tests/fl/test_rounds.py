@@ -41,7 +41,9 @@ def test_metrics_have_the_promised_fields(tmp_path: Path) -> None:
         assert line["contributors"] == [1, 2, 3, 4]
         assert line["dropped"] == []
         assert set(line["seconds_by_stage"]) == set(STAGES)
-        assert sum(line["seconds_by_stage"].values()) == pytest.approx(line["seconds"], rel=0.2)
+        # The stages are parts of the round, though in one process they run beside each other.
+        assert all(0 <= value <= line["seconds"] for value in line["seconds_by_stage"].values())
+        assert line["seconds_by_stage"]["encrypt"] > 0 < line["seconds_by_stage"]["decrypt"]
         assert line["train_loss"] == pytest.approx(2.5, abs=2e-3)
         assert line["upload_bytes_per_client"] > line["decryption_bytes_per_decryptor"] > 0
         assert line["download_bytes_per_client"] > 4 * 50
@@ -109,7 +111,7 @@ def test_rounds_below_the_threshold_are_abandoned_and_change_nothing(tmp_path: P
             network.cut(1)
             network.cut(2)
 
-    args = flags(tmp_path, "--resiliency", "0.75")
+    args = flags(tmp_path, "--resiliency", "0.75", "--round_timeout", "0.5")
     outcome = run(args, meddle=cut)
     records = outcome.history.records
     assert [record.contributors for record in records] == [(1, 2, 3, 4), (), ()]
@@ -124,7 +126,8 @@ def test_training_gives_up_after_max_failed_rounds(tmp_path: Path) -> None:
         if round == 1:
             network.cut(1)
 
-    args = flags(tmp_path, "--max_failed_rounds", "2", "--num_iterations", "9")
+    more = ["--max_failed_rounds", "2", "--num_iterations", "9", "--round_timeout", "0.5"]
+    args = flags(tmp_path, *more)
     with pytest.raises(TooManyFailures, match="2 rounds in a row"):
         run(args, meddle=cut)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2

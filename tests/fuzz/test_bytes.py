@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(3600)
 
 SENDER = 7
 CORPUS = [encode(message) for message in SMALL_MESSAGES]
-LARGE = [encode(SessionOpen(tuple(range(4096)))), encode(Ready(b"", (1,) * 4096))]
+LARGE = [encode(SessionOpen(tuple(range(4096)), ())), encode(Ready(b"", (1,) * 4096))]
 OVERHEAD = 1 << 16
 """Bytes that do not depend on the input: an unpacker's stack, an exception with its traceback."""
 

@@ -19,9 +19,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mphe import codec, sealing, setup
 from mphe.aggregator import Aggregator
-from mphe.contributor import Contributor, Encryptor
+from mphe.contributor import Contributor
 from mphe.decryptor import Decryptor
+from mphe.encryptor import Encryptor
 from mphe.errors import MalformedMessage, RemoteProtocolError
+from mphe.evidence import Notary, Verifier
 from mphe.machine import Machine, Send
 from mphe.messages import (
     SERVER,
@@ -38,9 +40,10 @@ from mphe.messages import (
 from mphe.onetime import OneTimeCipher
 from mphe.parameters import Plan
 from mphe.ring import Ring
+from mphe.rlwe import CollectiveKey
 from mphe.sampling import RandomSource
 from mphe.sealing import PairwiseKeys
-from mphe.setup import PublicSession, SessionKeys
+from mphe.setup import KeyShareReader, PublicSession, SessionKeys
 from mphe.setup_client import SetupClient
 from mphe.setup_server import SetupServer
 from tests.fuzz.fuzzing import EDGES, SMALL_MESSAGES, alter, damage, inputs, peak_of, traced
@@ -59,26 +62,41 @@ SHARED = (
     PublicSession,
     Encryptor,
     OneTimeCipher,
+    CollectiveKey,
+    KeyShareReader,
+    Notary,
+    Verifier,
 )
 """What copies of a role have in common: it never changes, or it is a stream."""
 
-NO_STATE = {"plan", "session", "_encryptor", "_identities", "_scaled"}
+NO_STATE = {"plan", "session", "_cipher", "_encryptor", "_identities", "_scaled"}
+NO_STATE |= {"_keys", "_key", "_reader", "_verifier", "_notary", "_proof"}
 """Attributes that are frozen, and the decryptor's transform of λ·s, which is a cache."""
+
+PARTS = ("_sum", "_confirmation", "_ledger", "_pledger")
+"""Attributes with a state of their own."""
 
 MEMORY = 8 << 20
 """Bytes that one message may take: a handful of ring elements and their transforms."""
 
+PROOF_MEMORY = 24 << 20
+"""The masks, commitments and responses of a whole proof as well."""
+
 
 def twin(role: Any) -> Any:
     """Return an independent copy of a role."""
-    parts = (role, getattr(role, "_sum", None), getattr(role, "_confirmation", None))
+    parts = (role, *(getattr(role, name, None) for name in PARTS))
     held = [item for part in parts if part is not None for item in vars(part).values()]
     return copy.deepcopy(role, {id(item): item for item in held if isinstance(item, SHARED)})
 
 
 def state_of(role: Any) -> Any:
     """Return all that a role remembers."""
-    return {name: snapshot(item) for name, item in vars(role).items() if name not in NO_STATE}
+    return {
+        name: state_of(item) if name in PARTS and item is not None else snapshot(item)
+        for name, item in vars(role).items()
+        if name not in NO_STATE
+    }
 
 
 @dataclass
@@ -107,7 +125,9 @@ class Recorder(Simulation):
 
 def record(encryption: str, seed: int) -> Recorder:
     """Return a session of three rounds: all well, one decryptor lost, one client too few."""
-    recorder = Recorder(4, 2, 60, encryption=encryption, label=f"fuzz/{encryption}/{seed}")
+    verified = encryption == "verified"
+    options: dict[str, Any] = {"verified": True} if verified else {"encryption": encryption}
+    recorder = Recorder(4, 3 if verified else 2, 60, label=f"fuzz/{encryption}/{seed}", **options)
     recorder.run_setup()
     recorder.run_round(recorder.random_updates())
     recorder.vanish_before(2, DecryptionShare)
@@ -127,9 +147,12 @@ def record(encryption: str, seed: int) -> Recorder:
     return recorder
 
 
+MODES = ("hybrid", "direct", "verified")
+
+
 @pytest.fixture(scope="module")
 def recorders() -> dict[str, Recorder]:
-    return {encryption: record(encryption, 0) for encryption in ("hybrid", "direct")}
+    return {encryption: record(encryption, 0) for encryption in MODES}
 
 
 # -- signing what was altered ----------------------------------------------------------------------
@@ -195,6 +218,7 @@ class Fuzzer:
         self.others = [*SMALL_MESSAGES, *everything]
         self.bytes = [codec.encode(message) for message in SMALL_MESSAGES]
         self.tally = Tally()
+        self.memory = PROOF_MEMORY if recorder.parameters.verified else MEMORY
 
     def message(self, scene: Scene, rng: Random) -> Message | None:
         """Return what comes instead of the scene's message; None when it does not parse."""
@@ -251,7 +275,7 @@ class Fuzzer:
                 return None
 
         outputs, peak = peak_of(deliver)
-        assert peak < MEMORY, f"{name}: {peak} bytes"
+        assert peak < self.memory, f"{name}: {peak} bytes"
         self.tally.peak = max(peak, self.tally.peak)
         if outputs is None:
             self.tally.refused += 1
@@ -281,7 +305,7 @@ INPUTS = {
 }
 
 
-@pytest.mark.parametrize("encryption", ["hybrid", "direct"])
+@pytest.mark.parametrize("encryption", MODES)
 @pytest.mark.parametrize("kind", INPUTS, ids=lambda kind: kind.__name__)
 def test_role(kind: type[Machine[Any]], encryption: str, recorders: dict[str, Recorder]) -> None:
     with traced():

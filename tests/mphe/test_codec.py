@@ -12,24 +12,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mphe import messages
+from mphe.agreement import MAX_CLIENTS, PROTOCOL_VERSION
 from mphe.codec import MAX_INTEGER, MAX_TEXT, MESSAGE_TYPES, decode, encode
 from mphe.errors import MalformedMessage
 from mphe.messages import (
     Commit,
     Contribution,
     DecryptionRequest,
+    Evidence,
     Finish,
     Join,
     KeyReveal,
     Message,
+    Pledge,
     Qualified,
     Ready,
     Refusal,
+    Reveal,
     RoundStart,
     SealedShare,
     Vouch,
 )
-from mphe.parameters import MAX_CLIENTS, PROTOCOL_VERSION
 from tests.support import seeded
 
 SENDER = 7
@@ -87,6 +90,11 @@ def raw(*values: Any) -> bytes:
     return packed
 
 
+def written(kind: Any, *values: Any) -> bytes:
+    """Return the bytes of these fields, as a program of this version writes them."""
+    return raw(PROTOCOL_VERSION, kind, *values)
+
+
 # -- there and back --------------------------------------------------------------------------------
 
 
@@ -96,7 +104,7 @@ def test_every_message_has_a_number() -> None:
         for value in vars(messages).values()
         if isinstance(value, type) and is_dataclass(value)
     }
-    nested = {KeyReveal, SealedShare, Vouch}
+    nested = {KeyReveal, SealedShare, Vouch, Evidence}
     assert set(MESSAGE_TYPES) == declared - nested
     assert len(set(MESSAGE_TYPES)) == len(MESSAGE_TYPES)
 
@@ -119,8 +127,25 @@ def test_the_encoding_is_version_type_fields() -> None:
         2,
         "no",
     ]
-    nested = Qualified((KeyReveal(1, b"b", b"n", b"s"),), (SealedShare(2, b"x"),))
-    assert msgpack.unpackb(encode(nested))[2:] == [[[1, b"b", b"n", b"s"]], [[2, b"x"]]]
+    nested = Qualified((KeyReveal(1, b"b", b"n", b"s", b"p"),), (SealedShare(2, b"x"),))
+    assert msgpack.unpackb(encode(nested))[2:] == [[[1, b"b", b"n", b"s", b"p"]], [[2, b"x"]]]
+    pledge, evidence = Pledge(3, b"d"), Evidence(3, b"c", b"p", b"s")
+    assert msgpack.unpackb(encode(RoundStart(1, b"m", (pledge,))))[2:] == [1, b"m", [[3, b"d"]]]
+    request = DecryptionRequest(1, 2, (3,), (4,), b"", b"m", (pledge,), (evidence,))
+    lists = [[[3, b"d"]], [[3, b"c", b"p", b"s"]]]
+    assert msgpack.unpackb(encode(request))[2:] == [1, 2, [3], [4], b"", b"m", *lists]
+
+
+def test_what_only_verified_aggregates_need_is_written_empty_where_they_are_not() -> None:
+    assert msgpack.unpackb(encode(Reveal(KeyReveal(1, b"b", b"n", b"s"), ())))[2:] == [
+        [1, b"b", b"n", b"s", b""],
+        [],
+    ]
+    assert msgpack.unpackb(encode(RoundStart(1, b"m")))[2:] == [1, b"m", []]
+    contribution = Contribution(1, b"0", b"1", b"b", b"n")
+    assert msgpack.unpackb(encode(contribution))[2:] == [1, b"0", b"1", b"b", b"n", b"", b""]
+    request = DecryptionRequest(1, 2, (3,), (4,), b"c")
+    assert msgpack.unpackb(encode(request))[2:] == [1, 2, [3], [4], b"c", b"", [], []]
 
 
 def test_equal_messages_have_equal_bytes() -> None:
@@ -172,7 +197,7 @@ def test_random_bytes_behind_a_good_header_do_no_harm() -> None:
     header = raw(PROTOCOL_VERSION)[1:]
     for _ in range(10_000):
         count, kind = source.bytes(2)
-        prefix = bytes([0x90 | count % 16]) + header + bytes([kind % 16])
+        prefix = bytes([0x90 | count % 16]) + header + bytes([kind % len(MESSAGE_TYPES)])
         outcome(prefix + source.bytes(1 + kind // 16))
 
 
@@ -206,14 +231,24 @@ REQUEST = MESSAGE_TYPES.index(DecryptionRequest)
 JOIN = MESSAGE_TYPES.index(Join)
 
 
+def asking(**fields: Any) -> list[Any]:
+    """Return the fields of a decryption request; `fields` overrides any."""
+    empty = DecryptionRequest(1, 1, (), (), b"")
+    document = dict(zip(vars(empty), msgpack.unpackb(encode(empty))[2:], strict=True))
+    assert set(fields) <= set(document)
+    return list((document | fields).values())
+
+
 def test_a_newer_program_is_told_which_versions_differ() -> None:
     error = refused(raw(PROTOCOL_VERSION + 1, FINISH, "done"))
-    assert "version 2, this program speaks 1" in str(error)
+    assert "version 3, this program speaks 2" in str(error)
 
 
-@pytest.mark.parametrize("version", [0, 2, -1, 255, True, 1.0, "1", b"1", None, [1], float("nan")])
+@pytest.mark.parametrize(
+    "version", [0, 1, 3, -1, 255, True, 2.0, "2", b"2", None, [2], float("nan")]
+)
 def test_another_version_is_refused(version: Any) -> None:
-    assert outcome(raw(1, FINISH, "done")) == Finish("done")
+    assert outcome(written(FINISH, "done")) == Finish("done")
     refused(raw(version, FINISH, "done"))
 
 
@@ -221,7 +256,7 @@ def test_another_version_is_refused(version: Any) -> None:
     "kind", [-1, len(MESSAGE_TYPES), 1 << 40, True, 0.0, "0", None, [0], float("nan")]
 )
 def test_an_unknown_type_is_refused(kind: Any) -> None:
-    refused(raw(1, kind, "done"))
+    refused(written(kind, "done"))
 
 
 @pytest.mark.parametrize("document", [None, 1, "text", b"", 1.5, {}, [], [1], [FINISH]])
@@ -242,41 +277,76 @@ def test_missing_and_extra_fields_are_refused(cls: type[Any]) -> None:
               float("inf"), "1", b"1", None, [1]]
 )  # fmt: skip
 def test_what_is_no_natural_number_is_refused(value: Any) -> None:
-    assert outcome(raw(1, START, 1, b"")) == RoundStart(1, b"")
-    refused(raw(1, START, value, b""))
-    refused(raw(1, REQUEST, 1, 1, [], [1, value], b""))
+    assert outcome(written(START, 1, b"", [])) == RoundStart(1, b"")
+    refused(written(START, value, b"", []))
+    assert outcome(written(REQUEST, *asking(active=[1, 2]))) is not None
+    refused(written(REQUEST, *asking(active=[1, value])))
+    refused(written(REQUEST, *asking(pledges=[[value, b"d"]])))
+    refused(written(REQUEST, *asking(evidence=[[value, b"c", b"p", b"s"]])))
 
 
 @pytest.mark.parametrize("value", ["text", 1, None, [1, 2], 1.5, True])
 def test_what_is_no_byte_string_is_refused(value: Any) -> None:
-    assert outcome(raw(1, START, 1, b"m")) == RoundStart(1, b"m")
-    refused(raw(1, START, 1, value))
+    assert outcome(written(START, 1, b"m", [])) == RoundStart(1, b"m")
+    refused(written(START, 1, value, []))
+    assert outcome(written(START, 1, b"m", [[1, b"d"]])) == RoundStart(1, b"m", (Pledge(1, b"d"),))
+    refused(written(START, 1, b"m", [[1, value]]))
+    for position in range(1, 4):
+        record = [1, b"c", b"p", b"s"]
+        assert outcome(written(REQUEST, *asking(evidence=[record]))) is not None
+        record[position] = value
+        refused(written(REQUEST, *asking(evidence=[record])))
 
 
 @pytest.mark.parametrize("value", [b"bytes", 1, None, ["a"], 1.5])
 def test_what_is_no_text_is_refused(value: Any) -> None:
-    assert outcome(raw(1, FINISH, "a")) == Finish("a")
-    refused(raw(1, FINISH, value))
+    assert outcome(written(FINISH, "a")) == Finish("a")
+    refused(written(FINISH, value))
 
 
 @pytest.mark.parametrize("value", [None, 1, b"", "", True])
 def test_what_is_no_list_is_refused(value: Any) -> None:
-    assert outcome(raw(1, READY, b"", [1])) == Ready(b"", (1,))
-    refused(raw(1, READY, b"", value))
+    assert outcome(written(READY, b"", [1])) == Ready(b"", (1,))
+    refused(written(READY, b"", value))
+    refused(written(START, 1, b"m", value))
+    for name in ("contributors", "active", "pledges", "evidence"):
+        refused(written(REQUEST, *asking(**{name: value})))
 
 
 @pytest.mark.parametrize("value", [None, 1, b"", [], [1], [1, b"a", b"b", b"c"]])
 def test_a_nested_record_of_another_form_is_refused(value: Any) -> None:
     kind = MESSAGE_TYPES.index(messages.Commitments)
     good = [1, b"a", b"b"]
-    assert outcome(raw(1, kind, [good, good]))
-    refused(raw(1, kind, [good, value]))
+    assert outcome(written(kind, [good, good]))
+    refused(written(kind, [good, value]))
+
+
+@pytest.mark.parametrize("value", [None, 1, b"", [], [1], [1, b"a", b"b"], [b"a", 1], [[1, b"a"]]])
+def test_a_pledge_or_evidence_of_another_form_is_refused(value: Any) -> None:
+    pledge, evidence = [1, b"d"], [1, b"c", b"p", b"s"]
+    request = outcome(written(REQUEST, *asking(pledges=[pledge] * 2, evidence=[evidence] * 2)))
+    assert isinstance(request, DecryptionRequest)
+    assert request.pledges == (Pledge(1, b"d"),) * 2
+    assert request.evidence == (Evidence(1, b"c", b"p", b"s"),) * 2
+    refused(written(START, 1, b"m", [pledge, value]))
+    refused(written(REQUEST, *asking(pledges=[pledge, value])))
+    refused(written(REQUEST, *asking(evidence=[evidence, value])))
+    # One in place of the other.
+    refused(written(REQUEST, *asking(pledges=[evidence])))
+    refused(written(REQUEST, *asking(evidence=[pledge])))
 
 
 def test_an_error_names_the_field() -> None:
-    assert "RoundStart.round" in str(refused(raw(1, START, "1", b"")))
-    assert "RoundStart.model" in str(refused(raw(1, START, 1, "text")))
-    assert "DecryptionRequest.active" in str(refused(raw(1, REQUEST, 1, 1, [], [True], b"")))
+    assert "RoundStart.round" in str(refused(written(START, "1", b"", [])))
+    assert "RoundStart.model" in str(refused(written(START, 1, "text", [])))
+    assert "Pledge.digest" in str(refused(written(START, 1, b"m", [[1, 2]])))
+    for name, wrong in (
+        ("DecryptionRequest.active", {"active": [True]}),
+        ("DecryptionRequest.model", {"model": "text"}),
+        ("Pledge.index", {"pledges": [[True, b"d"]]}),
+        ("Evidence.proof", {"evidence": [[1, b"c", 2, b"s"]]}),
+    ):
+        assert name in str(refused(written(REQUEST, *asking(**wrong))))
 
 
 def test_text_that_is_not_utf_8_is_refused() -> None:
@@ -285,9 +355,9 @@ def test_text_that_is_not_utf_8_is_refused() -> None:
 
 
 def test_extension_types_and_maps_are_refused() -> None:
-    refused(raw(1, FINISH, msgpack.Timestamp(1)))
-    refused(raw(1, FINISH, msgpack.ExtType(5, b"x")))
-    refused(raw(1, FINISH, {"a": 1}))
+    refused(written(FINISH, msgpack.Timestamp(1)))
+    refused(written(FINISH, msgpack.ExtType(5, b"x")))
+    refused(written(FINISH, {"a": 1}))
 
 
 def test_deep_nesting_is_refused() -> None:
@@ -334,10 +404,20 @@ def test_nested_claims_take_no_memory() -> None:
     header = b"\x94" + bytes([PROTOCOL_VERSION, START, 1])
     for data in (claim * 1000, header + claim * 1000):
         assert peak_of_refusing(data + padding) < 1 << 20
+    # In the last field of the largest message, and in a record inside of it.
+    request = written(REQUEST, *asking())[:-1]
+    for start in (b"", b"\x91", b"\x91\x94", b"\x91\x94\x01"):
+        assert peak_of_refusing(request + start + claim * 1000 + padding) < 1 << 20
 
 
 def test_lists_and_texts_are_bounded() -> None:
-    assert outcome(raw(1, READY, b"", [1] * MAX_CLIENTS)) == Ready(b"", (1,) * MAX_CLIENTS)
-    refused(raw(1, READY, b"", [1] * (4 * MAX_CLIENTS + 1)))
-    assert outcome(raw(1, FINISH, "x" * MAX_TEXT)) == Finish("x" * MAX_TEXT)
-    refused(raw(1, FINISH, "x" * (MAX_TEXT + 1)))
+    assert outcome(written(READY, b"", [1] * MAX_CLIENTS)) == Ready(b"", (1,) * MAX_CLIENTS)
+    refused(written(READY, b"", [1] * (MAX_CLIENTS + 1)))
+    pledges = [[1, b""]] * MAX_CLIENTS
+    assert outcome(written(START, 1, b"", pledges)) is not None
+    assert "4097 items" in str(refused(written(START, 1, b"", [*pledges, [1, b""]])))
+    evidence = [[1, b"", b"", b""]] * MAX_CLIENTS
+    assert outcome(written(REQUEST, *asking(evidence=evidence))) is not None
+    refused(written(REQUEST, *asking(evidence=[*evidence, evidence[0]])))
+    assert outcome(written(FINISH, "x" * MAX_TEXT)) == Finish("x" * MAX_TEXT)
+    refused(written(FINISH, "x" * (MAX_TEXT + 1)))

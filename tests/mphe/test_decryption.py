@@ -57,7 +57,7 @@ def answer(
     """Return h_j as the server reads it."""
     plan, ring = plan or session.plan, session.ring
     keys = session.signed_mask_keys(j, request.active) if masked else {}
-    scaled = scaled_share(ring, session.shares[j], j, request.active)
+    scaled = scaled_share(plan, ring, session.shares[j], j, request.active)
     data = gen_share(plan, ring, scaled, request, keys, seeded(f"{j} {request}"))
     layout = plan.threshold_layout(request.round)
     return read_blocks(ring, layout, data, plan.dropped_share)
@@ -237,7 +237,7 @@ def test_any_t_of_n_decrypt_the_sum(length: int) -> None:
     for active in sets:
         request = Request(session.transcript, 1, 1, active, c1)
         shares = aggregate_shares([answer(j, request, session, plan) for j in active])
-        got = finish(session.ring, layout, c0, shares)
+        got = finish(plan, session.ring, layout, c0, shares)
         assert got.tolist() == np.sum(vectors, axis=0).tolist()
 
 
@@ -249,7 +249,7 @@ def test_a_missing_member_leaves_noise_that_is_noticed() -> None:
     request = Request(session.transcript, 1, 1, (1, 2), c1)
     for j in (1, 2):
         with pytest.raises(EncodingError, match="out of range"):
-            finish(session.ring, layout, c0, answer(j, request, session, plan))
+            finish(plan, session.ring, layout, c0, answer(j, request, session, plan))
 
 
 # -- the wire ----------------------------------------------------------------------------------
@@ -289,7 +289,7 @@ def test_a_share_of_a_wrong_length_is_refused() -> None:
 
 def test_a_share_for_a_set_without_its_owner_is_refused() -> None:
     with pytest.raises(ParameterError, match="not a set that contains"):
-        scaled_share(RING, SESSION.shares[1], 1, (2, 3, 4))
+        scaled_share(SESSION.plan, RING, SESSION.shares[1], 1, (2, 3, 4))
 
 
 def test_shares_of_different_sizes_do_not_add_up() -> None:

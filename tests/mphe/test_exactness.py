@@ -7,9 +7,9 @@ from math import sqrt
 import numpy as np
 import pytest
 
+from mphe.agreement import MAX_CLIENTS
 from mphe.errors import ParameterError
 from mphe.noise import KEY_VARIANCE, norm_bound, typical_product_error, worst_case_product_error
-from mphe.parameters import MAX_CLIENTS
 from mphe.ring import Limbs, Ring, Small, digit_width
 from mphe.rings import DATA_RING, LARGE_RING, RingParameters
 from mphe.rlwe import ternary_width

@@ -132,6 +132,55 @@ def test_product_errors_grow_with_each_operand() -> None:
         assert bound(4096, 1e3, 2e9) == pytest.approx(2 * bound(4096, 1e3, 1e9))
 
 
+# -- liars ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("degree", [4096, 8192, 16384])
+def test_a_false_proof_is_guessed_with_probability_2_to_minus_128(degree: int) -> None:
+    repetitions = noise.proof_repetitions(degree)
+    assert (2 * degree) ** repetitions >= 2**128 > (2 * degree) ** (repetitions - 1)
+    assert noise.proof_bytes(degree) == 32 + repetitions * degree * 20 // 8
+
+
+@pytest.mark.parametrize("degree", [4096, 8192, 16384])
+def test_extracted_openings_are_products_with_a_ternary_polynomial(degree: int) -> None:
+    # Differences of two z in [-2^19, 2^19) and of two low parts in [0, 2^24); N terms each.
+    assert noise.extracted_bounds(degree) == (degree * 2**20, degree * 2**24)
+
+
+def test_liars_make_more_noise_the_more_they_are() -> None:
+    sizes = [(8192, 8, 8, 0), (8192, 8, 8, 1), (8192, 8, 8, 2), (8192, 9, 8, 2), (8192, 9, 9, 2)]
+    sizes.append((16384, 9, 9, 2))
+    assert all(noise.verified_noise(*a) < noise.verified_noise(*b) for a, b in pairwise(sizes))
+
+
+def test_the_noise_of_liars_covers_the_worst_that_they_can_choose() -> None:
+    """Cauchy and Schwarz is met with equality by whoever knows e and s."""
+    degree, holders, contributors, corrupt = 8192, 8, 8, 2
+    bound_u, bound_e = noise.extracted_bounds(degree)
+    source = seeded("liars")
+    secret = sum(ternary(source, degree) for _ in range(holders))
+    error = sum(centred_binomial(source, degree, ERROR_PAIRS) for _ in range(holders))
+    # One coefficient of 2·(e·u' - s·e') when all of u', e' have its signs: the l1 norms.
+    chosen = corrupt * (bound_u * np.abs(error).sum() + bound_e * np.abs(secret).sum())
+    noise_bound = noise.verified_noise(degree, holders, contributors, corrupt)
+    print(f"chosen 2^{log2(2 * chosen):.2f}, E 2^{log2(noise_bound):.2f}")
+    assert 2 * chosen < noise_bound < 2 * 2 * chosen
+
+
+def test_with_nobody_corrupt_the_noise_is_that_of_the_protocol_times_four() -> None:
+    degree, holders, contributors = 8192, 8, 8
+    norms = [
+        noise.norm_bound(holders * ERROR_VARIANCE, degree)
+        * noise.norm_bound(contributors * TERNARY_VARIANCE, degree),
+        noise.norm_bound(holders * TERNARY_VARIANCE, degree)
+        * noise.norm_bound(contributors * ERROR_VARIANCE, degree),
+    ]
+    fresh = TAIL * sqrt(contributors * ERROR_VARIANCE)
+    expected = 4 * (sum(norms) + fresh)
+    assert noise.verified_noise(degree, holders, contributors, 0) == pytest.approx(expected)
+
+
 # -- measured ---------------------------------------------------------------------------------
 
 
@@ -197,7 +246,7 @@ def test_measured_noise_of_a_decryption_is_the_predicted_smudging(
         data = gen_share(
             plan,
             ring,
-            scaled_share(ring, session.shares[j], j, active),
+            scaled_share(plan, ring, session.shares[j], j, active),
             request,
             session.signed_mask_keys(j, active),
             seeded(f"smudging {j}"),

@@ -12,14 +12,11 @@ from typing import Any
 
 import pytest
 
+from mphe.agreement import MAX_CLIENTS, MAX_LENGTH, MAX_ROUNDS, SessionParameters
 from mphe.errors import ParameterError
 from mphe.noise import FAILURE_EXPONENT, TAIL, failure_exponent
 from mphe.parameters import (
-    MAX_CLIENTS,
-    MAX_LENGTH,
-    MAX_ROUNDS,
     MIN_DECRYPTION_BUDGET,
-    SessionParameters,
     candidates,
     make_plan,
 )
@@ -141,31 +138,108 @@ def test_what_is_left_out_is_filled_in() -> None:
 
 
 def test_the_digest_differs_when_any_field_differs() -> None:
-    base = SessionParameters(num_clients=8, threshold=4, length=100, rounds=10, capacity=16)
+    base = SessionParameters(num_clients=8, threshold=5, length=100, rounds=10, capacity=16)
     changes: dict[str, Any] = {
         "num_clients": 9,
-        "threshold": 5,
+        "threshold": 6,
         "length": 101,
         "rounds": 11,
         "encryption": "direct",
         "value_bits": 15,
         "decryptors": 7,
-        "min_contributors": 5,
+        "min_contributors": 6,
         "capacity": 17,
         "max_attempts": 5,
+        "verified": True,
     }
     whole = replace(base, threshold=8)
     variants = [base, whole, replace(whole, robust=False)]
     variants += [replace(base, **{name: value}) for name, value in changes.items()]
-    assert {field.name for field in fields(base)} == {*changes, "robust"}
+    variants.append(replace(base, verified=True, max_corrupt=1))
+    assert {field.name for field in fields(base)} == {*changes, "robust", "max_corrupt"}
     digests = {variant.digest() for variant in variants}
     assert len(digests) == len(variants)
     assert all(len(digest) == hashlib.sha256().digest_size for digest in digests)
 
 
 def test_equal_parameters_have_equal_digests_however_they_were_given() -> None:
-    explicit = SessionParameters(8, 4, 100, 10, True, "hybrid", 16, 8, 4, 8, 4)
+    explicit = SessionParameters(8, 4, 100, 10, True, "hybrid", 16, 8, 4, 8, 4, False, 0)
     assert explicit.digest() == SessionParameters(8, 4, 100, 10).digest()
+    verified = SessionParameters(8, 6, 100, 10, True, "hybrid", 16, 8, 5, 8, 4, True, 3)
+    assert verified.digest() == SessionParameters(8, 6, 100, 10, verified=True).digest()
+
+
+# -- verified aggregates -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "corrupt", "minimum"),
+    [
+        # n, t, k: the largest c with 2t > k + c that leaves two honest clients.
+        ((3, 2, 3), 0, 3),
+        ((3, 3, 3), 1, 3),
+        ((4, 3, 4), 1, 3),
+        ((4, 4, 4), 2, 4),
+        ((8, 5, 8), 1, 3),
+        ((8, 6, 8), 3, 5),
+        ((8, 8, 8), 6, 8),
+        ((100, 4, 5), 2, 4),
+    ],
+)
+def test_as_many_may_be_corrupt_as_the_threshold_withstands(
+    fields: tuple[int, int, int], corrupt: int, minimum: int
+) -> None:
+    n, t, k = fields
+    session = SessionParameters(n, t, 100, 10, decryptors=k, verified=True)
+    assert (session.max_corrupt, session.min_contributors) == (corrupt, minimum)
+    # Two groups of t decryptors have more than c members in common.
+    assert 2 * t - k > corrupt
+    assert corrupt + 2 <= minimum
+    with pytest.raises(ParameterError, match=r"cannot withstand|hides too little"):
+        SessionParameters(n, t, 100, 10, decryptors=k, verified=True, max_corrupt=corrupt + 1)
+
+
+@pytest.mark.parametrize("k", [3, 4, 7, 8])
+def test_two_quorums_have_an_honest_decryptor_in_common(k: int) -> None:
+    for t in range(2, k + 1):
+        for c in range(k + 1):
+            fields = {"decryptors": k, "min_contributors": 20, "max_corrupt": c}
+            if 2 * t > k + c:
+                SessionParameters(20, t, 100, 10, verified=True, **fields)  # type: ignore[arg-type]
+                continue
+            with pytest.raises(ParameterError, match=f"{t} of {k} decryptors cannot withstand"):
+                SessionParameters(20, t, 100, 10, verified=True, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"threshold": 4}, r"4 of 8 decryptors cannot withstand.*use t above 4"),
+        ({"threshold": 5, "max_corrupt": 2}, r"2 corrupt clients.*use t above 5"),
+        ({"max_corrupt": -2}, "6 of 8 decryptors cannot withstand"),
+        ({"max_corrupt": 3, "min_contributors": 4}, "use min_contributors 5 or more of 8"),
+        ({"min_contributors": 2}, "a sum of 2 updates, 3 of them corrupt, hides too little"),
+        ({"max_corrupt": 1.0}, "max_corrupt must be of type int"),
+        ({"verified": 1}, "verified must be of type bool"),
+    ],
+    ids=str,
+)
+def test_a_verified_session_that_a_lying_server_could_break_is_refused(
+    change: dict[str, Any], message: str
+) -> None:
+    good: dict[str, Any] = {
+        **{"num_clients": 8, "threshold": 6, "length": 100, "rounds": 10},
+        "verified": True,
+    }
+    SessionParameters(**good)
+    with pytest.raises(ParameterError, match=message):
+        SessionParameters(**(good | change))
+
+
+def test_without_verified_aggregates_nobody_is_corrupt() -> None:
+    session = SessionParameters(8, 4, 100, 10)
+    assert (session.verified, session.max_corrupt) == (False, 0)
+    assert SessionParameters(8, 8, 100, 10).max_corrupt == 0
 
 
 # -- command line ------------------------------------------------------------------------------
@@ -248,6 +322,21 @@ def test_every_flag_of_the_module_reaches_the_plan() -> None:
     assert lines["budget"].startswith(f"τ = {plan.budget} ")
     assert lines["upload"].startswith(f"{plan.upload_bytes} bytes")
     assert "payload ring" not in lines and "bodies" not in lines
+
+
+def test_the_flags_of_verified_aggregates_reach_the_plan() -> None:
+    for corrupt in (-1, 0):
+        session = SessionParameters(8, 6, 5000, 100, verified=True, max_corrupt=corrupt)
+        plan = make_plan(session)
+        flags = f"--length 5000 --threshold 6 --verify_aggregate --max_corrupt {corrupt}"
+        lines = printed(run(*flags.split()).stdout)[0]
+        assert lines["proofs"] == f"{plan.proof_bytes} bytes of the upload"
+        assert lines["upload"].startswith(f"{plan.upload_bytes} bytes")
+        assert f"E = 2^{log2(plan.noise):.1f}" in lines["noise"]
+    assert "proofs" not in printed(run("--length", "5000").stdout)[0]
+    refused = run("--verify_aggregate")
+    assert refused.returncode == 2
+    assert "4 of 8 decryptors cannot withstand a lying server" in refused.stderr
 
 
 @pytest.mark.parametrize("encryption", ["hybrid", "direct"])

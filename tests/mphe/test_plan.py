@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from math import sqrt
 
 import numpy as np
 import pytest
 
-from mphe.contributor import Encryptor
+from mphe.agreement import MAX_LENGTH, MAX_ROUNDS, SessionParameters
 from mphe.decryption import Request, gen_share, read_blocks, scaled_share
+from mphe.encryptor import Encryptor
 from mphe.errors import ParameterError
-from mphe.noise import KEY_PAIRS, aggregate_noise, smudging_widths
+from mphe.noise import KEY_PAIRS, aggregate_noise, smudging_widths, verified_noise
 from mphe.parameters import (
-    MAX_LENGTH,
-    MAX_ROUNDS,
     MIN_DECRYPTION_BUDGET,
     Plan,
-    SessionParameters,
     SlotLayout,
     candidates,
     make_plan,
 )
+from mphe.proof import ShortnessProof
 from mphe.ring import Ring
 from tests.mphe.support import CNN
 from tests.support import make_parameters, make_session, seeded
@@ -149,8 +149,96 @@ def test_no_plan_asks_for_smudging_that_cannot_be_sampled(
 
 
 def test_a_payload_that_no_ring_can_carry_is_refused() -> None:
-    with pytest.raises(ParameterError, match="no ring can carry this payload"):
-        make_plan(SessionParameters(4096, 2, MAX_LENGTH, MAX_ROUNDS, encryption="direct"))
+    # A quarter of the clients lie: their noise leaves no room below the largest modulus.
+    for encryption in ("hybrid", "direct"):
+        session = SessionParameters(
+            *(4096, 2561, MAX_LENGTH, MAX_ROUNDS), encryption=encryption, verified=True
+        )
+        assert session.max_corrupt == 1025
+        with pytest.raises(ParameterError, match="no ring can carry this payload"):
+            make_plan(session)
+
+
+# -- verified aggregates -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def verified_plans() -> list[Plan]:
+    """Return feasible plans of sessions whose server may lie."""
+    found = []
+    for n, t, k, c in ((3, 3, 3, 1), (8, 5, 8, 1), (8, 8, 8, 0), (100, 60, 100, -1)):
+        for length, encryption in product((1, 4097, CNN), ("hybrid", "direct")):
+            session = SessionParameters(
+                *(n, t, length, 100), decryptors=k, encryption=encryption, verified=True,
+                max_corrupt=c,
+            )  # fmt: skip
+            found += candidates(session)
+    return found
+
+
+def test_a_verified_layout_leaves_two_bits_for_the_relaxation(verified_plans: list[Plan]) -> None:
+    assert len(verified_plans) > 20
+    for plan in verified_plans:
+        layout = plan.threshold
+        assert plan.scaling == 4
+        for round in (0, 1):
+            read = plan.threshold_layout(round)
+            assert plan.encryption_layout(round) == replace(read, noise_bits=read.noise_bits - 2)
+        assert layout.noise_bits + layout.slots * layout.slot_bits <= layout.ring.bits
+        top = largest_slot(plan, layout) << (
+            layout.noise_bits + (layout.slots - 1) * layout.slot_bits
+        )
+        assert top + (1 << layout.noise_bits) < layout.ring.modulus
+
+
+def test_without_verification_nothing_is_scaled(plans: list[Plan]) -> None:
+    for plan in plans:
+        assert (plan.scaling, plan.proof_bytes) == (1, 0)
+        assert plan.encryption_layout(1) == plan.threshold_layout(1)
+
+
+def test_a_verified_scale_holds_the_noise_of_liars_and_four_times_what_is_dropped(
+    verified_plans: list[Plan],
+) -> None:
+    for plan in verified_plans:
+        session, layout = plan.session, plan.threshold
+        degree = layout.ring.degree
+        assert plan.noise == verified_noise(
+            degree, session.num_clients, session.capacity, session.max_corrupt
+        )
+        # Far more than what honest clients make, also when it is multiplied by four.
+        honest = 4 * aggregate_noise(degree, session.num_clients, session.capacity)
+        assert plan.noise > (2**20 if session.max_corrupt else 1 / 2) * honest
+        dropped = 0.0
+        if plan.dropped_c0:
+            rounding = 4 * session.capacity * 2.0 ** (8 * plan.dropped_c0 - 1)
+            assert rounding <= 2 * plan.smudging
+            dropped += rounding
+        if plan.dropped_share:
+            dropped += session.threshold * 2.0 ** (8 * plan.dropped_share - 1)
+        needed = 2 * (15 * sqrt(session.threshold) * plan.smudging + plan.noise + dropped)
+        assert 2.0**layout.noise_bits >= needed
+        sigma = 2.0**32 * sqrt(12 * plan.budget * degree) * plan.noise
+        assert plan.smudging == pytest.approx(sigma, rel=1e-12)
+
+
+def test_an_upload_includes_the_proofs_of_every_block(verified_plans: list[Plan]) -> None:
+    # ceil(128 / log2 2N) responses of N times 20 bits, and a seed.
+    bytes_of = {4096: 32 + 10 * 10240, 8192: 32 + 10 * 20480, 16384: 32 + 9 * 40960}
+    for plan in verified_plans:
+        expected = plan.threshold.blocks * bytes_of[plan.threshold.ring.degree]
+        assert plan.proof_bytes == expected
+        assert plan.upload_bytes == plan.key_bytes + plan.body_bytes + expected
+    assert {plan.threshold.blocks > 1 for plan in verified_plans} == {True, False}
+
+
+def test_the_proofs_of_a_real_contribution_have_the_length_of_the_plan() -> None:
+    plan = make_plan(SessionParameters(3, 3, 100, 2, verified=True))
+    session = make_session(make_parameters(2, 2, 100), plan=plan)
+    prover = ShortnessProof(session.ring, session.key.reference)
+    prepared = session.key.prepare(seeded("prepared"))
+    proof = prover.prove(prepared.c1, prepared.opening, b"context", seeded("proof"))
+    assert len(proof) * plan.threshold.blocks == plan.proof_bytes
 
 
 def test_additive_keys_get_a_plan_too() -> None:
@@ -181,7 +269,7 @@ def test_sizes_are_those_of_real_messages(encryption: str, n: int, length: int) 
         assert plan.upload_bytes == plan.key_bytes + plan.body_bytes
         ring = Ring(plan.threshold.ring)
         request = Request(bytes(32), 1, 1, (1, 2), payload.c1)
-        scaled = scaled_share(ring, session.shares[1], 1, (1, 2))
+        scaled = scaled_share(plan, ring, session.shares[1], 1, (1, 2))
         share = gen_share(plan, ring, scaled, request, {}, seeded("share"))
         assert len(share) == plan.share_bytes
         read_blocks(ring, plan.threshold, share, plan.dropped_share)

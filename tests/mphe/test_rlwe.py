@@ -130,6 +130,37 @@ def test_every_encryption_has_its_own_u_and_errors() -> None:
     assert noises[0] != noises[1]
 
 
+def test_a_prepared_half_is_opened_by_what_made_it() -> None:
+    ring = Ring(KEY_RING)
+    (share,), key, _ = deal(ring, 1, "prepared")
+    source = seeded("prepared")
+    first, second = key.prepare(source), key.prepare(source)
+    for opening, element in (
+        (first.opening, first.c1),
+        (second.opening, second.c1),
+        (share.opening, share.public),
+    ):
+        assert set(opening.secret.tolist()) == {-1, 0, 1}
+        assert opened(ring, opening.secret, element, key.reference) == integers(opening.error)
+        assert max(map(abs, integers(opening.error))) <= ERROR_PAIRS
+    assert not np.array_equal(first.opening.secret, second.opening.secret)
+    assert not np.array_equal(first.opening.error, second.opening.error)
+
+
+def test_a_ciphertext_is_a_prepared_half_completed() -> None:
+    ring = Ring(KEY_RING)
+    _, key, secret = deal(ring, 2, "halves")
+    plaintext = integers_to_element(ring, [7 << 60] * ring.degree)
+    whole, source = key.encrypt(plaintext, seeded("whole")), seeded("whole")
+    prepared = key.prepare(source)
+    c0 = key.complete(prepared, plaintext, source)
+    assert np.array_equal(whole.c0, c0) and np.array_equal(whole.c1, prepared.c1)
+    values = opened(ring, secret, c0, prepared.c1)
+    assert [(v + (1 << 59)) >> 60 for v in values] == [7] * ring.degree
+    # What hides m in c0 - b·u is a fresh e0.
+    assert not np.array_equal(c0, key.complete(prepared, plaintext, source))
+
+
 def test_a_ciphertext_looks_uniform() -> None:
     ring = Ring(KEY_RING)
     _, key, _ = deal(ring, 2, "looks")

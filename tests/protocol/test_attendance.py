@@ -44,6 +44,19 @@ def test_a_client_that_just_missed_the_close_is_awaited_again() -> None:
     assert attendance.expected == {3}
 
 
+def test_a_client_that_always_just_misses_does_not_cost_every_round_its_deadline() -> None:
+    attendance, awaited = Attendance(), []
+    for round in range(1, 40):
+        attendance.begin((1, 2, 3), 2)
+        attendance.arrived(1)
+        attendance.arrived(2)
+        if 3 in attendance.expected:
+            awaited.append(round)
+        attendance.deadline()
+        attendance.just_missed(3)
+    assert awaited == [1, 2, 5, 10, 19, 36]
+
+
 def test_tardy_clients_are_awaited_when_the_others_are_too_few() -> None:
     attendance = Attendance()
     attendance.begin((1, 2, 3), 3)

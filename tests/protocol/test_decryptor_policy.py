@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mphe import confirmation
 from mphe.decryptor import Decryptor
 from mphe.errors import RefusedDecryption, UnexpectedSender
 from mphe.machine import Send
@@ -165,9 +166,37 @@ def test_confirmation_is_over_once_a_round_was_answered() -> None:
     assert_refused(decryptor, replace(last, attempt=last.attempt + 1))
 
 
-def test_second_message_cannot_be_confirmed() -> None:
-    _, decryptor, last = confirming()
-    assert_refused(decryptor, replace(last, attempt=last.attempt + 1, c1=bytes(len(last.c1))))
+def test_nobody_chooses_what_confirms_the_key() -> None:
+    simulation, decryptor, last = confirming()
+    unasked = Decryptor(simulation.keys[2], SeededSource("unasked"))
+    _, derived = confirmation.ciphertext(
+        simulation.plan, simulation.keys[2].key, simulation.keys[2].transcript
+    )
+    own = simulation.ring.to_bytes(derived.c1)
+    request = replace(last, attempt=last.attempt + 1)
+    # Not even the right one is taken from the server.
+    for c1 in (bytes(len(own)), own, own[:-1], b"\0"):
+        assert_refused(decryptor, replace(request, c1=c1))
+        assert_refused(unasked, replace(request, c1=c1))
+    assert last.c1 == b""
+    answer(decryptor, request)
+    answer(unasked, request)
+
+
+def test_what_confirms_the_key_follows_from_the_session() -> None:
+    simulation, _, _ = session()
+    keys = simulation.keys
+    made = [
+        confirmation.ciphertext(simulation.plan, keys[i].key, keys[i].transcript) for i in (1, 2)
+    ]
+    assert np.array_equal(made[0][0], made[1][0])
+    assert np.array_equal(made[0][1].c1, made[1][1].c1)
+    other = confirmation.ciphertext(simulation.plan, keys[1].key, bytes(32))
+    assert not np.array_equal(made[0][0], other[0])
+    assert not np.array_equal(made[0][1].c1, other[1].c1)
+    # Every bit of a slot but the highest is tried.
+    slot_bits = simulation.plan.threshold.slot_bits
+    assert made[0][0].min() >= 0 and int(made[0][0].max()).bit_length() == slot_bits - 1
 
 
 @pytest.mark.parametrize("contributors", [(1,), (1, 2, 3)])
@@ -304,3 +333,66 @@ def test_server_is_told_the_reason_of_a_refusal() -> None:
     ]
     # Another set did the work.
     assert end.attempts == 2
+
+
+# -- verified aggregates ---------------------------------------------------------------------------
+
+
+def verified() -> tuple[Simulation, DecryptionRequest]:
+    """Return a session of 4 clients, t = 3, and what an honest server asks."""
+    simulation = Simulation(4, 3, verified=True)
+    simulation.run_setup()
+    _, request = simulation.collect(simulation.random_updates())
+    return simulation, request
+
+
+def test_evidence_with_any_part_changed_is_refused_and_changes_nothing() -> None:
+    simulation, request = verified()
+    decryptor, first = simulation.decryptors[2], request.evidence[0]
+    pledge = request.pledges[0]
+    changes: dict[str, dict[str, Any]] = {
+        "c1 of the server": {"c1": bytes(simulation.ring.wire_length(simulation.ring.degree))},
+        "another model": {"model": bytes(32)},
+        "no model": {"model": b""},
+        "another round": {"round": request.round + 1},
+        "evidence missing": {"evidence": request.evidence[1:]},
+        "evidence twice": {"evidence": (first, *request.evidence)},
+        "evidence in another order": {"evidence": request.evidence[::-1]},
+        "evidence of a client that is not named": {"contributors": (1, 2, 3)},
+        "no evidence": {"evidence": ()},
+        "pledges in another order": {"pledges": request.pledges[::-1]},
+        "a pledge twice": {"pledges": (pledge, *request.pledges)},
+        "a pledge missing": {"pledges": request.pledges[1:]},
+        "another pledge": {"pledges": (replace(pledge, digest=bytes(32)), *request.pledges[1:])},
+        "a pledge of a stranger": {"pledges": (*request.pledges, replace(pledge, index=99))},
+    }
+    for name in ("c1", "proof", "signature"):
+        data = getattr(first, name)
+        other = getattr(request.evidence[1], name)
+        for wrong in (data[:-1], data + b"\0", b"", data[:-1] + bytes([data[-1] ^ 1]), other):
+            changed: dict[str, Any] = {name: wrong}
+            broken = (replace(first, **changed), *request.evidence[1:])
+            changes[f"{name} of {len(wrong)} bytes {wrong[-1:].hex()}"] = {"evidence": broken}
+    for change in changes.values():
+        assert_refused(decryptor, replace(request, **change))
+    assert answer(decryptor, request)
+
+
+@pytest.mark.parametrize("index", [1 << 32, (1 << 53) - 1])
+def test_a_pledge_of_an_index_that_no_client_can_have_is_refused(index: int) -> None:
+    simulation, request = verified()
+    pledge = replace(request.pledges[0], index=index)
+    assert_refused(simulation.decryptors[2], replace(request, pledges=(*request.pledges, pledge)))
+
+
+def test_two_lists_of_pledges_with_the_same_bytes_are_not_both_believed() -> None:
+    simulation = Simulation(5, 4, verified=True, max_corrupt=1)
+    simulation.run_setup()
+    _, request = simulation.collect(simulation.random_updates())
+    honest = replace(request, contributors=(1, 2, 3), evidence=request.evidence[:3])
+    # The last pledge hides behind the one before it, so nobody's signature notices.
+    *others, fourth, fifth = request.pledges
+    hidden = fourth.digest + fifth.index.to_bytes(4, "big") + fifth.digest
+    joined = replace(honest, pledges=(*others, replace(fourth, digest=hidden)))
+    assert_refused(simulation.decryptors[1], joined)
+    assert answer(simulation.decryptors[1], honest)

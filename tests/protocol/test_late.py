@@ -191,3 +191,21 @@ def test_a_client_is_welcomed_once_a_round() -> None:
         aggregator.receive(3, output.message)
     aggregator.start_round(b"model", (1, 2, 4))
     assert aggregator.receive(3, output.message)
+
+
+def test_a_round_does_not_wait_for_a_client_that_joins_anew_in_its_midst() -> None:
+    simulation = Simulation(4, 2)
+    simulation.run_setup()
+    updates = simulation.random_updates()
+    # Client 4 was sent the model, and then a new process of it joins, which knows no round.
+    simulation.vanish(4, told=False)
+    simulation.begin_round(updates, present=(1, 2, 3, 4))
+    simulation.pump()
+    aggregator = simulation.aggregator
+    assert aggregator is not None and aggregator.waiting_for() == (4,)
+    simulation.silent.clear()
+    join(simulation, 4)
+    end = simulation.finish_round()
+    assert isinstance(end, Summed) and end.contributors == (1, 2, 3)
+    assert np.array_equal(end.total, updates[1] + updates[2] + updates[3])
+    assert total_of(simulation, 1, 2, 3, 4).contributors == (1, 2, 3, 4)

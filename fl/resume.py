@@ -1,0 +1,214 @@
+"""What the server keeps to go on after it died: the session, each finished round, each start."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from math import nan
+from pathlib import Path
+from typing import Any
+
+from fl.driver import Role
+from fl.metrics import STAGES, History, RoundRecord
+from fl.session import Model
+from fl.state import PROGRESS, SESSION, STARTED, StateError, Vault
+from mphe import keyfile
+from mphe.codec import pack, unpack
+from mphe.errors import EncodingError
+from mphe.machine import Output
+from mphe.messages import Join, Message, Ready
+from mphe.parameters import Plan
+from mphe.setup import Identities, PublicSession
+
+INTERRUPTED = "the server was stopped in this round"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where training stands after a round; round 0 is before the first."""
+
+    round: int
+    model: Model
+    accuracy: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class ProgressRecord:
+    """A checkpoint as bytes, with the line of metrics.jsonl that belongs to it."""
+
+    round: int
+    model: bytes
+    line: bytes
+
+
+@dataclass(frozen=True)
+class StartRecord:
+    """The last round whose model may have left the server."""
+
+    round: int
+
+
+class ServerState:
+    """Keeps the session once, and every round twice: when it starts and when it has ended."""
+
+    def __init__(self, vault: Vault, size: int) -> None:
+        """Keep models of `size` weights in this vault."""
+        self._vault = vault
+        self._size = size
+
+    def keep_session(self, session: PublicSession | None) -> None:
+        """Keep what the set-up made; None without encryption."""
+        self._vault.write(SESSION, b"" if session is None else keyfile.write_session(session))
+
+    def session(self, plan: Plan, identities: Identities) -> PublicSession | None:
+        """Return what was kept; None without encryption.
+
+        Raises:
+            StateError: it is damaged, or of other flags.
+        """
+        text = self._vault.read(SESSION)
+        if not text:
+            return None
+        try:
+            return keyfile.read_session(text, plan, identities)
+        except EncodingError as error:
+            raise self._vault.refusal(SESSION, str(error)) from error
+
+    def starting(self, round: int) -> None:
+        """Keep that a round's number is used up; OSError when it cannot be written."""
+        self._vault.write(STARTED, pack(StartRecord(round)))
+
+    def started(self) -> int:
+        """Return the last round that was started; 0 before the first."""
+        text = self._vault.read(STARTED)
+        try:
+            return unpack(text, StartRecord).round if text is not None else 0
+        except EncodingError as error:
+            raise self._vault.refusal(STARTED, str(error)) from error
+
+    def finished(self, model: Model, record: RoundRecord) -> None:
+        """Keep the model after a round, before its line is in metrics.jsonl."""
+        line = record.to_json().encode()
+        self._vault.write(PROGRESS, pack(ProgressRecord(record.round, model.to_bytes(), line)))
+
+    def restore(self, history: History) -> Checkpoint | None:
+        """Return the last checkpoint, None before the first; make the history agree with it.
+
+        Raises:
+            StateError: files are damaged, or do not belong together.
+        """
+        text = self._vault.read(PROGRESS)
+        try:
+            if text is None:
+                restore_history(history, None)
+                return None
+            progress = unpack(text, ProgressRecord)
+            last = read_record(progress.line.decode())
+            model = Model.from_bytes(progress.model, self._size)
+        except (EncodingError, ValueError) as error:
+            raise self._vault.refusal(PROGRESS, str(error)) from error
+        if last.round != progress.round or progress.round > self.started():
+            raise self._vault.refusal(PROGRESS, "its round does not fit the other files")
+        restore_history(history, last)
+        return Checkpoint(progress.round, model, last.accuracy, last.loss)
+
+
+def restore_history(history: History, last: RoundRecord | None) -> None:
+    """Read metrics.jsonl up to the last finished round, and mend its end.
+
+    Raises:
+        StateError: it does not hold rounds 1, 2, …, or not as many.
+    """
+    path, done = history.path, last.round if last is not None else 0
+    text = path.read_bytes() if path.exists() else b""
+    whole = text[: text.rfind(b"\n") + 1]
+    if whole != text:
+        os.truncate(path, len(whole))
+    try:
+        records = [read_record(line.decode()) for line in whole.splitlines()]
+    except ValueError as error:
+        raise _foreign(path, str(error)) from None
+    if [record.round for record in records] != list(range(1, len(records) + 1)):
+        raise _foreign(path, "it does not hold every round once")
+    if len(records) not in (done - 1, done):
+        raise _foreign(path, f"it holds {len(records)} rounds where {done} have ended")
+    history.records = records
+    if last is not None and len(records) < done:
+        history.append(last)
+
+
+def _foreign(path: Path, reason: str) -> StateError:
+    return StateError(
+        f"{path} is not what this session wrote ({' '.join(reason.split())}): restore it, or start "
+        "without --resume in another --state_dir"
+    )
+
+
+def read_record(line: str) -> RoundRecord:
+    """Read one line of metrics.jsonl; ValueError when it is none."""
+    values = json.loads(line)
+    names = [field.name for field in fields(RoundRecord)]
+    if not isinstance(values, dict) or sorted(values) != sorted(names):
+        raise ValueError("a line has other fields than this version writes")
+    kinds: dict[str, Any] = {"round": int, "contributors": list, "dropped": list}
+    for key, kind in kinds.items():
+        if type(values[key]) is not kind:
+            raise ValueError(f"{key} is no {kind.__name__}")
+    for key in ("contributors", "dropped"):
+        values[key] = tuple(values[key])
+    for key in ("accuracy", "loss"):
+        values[key] = nan if values[key] is None else float(values[key])
+    return RoundRecord(**values)
+
+
+def interrupted(number: int, clients: Iterable[int], checkpoint: Checkpoint) -> RoundRecord:
+    """Return the record of a round that was lost with the server."""
+    return RoundRecord(
+        round=number,
+        contributors=(),
+        dropped=tuple(clients),
+        accuracy=checkpoint.accuracy,
+        loss=checkpoint.loss,
+        train_loss=None,
+        train_accuracy=None,
+        samples=None,
+        seconds=0.0,
+        seconds_by_stage=dict.fromkeys(STAGES, 0.0),
+        upload_bytes_per_client=0,
+        download_bytes_per_client=0,
+        decryption_bytes_per_decryptor=0,
+        attempts=0,
+        saturated=0,
+        abandoned=INTERRUPTED,
+    )
+
+
+class Gathering:
+    """Before the first round after a restart: waits until the clients have come back."""
+
+    def __init__(self, aggregator: Role, clients: Iterable[int]) -> None:
+        """Wait for all of these clients, for one deadline."""
+        self._aggregator = aggregator
+        self._waiting = set(clients)
+        self.step = ("gathering",)
+
+    def receive(self, sender: int, message: Message) -> list[Output]:
+        """Let the aggregator take the message; who speaks is back."""
+        outputs = self._aggregator.receive(sender, message)
+        if isinstance(message, Join | Ready):
+            self._waiting.discard(sender)
+        return outputs
+
+    def lost(self, *peers: int) -> list[Output]:
+        """Go on waiting: they may come back."""
+        return self._aggregator.lost(*peers)
+
+    def deadline_passed(self) -> list[Output]:
+        """Go on with who is there."""
+        self._waiting.clear()
+        return []
+
+    def waiting_for(self) -> tuple[int, ...]:
+        """Return who has not come back."""
+        return tuple(sorted(self._waiting))

@@ -1,0 +1,105 @@
+"""Encryption of one update under the session's keys (docs/protocol.md, A round)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mphe import packing
+from mphe.errors import EncodingError
+from mphe.noise import KEY_PAIRS
+from mphe.onetime import OneTimeCipher
+from mphe.parameters import Plan
+from mphe.ring import Ring, Small
+from mphe.rlwe import CollectiveKey, Prepared
+from mphe.sampling import RandomSource
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The encrypted parts of a contribution, as on the wire, and the proof where one is due."""
+
+    c0: bytes
+    c1: bytes
+    body: bytes
+    proof: bytes = b""
+
+
+class Cipher(Protocol):
+    """What turns an update into a payload; `Encryptor`, or nothing at all for comparison."""
+
+    def encrypt(self, values: NDArray[Any], source: RandomSource) -> Payload:
+        """Return the payload of one update."""
+
+
+class Encryptor:
+    """Encrypts update vectors, in hybrid or direct mode; keeps no state between rounds."""
+
+    def __init__(self, plan: Plan, key: CollectiveKey, crs_seed: bytes) -> None:
+        """Prepare the one-time cipher where the plan has one."""
+        self.plan = plan
+        self.ring = key.ring
+        self._key = key
+        self._cipher = OneTimeCipher(plan, crs_seed) if plan.payload else None
+
+    def prepare(self, source: RandomSource) -> tuple[Prepared, ...]:
+        """Return the c1 of every block with what is needed to complete it, once."""
+        return tuple(self._key.prepare(source) for _ in range(self.plan.threshold.blocks))
+
+    def encrypt(
+        self, values: Small, source: RandomSource, prepared: tuple[Prepared, ...] = ()
+    ) -> Payload:
+        """Return the payload of one update.
+
+        Args:
+            values: int64 (length,) in [0, 2^value_bits).
+            source: of every key and error of this contribution.
+            prepared: what `prepare` returned, never used before; by default it is made now.
+
+        Raises:
+            EncodingError: a value is out of range, or there are too few or too many.
+        """
+        _check_range(values, self.plan.session.value_bits)
+        prepared = prepared or self.prepare(source)
+        if self._cipher is None:
+            c0 = self._under_collective_key(values, prepared, source)
+            return Payload(c0, wire_c1(self.ring, prepared), b"")
+        cipher, layout = self._cipher, self._cipher.layout
+        slots = packing.arrange(layout, values)
+        key = cipher.gen_key(source)
+        transform = cipher.prepare(key)
+        bodies = []
+        for block in range(layout.blocks):
+            part = slots[:, packing.block_slice(layout, block)]
+            body = cipher.encrypt_block(block, transform, part, source)
+            bodies.append(cipher.ring.to_bytes(body, self.plan.dropped_body))
+        c0 = self._under_collective_key(key + KEY_PAIRS, prepared, source)
+        return Payload(c0, wire_c1(self.ring, prepared), b"".join(bodies))
+
+    def _under_collective_key(
+        self, values: Small, prepared: tuple[Prepared, ...], source: RandomSource
+    ) -> bytes:
+        """Return c0 of all blocks, each with a fresh e0."""
+        layout = self.plan.encryption_layout(1)
+        slots = packing.arrange(layout, values)
+        parts = []
+        for block, half in enumerate(prepared):
+            packed = packing.pack(layout, slots[:, packing.block_slice(layout, block)])
+            c0 = self._key.complete(half, packed, source)
+            used = layout.block_coefficients(block)
+            parts.append(self.ring.to_bytes(c0[:, :used], self.plan.dropped_c0))
+        return b"".join(parts)
+
+
+def wire_c1(ring: Ring, prepared: tuple[Prepared, ...]) -> bytes:
+    """Return the c1 of all blocks as on the wire."""
+    return b"".join(ring.to_bytes(half.c1) for half in prepared)
+
+
+def _check_range(values: NDArray[np.int64], bits: int) -> None:
+    """Raise EncodingError unless every value fits its slot: one that does not spoils another."""
+    if values.size and not 0 <= values.min() <= values.max() < 1 << bits:
+        raise EncodingError(f"values must lie in [0, 2^{bits}); quantise the update first")

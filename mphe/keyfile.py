@@ -1,0 +1,225 @@
+"""What a party keeps of a session, as bytes: its keys, its memory, the public session.
+
+The reader is that of the codec: bounded, strict, of exactly these bytes. Whoever stores the bytes
+encrypts them; here they are in clear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mphe import codec
+from mphe.decryptor import Memory
+from mphe.errors import EncodingError
+from mphe.messages import Welcome
+from mphe.parameters import Plan
+from mphe.ring import Limbs, Ring
+from mphe.rlwe import CollectiveKey, common_reference
+from mphe.sampling import derive_seed
+from mphe.setup import Identities, PublicSession, SessionKeys, number
+
+HASH_BYTES = 32
+
+
+@dataclass(frozen=True)
+class MaskKey:
+    """The zero-share key of one peer."""
+
+    peer: int
+    key: bytes
+
+
+@dataclass(frozen=True)
+class KeyRecord:
+    """SessionKeys without what all parties know."""
+
+    parameters: bytes
+    identities: bytes
+    index: int
+    transcript: bytes
+    crs_seed: bytes
+    qualified: tuple[int, ...]
+    key: bytes
+    share: bytes
+    mask_keys: tuple[MaskKey, ...]
+
+
+@dataclass(frozen=True)
+class MemoryRecord:
+    """A decryptor's memory, bound to its session; rounds from 0 for none yet."""
+
+    transcript: bytes
+    rounds: int
+    digest: bytes
+    attempt: int
+    spent: int
+    confirming: int
+
+
+@dataclass(frozen=True)
+class SessionRecord:
+    """PublicSession without what all parties know."""
+
+    parameters: bytes
+    identities: bytes
+    transcript: bytes
+    crs_seed: bytes
+    qualified: tuple[int, ...]
+    decryptors: tuple[int, ...]
+    late: tuple[int, ...]
+    welcome: Welcome
+    key: bytes
+
+
+def write_keys(keys: SessionKeys) -> bytes:
+    """Return the bytes of a client's keys; secret. Keys without a share are not worth keeping."""
+    if keys.share is None:
+        raise EncodingError("keys without a share are not kept")
+    ring = keys.key.ring
+    return codec.pack(
+        KeyRecord(
+            keys.plan.session.digest(),
+            digest_of(keys.identities),
+            keys.index,
+            keys.transcript,
+            keys.crs_seed,
+            keys.qualified,
+            ring.to_bytes(keys.key.key),
+            ring.to_bytes(keys.share),
+            tuple(MaskKey(peer, keys.mask_keys[peer]) for peer in sorted(keys.mask_keys)),
+        )
+    )
+
+
+def read_keys(data: bytes, plan: Plan, identities: Identities, index: int) -> SessionKeys:
+    """Read `write_keys`.
+
+    Raises:
+        EncodingError: these are no keys of this client, under these parameters and identities.
+    """
+    record = codec.unpack(data, KeyRecord)
+    _check_common(plan, identities, record)
+    if record.index != index or index not in record.qualified:
+        raise EncodingError("the keys are of another client")
+    if [mask.peer for mask in record.mask_keys] != [i for i in record.qualified if i != index]:
+        raise EncodingError("the mask keys are not those of the other clients")
+    for mask in record.mask_keys:
+        _check_length(mask.key, "a mask key")
+    ring = Ring(plan.threshold.ring)
+    return SessionKeys(
+        index=index,
+        plan=plan,
+        transcript=record.transcript,
+        crs_seed=record.crs_seed,
+        qualified=record.qualified,
+        key=_collective_key(ring, record.crs_seed, record.key),
+        share=_element(ring, record.share),
+        mask_keys={mask.peer: mask.key for mask in record.mask_keys},
+        identities=identities,
+    )
+
+
+def write_memory(memory: Memory, transcript: bytes) -> bytes:
+    """Return the bytes of what a decryptor must not forget."""
+    return codec.pack(
+        MemoryRecord(
+            transcript,
+            memory.round + 1,
+            memory.digest,
+            memory.attempt,
+            memory.spent,
+            int(memory.confirming),
+        )
+    )
+
+
+def read_memory(data: bytes, transcript: bytes) -> Memory:
+    """Read `write_memory`; EncodingError when it is of another session."""
+    record = codec.unpack(data, MemoryRecord)
+    if record.transcript != transcript:
+        raise EncodingError("the journal is of another session")
+    answered = record.rounds > 0
+    if len(record.digest) != (HASH_BYTES if answered else 0) or record.confirming > 1:
+        raise EncodingError("the journal makes no sense")
+    return Memory(
+        record.rounds - 1, record.digest, record.attempt, record.spent, bool(record.confirming)
+    )
+
+
+def write_session(session: PublicSession) -> bytes:
+    """Return the bytes of what the server holds after the set-up; nothing of it is secret."""
+    return codec.pack(
+        SessionRecord(
+            session.plan.session.digest(),
+            digest_of(session.identities),
+            session.transcript,
+            session.crs_seed,
+            session.qualified,
+            session.decryptors,
+            session.late,
+            session.welcome,
+            session.key.ring.to_bytes(session.key.key),
+        )
+    )
+
+
+def read_session(data: bytes, plan: Plan, identities: Identities) -> PublicSession:
+    """Read `write_session`.
+
+    Raises:
+        EncodingError: this is no session under these parameters and identities.
+    """
+    record = codec.unpack(data, SessionRecord)
+    _check_common(plan, identities, record)
+    for indices in (record.decryptors, record.late):
+        _check_indices(plan, indices)
+    return PublicSession(
+        plan=plan,
+        transcript=record.transcript,
+        crs_seed=record.crs_seed,
+        qualified=record.qualified,
+        decryptors=record.decryptors,
+        welcome=record.welcome,
+        late=record.late,
+        identities=identities,
+        key=_collective_key(Ring(plan.threshold.ring), record.crs_seed, record.key),
+    )
+
+
+def digest_of(identities: Identities) -> bytes:
+    """Return the SHA-256 of all clients' public keys."""
+    return derive_seed(
+        "identities", *(number(index) + identities[index] for index in sorted(identities))
+    )
+
+
+def _check_common(plan: Plan, identities: Identities, record: KeyRecord | SessionRecord) -> None:
+    """Raise EncodingError unless what all parties know is the same, and the rest has its form."""
+    if record.parameters != plan.session.digest():
+        raise EncodingError("it was written with other flags")
+    if record.identities != digest_of(identities):
+        raise EncodingError("it was written with other identities or another roster")
+    _check_length(record.transcript, "the session's name")
+    _check_length(record.crs_seed, "the reference seed")
+    _check_indices(plan, record.qualified)
+
+
+def _check_indices(plan: Plan, indices: Sequence[int]) -> None:
+    if list(indices) != sorted(set(indices)) or not all(
+        1 <= index <= plan.session.num_clients for index in indices
+    ):
+        raise EncodingError("a list of clients is not sorted, distinct and known")
+
+
+def _check_length(data: bytes, what: str) -> None:
+    if len(data) != HASH_BYTES:
+        raise EncodingError(f"{what} has {len(data)} bytes where {HASH_BYTES} belong")
+
+
+def _element(ring: Ring, data: bytes) -> Limbs:
+    return ring.from_bytes(data, ring.degree)
+
+
+def _collective_key(ring: Ring, crs_seed: bytes, data: bytes) -> CollectiveKey:
+    return CollectiveKey(ring, common_reference(ring, crs_seed), _element(ring, data))

@@ -1,0 +1,58 @@
+"""What the server keeps to convince decryptors that do not trust it; nothing here is secret."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from mphe.errors import MalformedMessage
+from mphe.evidence import DIGEST_BYTES, Statement, Verifier, model_digest
+from mphe.messages import Contribution, Evidence, Pledge
+from mphe.setup import PublicSession
+
+
+class Ledger:
+    """Pledges for the next round, and the evidence of this one."""
+
+    def __init__(self, session: PublicSession) -> None:
+        """Start empty."""
+        self._name = session.transcript
+        self._verifier = Verifier(session.plan, session.key, session.identities)
+        self._next: dict[int, bytes] = {}
+        self._evidence: dict[int, Evidence] = {}
+        self.statement = Statement(self._name, 0, b"", ())
+
+    def pledge(self, sender: int, message: Pledge) -> None:
+        """Note what a client contributes next.
+
+        Raises:
+            MalformedMessage: it is no digest, or speaks for another client.
+        """
+        if message.index != sender or len(message.digest) != DIGEST_BYTES:
+            raise MalformedMessage(sender, "its pledge is malformed")
+        self._next[sender] = message.digest
+
+    def pledged(self) -> set[int]:
+        """Return who can contribute to the next round."""
+        return set(self._next)
+
+    def begin(self, round: int, model: bytes, present: Collection[int]) -> tuple[Pledge, ...]:
+        """Fix the list of a round; a pledge serves once."""
+        listed = sorted(self.pledged() & set(present))
+        pledges = tuple(Pledge(index, self._next.pop(index)) for index in listed)
+        self.statement = Statement(self._name, round, model_digest(model), pledges)
+        self._evidence = {}
+        return pledges
+
+    def accept(self, sender: int, message: Contribution) -> None:
+        """Check and keep the evidence of a contribution.
+
+        Raises:
+            EncodingError: a decryptor would refuse it.
+        """
+        evidence = Evidence(sender, message.c1, message.proof, message.signature)
+        self._verifier.check(self.statement, evidence)
+        self._evidence[sender] = evidence
+
+    def evidence(self) -> tuple[Evidence, ...]:
+        """Return what was accepted in this round, by index."""
+        return tuple(self._evidence[index] for index in sorted(self._evidence))

@@ -1,0 +1,140 @@
+"""Server and clients as real processes of the real program, forked from one that has it loaded."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fl.server
+import main
+from fl.roster import identity_command
+from tests.end_to_end import faults, small
+from tests.end_to_end.faults import Fault
+from tests.end_to_end.launcher import free_port, metrics
+
+LAUNCHERS = ("OMPI_", "PMIX_", "PMI_", "SLURM_", "MPI_")
+PAUSE = 0.05
+PATIENCE = 90.0
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["tests.end_to_end.parties"])
+
+
+def play(
+    argv: Sequence[str], log: Path, pause: float, setup_seconds: float, fault: Fault | None
+) -> None:
+    """Be one party, in a process of its own."""
+    for name in [name for name in os.environ if name.startswith(LAUNCHERS)]:
+        del os.environ[name]
+    with log.open("ab", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    fl.server.SETUP_SECONDS = setup_seconds
+    fl.server.FLUSH_SECONDS = 1.0  # that the end waits for a hung client
+    small.install(pause)
+    faults.install(fault)
+    main.leave(main.main(argv))
+
+
+def make_desk(directory: Path, peers: int) -> Path:
+    """Make identities, the roster and a data set in a new directory."""
+    lines = []
+    for index in range(peers + 1):
+        line, _ = identity_command(["--new_identity", str(directory / str(index))], None)
+        lines.append(json.loads(line))
+    (directory / "roster.json").write_text(json.dumps({"server": lines[0], "clients": lines[1:]}))
+    x, y = np.zeros((20, 28, 28), np.uint8), np.arange(20) % 10
+    np.savez(directory / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    return directory
+
+
+@dataclass
+class Federation:
+    """The parties of one run; `stop` leaves none of them behind."""
+
+    desk: Path
+    output: Path
+    peers: int
+    flags: Mapping[str, str]
+    pause: float = PAUSE
+    setup_seconds: float = 2.5
+    port: int = field(default_factory=free_port)
+    processes: dict[int, ForkServerProcess] = field(default_factory=dict)
+    past: list[ForkServerProcess] = field(default_factory=list)
+
+    def start(self, index: int, fault: Fault | None = None) -> None:
+        """Start a party, or start it again."""
+        if index in self.processes:
+            self.past.append(self.processes[index])
+        given = {
+            "--num_peers": str(self.peers),
+            "--server_address": f"127.0.0.1:{self.port}",
+            "--robust": "True",
+            "--resiliency": "0.5",
+            "--learning_rate": str(small.LEARNING_RATE),
+            "--dataset": f"npz:{self.desk / 'data.npz'}",
+            "--output": str(self.output),
+            "--role": "client" if index else "server",
+            "--roster": str(self.desk / "roster.json"),
+            "--identity": str(self.desk / str(index)),
+            **self.flags,
+        }
+        argv = [word for pair in given.items() for word in pair]
+        arguments = (argv, self._log(index), self.pause, self.setup_seconds, fault)
+        process = _forks.Process(target=play, args=arguments)
+        process.start()
+        self.processes[index] = process
+
+    def start_all(self, strikes: Mapping[int, Fault] | None = None) -> None:
+        """Start everybody; some meet a fault."""
+        for index in range(self.peers + 1):
+            self.start(index, (strikes or {}).get(index))
+
+    def signal(self, index: int, number: int) -> None:
+        """Send a signal to a party that still runs."""
+        process = self.processes[index]
+        if process.is_alive() and process.pid is not None:
+            os.kill(process.pid, number)
+
+    def wait(self, index: int, seconds: float = PATIENCE) -> int:
+        """Return the exit code of a party, minus the signal that killed it."""
+        self.processes[index].join(seconds)
+        code = self.processes[index].exitcode
+        assert code is not None, f"party {index} hangs:\n{self.said(index)}"
+        return code
+
+    def wait_for_round(self, round: int) -> None:
+        """Wait until so many rounds have ended."""
+        while len(metrics(self.output)) < round:
+            assert self.processes[0].is_alive(), self.said(0)
+            time.sleep(0.005)
+
+    def said(self, index: int) -> str:
+        """Return what a party printed."""
+        log = self._log(index)
+        return log.read_text() if log.exists() else ""
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the lines of metrics.jsonl."""
+        return metrics(self.output)
+
+    def stop(self) -> None:
+        """Kill whoever is left."""
+        for process in [*self.processes.values(), *self.past]:
+            process.kill()
+            process.join()
+            process.close()
+        self.processes, self.past = {}, []
+
+    def _log(self, index: int) -> Path:
+        return self.output.parent / f"{self.output.name}.{index}.log"
+
+
+__all__ = ["Federation", "make_desk", "signal"]

@@ -1,0 +1,146 @@
+"""Processes that are killed and started again with --state_dir."""
+
+import os
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.launcher import command, free_port, metrics, ranks, started, wait_for_round
+from tests.end_to_end.test_roster import PEERS, desk, ended, party
+
+__all__ = ["desk"]
+pytestmark = pytest.mark.timeout(300)
+EVERYBODY = list(range(1, PEERS + 1))
+
+
+class Parties:
+    """Server and clients of one roster, started one by one."""
+
+    def __init__(self, stack: ExitStack, desk: Path, *flags: str) -> None:
+        self._stack, self._desk, self._flags = stack, desk, flags
+        self._port = free_port()
+
+    def start(self, index: int, *more: str) -> subprocess.Popen[str]:
+        state = ("--state_dir", str(self._desk / "state"))
+        words = (*self._flags, *state, *more)
+        return self._stack.enter_context(party(self._port, self._desk, index, *words))
+
+
+@contextmanager
+def parties(desk: Path, *flags: str) -> Iterator[Parties]:
+    with ExitStack() as stack:
+        yield Parties(stack, desk, *flags)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait_for_sum(server: subprocess.Popen[str], output: Path) -> None:
+    """Wait for a sum of everybody's updates in a round that is yet to end."""
+    wait_for_round(server, output, len(metrics(output)) + 1)
+    while metrics(output)[-1]["contributors"] != EVERYBODY:
+        wait_for_round(server, output, len(metrics(output)) + 1)
+
+
+def test_a_client_that_was_killed_decrypts_again(desk: Path) -> None:
+    """All shares are needed, so a sum after the restart is a sum that it helped to decrypt."""
+    everyone = ["--resiliency", "1", "--num_iterations", "1000", "--max_failed_rounds", "1000"]
+    # After an abandoned round the server waits that long for those who are gone.
+    everyone += ["--round_timeout", "15"]
+    output = desk / "out"
+    with parties(desk, *everyone, "--min_contributors", "2") as start:
+        server, first, *_ = [start.start(index) for index in range(PEERS + 1)]
+        wait_for_round(server, output, 2)
+        kill(first)
+        before = len(metrics(output))
+        wait_for_round(server, output, before + 1)
+        while metrics(output)[-1]["abandoned"] is None:
+            wait_for_round(server, output, len(metrics(output)) + 1)
+        assert metrics(output)[-1]["abandoned"] is not None
+        start.start(1)
+        wait_for_sum(server, output)
+        assert metrics(output)[-1]["abandoned"] is None
+    for path in (desk / "state").rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_damaged_state_is_refused_in_one_line(desk: Path) -> None:
+    output = desk / "out"
+    with parties(desk, "--num_iterations", "1000") as start:
+        server, first, *_ = [start.start(index) for index in range(PEERS + 1)]
+        wait_for_round(server, output, 1)
+        code, text = ended(start.start(1))
+        assert code == 2
+        assert "another process uses" in text
+        kill(first)
+        path = desk / "state" / "client-1" / "keys"
+        path.write_bytes(path.read_bytes()[:-1])
+        code, text = ended(start.start(1))
+        assert code == 2
+        assert f"client 1: {path} cannot be used" in text.splitlines()[-1]
+        code, text = ended(start.start(0, "--server_address", f"localhost:{free_port()}"))
+        assert code == 2
+        assert "add --resume True" in text and text.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        pytest.param(["--verify_aggregate", "True"], marks=pytest.mark.slow),
+        pytest.param(["--aggregation", "plain"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_server_that_was_killed_goes_on_without_a_launcher(desk: Path, more: list[str]) -> None:
+    rounds, output = 10, desk / "out"
+    flags = ["--num_iterations", str(rounds), "--resiliency", "1", *more]
+    with parties(desk, *flags) as start:
+        server, *clients = [start.start(index) for index in range(PEERS + 1)]
+        wait_for_round(server, output, 3)
+        kill(server)
+        done = len(metrics(output))
+        with (output / "metrics.jsonl").open("a") as file:
+            file.write('{"round": 99, "contrib')
+        server = start.start(0, "--resume", "True")
+        outcomes = [ended(process) for process in (server, *clients)]
+    assert [code for code, _ in outcomes] == [0] * (PEERS + 1), outcomes
+    records = metrics(output)
+    assert [record["round"] for record in records] == list(range(1, rounds + 1))
+    lost = [record["round"] for record in records if record["abandoned"] is not None]
+    assert lost in ([], [done + 1], [done + 2]), lost
+    assert all(
+        record["contributors"] == EVERYBODY for record in records if record["round"] not in lost
+    )
+    assert records[-1]["loss"] < records[0]["loss"]
+    assert f"{rounds - len(lost)} completed, {len(lost)} abandoned" in outcomes[0][1]
+
+
+def test_a_job_that_was_killed_goes_on_under_mpirun(tmp_path: Path) -> None:
+    rounds, output = 8, tmp_path / "out"
+    flags = ["--num_iterations", str(rounds), "--state_dir", str(tmp_path / "state")]
+    port = free_port()
+    with started(command(PEERS, port, output, *flags)) as process:
+        wait_for_round(process, output, 2)
+        for rank in ranks(port).values():
+            os.kill(rank, signal.SIGKILL)
+        process.communicate(timeout=60)
+    again = command(PEERS, free_port(), output, *flags)
+    with started(again) as process:
+        text, _ = process.communicate(timeout=120)
+        assert process.returncode == 2
+        assert "add --resume True" in text and text.count("\n") == 1, text
+    with started([*again, "--resume", "True"]) as process:
+        text, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, text
+    records = metrics(output)
+    assert [record["round"] for record in records] == list(range(1, rounds + 1))
+    assert sum(record["abandoned"] is not None for record in records) <= 1
+    assert records[-1]["contributors"] == EVERYBODY
+    assert records[-1]["loss"] < records[0]["loss"]

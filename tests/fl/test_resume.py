@@ -1,0 +1,267 @@
+"""A server that dies anywhere in a round and goes on: in one process, without TensorFlow."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from rich.console import Console
+
+from fl.arguments import Args
+from fl.client import Session, follow
+from fl.data import Dataset
+from fl.driver import Driver, Observer
+from fl.metrics import History, RoundRecord
+from fl.progress import Display
+from fl.resume import INTERRUPTED, Gathering, ServerState, read_record, restore_history
+from fl.rounds import Training
+from fl.session import Model, plan_for
+from fl.state import StateError, Vault
+from mphe import codec, returning
+from mphe.aggregator import Aggregator
+from mphe.messages import Finish, Join
+from mphe.sampling import RandomSource
+from mphe.setup_client import SetupClient
+from mphe.setup_server import SetupDone, SetupServer
+from net.loopback import LoopbackClient, Network
+from tests.fl.federation import SIZE, FakeLearner, FakeTrainer, expected_weights, flags
+from tests.simulation import Simulation
+
+POINTS = ("before start", "after start", "in round", "before finish", "after finish")
+
+
+class Killed(BaseException):
+    """The server dies here."""
+
+
+class DyingState(ServerState):
+    """Dies at one point of one round."""
+
+    def __init__(self, vault: Vault, point: str, round: int) -> None:
+        super().__init__(vault, SIZE)
+        self.point, self.round = point, round
+
+    def die(self, point: str, round: int) -> None:
+        if (point, round) == (self.point, self.round):
+            raise Killed
+
+    def starting(self, round: int) -> None:
+        self.die("before start", round)
+        super().starting(round)
+        self.die("after start", round)
+
+    def finished(self, model: Model, record: RoundRecord) -> None:
+        self.die("before finish", record.round)
+        super().finished(model, record)
+        self.die("after finish", record.round)
+
+
+class World:
+    """Clients that outlive their server, and one server after the other."""
+
+    def __init__(self, args: Args, directory: Path) -> None:
+        self.args, self.directory = args, directory
+        self.plan = plan_for(args, SIZE)
+        self.secrets = {i: Ed25519PrivateKey.generate() for i in range(1, args.num_peers + 1)}
+        self.keys = {i: key.public_key().public_bytes_raw() for i, key in self.secrets.items()}
+        self.own = Ed25519PrivateKey.generate()
+        self.network = Network()
+        self.changed = asyncio.Event()
+
+    async def client(self, index: int) -> None:
+        learner: Any = FakeLearner(self.args, index, lambda index, round: None)
+        session = Session(index, learner, self.network.connect(index))
+        source = RandomSource.from_system()
+        session.join(SetupClient(index, self.plan, self.secrets[index], self.keys, source))
+
+        async def connect() -> LoopbackClient:
+            await self.changed.wait()
+            return self.network.connect(index)
+
+        await follow(session, connect)
+
+    async def serve(self, point: str, round: int, resume: bool) -> tuple[History, np.ndarray]:
+        vault = Vault(self.directory / "server", self.own, 0, self.plan.session.digest())
+        state = DyingState(vault, point, round)
+        history = History(self.directory)
+        driver = Driver(self.network.server, Display(1, Console(quiet=True)))
+        try:
+            checkpoint = state.restore(history) if resume else None
+            session = state.session(self.plan, self.keys) if resume else await self.agree(driver)
+            assert session is not None
+            aggregator = Aggregator(session)
+            if resume:
+                await driver.run(Gathering(aggregator, self.keys), [], 20, Observer())
+            else:
+                state.keep_session(session)
+            training = self.training(driver, aggregator, history, state)
+            if resume:
+                training.resume(checkpoint, state.started())
+            await training.run()
+            return history, training.weights()
+        finally:
+            vault.close()
+
+    async def agree(self, driver: Driver) -> Any:
+        observer = Observer()
+        await driver.run(SetupServer(self.plan, self.keys), [], 20, observer)
+        return next(e.session for e in observer.events if isinstance(e, SetupDone))
+
+    def training(self, driver: Driver, aggregator: Any, history: Any, state: Any) -> Training:
+        empty, none = np.zeros((1, 28, 28, 1), np.float32), np.zeros(1, np.int64)
+        data = Dataset(name="fake", train_x=empty, train_y=none, test_x=empty, test_y=none)
+        trainer: Any = FakeTrainer()
+        display = Display(1, Console(quiet=True))
+        training = Training(self.args, driver, aggregator, trainer, data, history, display, state)
+        started = aggregator.start_round
+
+        def start_round(model: bytes, present: set[int]) -> Any:
+            outputs = started(model, present)
+            state.die("in round", aggregator.round)
+            return outputs
+
+        aggregator.start_round = start_round
+        return training
+
+    def die(self) -> None:
+        """Cut all connections; the next server listens elsewhere."""
+        old, self.network = self.network, Network()
+        for index in self.keys:
+            old.cut(index)
+        self.changed.set()
+
+
+async def live_through(args: Args, directory: Path, *deaths: tuple[str, int]) -> Any:
+    """Run until training is over, through these deaths of the server."""
+    world = World(args, directory)
+    clients = [asyncio.create_task(world.client(index)) for index in world.keys]
+    for number, (point, round) in enumerate(deaths):
+        with pytest.raises(Killed):
+            await world.serve(point, round, resume=number > 0)
+        world.die()
+    history, weights = await world.serve("", 0, resume=True)
+    for index in world.network.server.connected:
+        world.network.server.send(index, codec.encode(Finish("over")))
+    await asyncio.wait_for(asyncio.gather(*clients), 30)
+    return history, weights
+
+
+def check(args: Args, directory: Path, history: History, weights: np.ndarray) -> list[int]:
+    """Every round has one line and every sum was applied once; return the lost rounds."""
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    assert [line["round"] for line in lines] == list(range(1, args.num_iterations + 1))
+    assert [record.round for record in history.records] == [line["round"] for line in lines]
+    counted = [tuple(line["contributors"]) for line in lines]
+    assert np.allclose(weights, expected_weights(args, counted), atol=4e-5)
+    assert all(line["abandoned"] in (None, INTERRUPTED) for line in lines)
+    assert all(len(c) == args.num_peers for c, line in zip(counted, lines, strict=True) if c)
+    return [line["round"] for line in lines if line["abandoned"]]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_death_costs_at_most_the_round_in_flight(tmp_path: Path, point: str) -> None:
+    args = flags(tmp_path, "--num_iterations", "5")  # all shares are needed in every round
+    history, weights = asyncio.run(live_through(args, tmp_path, (point, 3)))
+    lost = check(args, tmp_path, history, weights)
+    assert lost == ([] if point in ("before start", "after finish") else [3])
+
+
+def test_death_after_death(tmp_path: Path) -> None:
+    args = flags(tmp_path, "--num_iterations", "8")
+    deaths = [("in round", 1), ("after start", 2), ("after finish", 4), ("in round", 6)]
+    history, weights = asyncio.run(live_through(args, tmp_path, *deaths))
+    assert check(args, tmp_path, history, weights) == [1, 2, 6]
+
+
+def record(number: int, **other: Any) -> RoundRecord:
+    fields = {"round": number, "contributors": (1, 2), "dropped": (3,), "accuracy": 0.5}
+    zero: dict[str, Any] = {"seconds": 0.5, "attempts": 1, "saturated": 0}
+    for name in ("upload_bytes_per_client", "download_bytes_per_client"):
+        zero[name] = 0
+    zero["decryption_bytes_per_decryptor"] = 0
+    rest: dict[str, Any] = {"loss": 1.0, "train_loss": None, "train_accuracy": None, "samples": None}
+    rest |= {"seconds_by_stage": {"train": 0.5}}
+    return RoundRecord(**(fields | zero | rest | other))  # type: ignore[arg-type]
+
+
+def history_of(directory: Path, *records: RoundRecord) -> History:
+    history = History(directory)
+    for item in records:
+        history.append(item)
+    return History(directory)
+
+
+def test_a_line_is_read_as_it_was_written() -> None:
+    for item in (record(1), record(2, abandoned="so", train_loss=0.25)):
+        assert read_record(item.to_json()) == item
+    assert np.isnan(read_record(record(1, loss=float("inf")).to_json()).loss)
+
+
+@pytest.mark.parametrize("line", ["", "{}", "[]", "null", '{"round": 1}', "{", "\x00"])
+def test_other_lines_are_refused(line: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        read_record(line)
+
+
+def test_a_half_written_line_is_cut_and_a_missing_one_appended(tmp_path: Path) -> None:
+    whole = record(1).to_json() + "\n"
+    path = tmp_path / "metrics.jsonl"
+    text = record(2).to_json()
+    for end in range(0, len(text), 7):
+        path.write_text(whole + text[:end])
+        history = History(tmp_path)
+        restore_history(history, record(2))
+        assert history.records == [record(1), record(2)]
+        assert path.read_text() == whole + text + "\n"
+
+
+def test_a_history_of_something_else_is_refused(tmp_path: Path) -> None:
+    history = history_of(tmp_path, record(1), record(2))
+    before = history.path.read_bytes()
+    for last in (None, record(1), record(4)):
+        with pytest.raises(StateError, match="rounds where"):
+            restore_history(history, last)
+    with history.path.open("a") as file:
+        file.write("nonsense\n")
+    with pytest.raises(StateError, match="is not what this session wrote"):
+        restore_history(history, record(3))
+    history.path.write_bytes(before + before)
+    with pytest.raises(StateError, match="every round once"):
+        restore_history(history, record(4))
+
+
+def test_progress_of_another_round_than_was_started_is_refused(tmp_path: Path) -> None:
+    vault = Vault(tmp_path / "server", Ed25519PrivateKey.generate(), 0, bytes(32))
+    state = ServerState(vault, SIZE)
+    assert state.restore(History(tmp_path)) is None
+    model = Model(np.ones(SIZE, np.float32), 2.0)
+    state.starting(1)
+    state.finished(model, record(1))
+    checkpoint = state.restore(History(tmp_path))
+    assert checkpoint is not None
+    assert (checkpoint.round, checkpoint.model.reach, checkpoint.accuracy) == (1, 2.0, 0.5)
+    assert np.array_equal(checkpoint.model.weights, model.weights)
+    with pytest.raises(StateError, match="progress cannot be used"):
+        ServerState(vault, SIZE + 1).restore(History(tmp_path))
+    state.finished(model, record(2))
+    with pytest.raises(StateError, match="does not fit"):
+        state.restore(History(tmp_path))
+    vault.close()
+
+
+def test_gathering_waits_for_all_who_may_come_back_until_the_deadline() -> None:
+    simulation = Simulation(3, 2)
+    simulation.run_setup()
+    aggregator = Aggregator(simulation.session)
+    gathering = Gathering(aggregator, (1, 2, 3))
+    ready = returning.announce(simulation.keys[2], simulation.identities[2])
+    assert gathering.receive(2, ready)
+    gathering.lost(1)  # its old connection; it may come back
+    assert gathering.waiting_for() == (1, 3)
+    gathering.receive(1, Join(1, b"", b"", b""))
+    assert gathering.waiting_for() == (3,)
+    gathering.deadline_passed()
+    assert gathering.waiting_for() == ()
