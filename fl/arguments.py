@@ -188,6 +188,11 @@ class Args(LearningFlags):
                 f"--verify_aggregate True withstands a lying server with {self.max_corrupt} of "
                 f"{self.num_peers} clients corrupt (--max_corrupt)"
             )
+            if not self.role:
+                lines.append(
+                    "under mpirun rank 0 takes part in handing out the certificates: against a "
+                    "server that may lie, use --role and a roster file"
+                )
         elif 2 * self.threshold <= self.decryptors:
             lines.append(
                 f"two disjoint groups of {self.threshold} of {self.decryptors} decryptors can both "
