@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from fl.arguments import Args, parse_args
 from fl.flags import UsageError
 from fl.launch import (
+    OFFER_BYTES,
     Launch,
     Offer,
     Place,
@@ -95,8 +96,11 @@ def exchange(offer: Offer, place: Place) -> tuple[int, list[Offer]]:
     if ctypes.CDLL(MPI.__file__).MPI_Init(None, None) != MPI.SUCCESS:
         raise NoMPI(f"MPI does not start: use {own_mpirun()} of this Python's environment")
     rank = MPI.COMM_WORLD.Get_rank()
-    offers: list[Offer] = MPI.COMM_WORLD.allgather(offer)
+    gathered = bytearray(OFFER_BYTES * MPI.COMM_WORLD.Get_size())
+    MPI.COMM_WORLD.Allgather([offer.to_bytes(), MPI.BYTE], [gathered, MPI.BYTE])
     MPI.Finalize()
+    starts = range(0, len(gathered), OFFER_BYTES)
+    offers = [Offer.from_bytes(bytes(gathered[start : start + OFFER_BYTES])) for start in starts]
     watchdog.cancel()
     return rank, offers
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.federation import Federation, sends
 from benchmarks.records import Table, save, show
-from fl.quantise import dequantise, payload_length, quantise
+from fl.quantise import Figures, dequantise, payload_length, quantise
 from mphe import codec
 from mphe.aggregator import Summed
 from mphe.agreement import SessionParameters
@@ -58,7 +58,7 @@ def contribute(contributor: Contributor, round: int, size: int) -> bytes:
     """Return an encoded contribution of a random update."""
     rng = np.random.default_rng(contributor.index)
     update = rng.standard_normal(size, dtype=np.float32)
-    values = quantise(update, REACH, BITS, 2.3, rng)
+    values = quantise(update, REACH, BITS, Figures(2.3), rng)
     payload = contributor.encrypt(values)
     return codec.encode(sends(contributor.contribute(round, payload))[0].message)
 

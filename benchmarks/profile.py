@@ -54,7 +54,7 @@ def main() -> None:
     encryptor = Encryptor(dealt.plan, dealt.key, SEED)
     cipher = OneTimeCipher(dealt.plan, SEED)
     layout, prepared = cipher.layout, cipher.prepare(cipher.gen_key(dealt.source))
-    slots = np.zeros((layout.slots, layout.ring.degree), np.int64)
+    slots = np.full((layout.slots, layout.ring.degree), 40_000)
     bodies = [
         cipher.encrypt_block(
             block, prepared, slots[:, : layout.block_coefficients(block)], dealt.source

@@ -34,7 +34,7 @@ def measure_one(length: int, blocks: BlockMap) -> tuple[Spread, Spread]:
     encrypt = measure(lambda: encryptor.encrypt(values, dealt.source), 7, 2)
     cipher = OneTimeCipher(dealt.plan, SEED)
     layout, prepared = cipher.layout, cipher.prepare(cipher.gen_key(dealt.source))
-    slots = np.zeros((layout.slots, layout.ring.degree), np.int64)
+    slots = np.full((layout.slots, layout.ring.degree), 40_000)
     bodies = [
         cipher.encrypt_block(
             block, prepared, slots[:, : layout.block_coefficients(block)], dealt.source

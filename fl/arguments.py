@@ -22,6 +22,7 @@ from fl.flags import (
     true_or_false,
     whole,
 )
+from fl.learning_flags import OPTIMIZERS, WEIGHTINGS, LearningFlags, check_kept, check_learning
 
 ENCRYPTIONS = ("hybrid", "direct")
 AGGREGATIONS = ("mphe", "plain")
@@ -37,6 +38,11 @@ _METAVARS = MappingProxyType(
         "dataset": "|".join(DATASETS),
         "output": "DIRECTORY",
         "role": "|".join(ROLES),
+        "partition": "iid|dirichlet:ALPHA|shards:K",
+        "model": "cnn|FILE.py:FUNCTION",
+        "learning_rate_schedule": "constant|cosine|step:N:F",
+        "server_optimizer": "|".join(OPTIMIZERS),
+        "weighting": "|".join(WEIGHTINGS),
         "roster": "FILE",
         "identity": "DIRECTORY",
         "state_dir": "DIRECTORY",
@@ -45,7 +51,7 @@ _METAVARS = MappingProxyType(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Args:
+class Args(LearningFlags):
     """Every flag of the command line, checked; raises UsageError on what cannot work.
 
     `decryptors` and `min_contributors` given as 0 stand for their defaults and hold the
@@ -113,7 +119,8 @@ class Args:
     dataset: str = flag(
         dataset_name,
         "auto: mnist when at hand, else mnist5k; mnist: Keras's cache or download; mnist5k: 5,000 "
-        "real digits, always there; npz:PATH: arrays x_train, y_train, x_test, y_test",
+        "real digits, always there; npz:PATH: arrays x_train, y_train, x_test, y_test; "
+        "FILE.py:FUNCTION returns these four arrays",
         "auto",
     )
     output: str = flag(path, "directory for results; default: runs/<time>", "")
@@ -141,6 +148,8 @@ class Args:
         """Resolve defaults that depend on other flags, then check everything."""
         _check_numbers(self)
         _check_address_and_words(self)
+        check_learning(self)
+        check_kept(self, self.state_dir)
         if not self.decryptors:
             object.__setattr__(self, "decryptors", self.num_peers)
         _check_threshold(self)
@@ -184,6 +193,11 @@ class Args:
                 f"--verify_aggregate True withstands a lying server with {self.max_corrupt} of "
                 f"{self.num_peers} clients corrupt (--max_corrupt)"
             )
+            if not self.role:
+                lines.append(
+                    "under mpirun rank 0 takes part in handing out the certificates: against a "
+                    "server that may lie, use --role and a roster file"
+                )
         elif 2 * self.threshold <= self.decryptors:
             lines.append(
                 f"two disjoint groups of {self.threshold} of {self.decryptors} decryptors can both "
@@ -321,7 +335,10 @@ def _parser() -> argparse.ArgumentParser:
         "--server_address localhost:8080 --robust True --resiliency 0.5. For --role, python "
         "main.py --new_identity DIRECTORY [--name NAME] makes a key and prints its roster line.",
     )
-    for field in dataclasses.fields(Args):
+    required_first = sorted(
+        dataclasses.fields(Args), key=lambda field: field.default is not dataclasses.MISSING
+    )
+    for field in required_first:
         text = field.metadata["help"]
         if field.default is dataclasses.MISSING:
             text += " (required)"
@@ -361,10 +378,12 @@ def parse_args(argv: Sequence[str]) -> Args:
     ]
     if missing:
         raise UsageError(f"{', '.join(missing)} missing: python main.py --help explains each flag")
+    # Inside Args 0 stands for "the default"; nobody may type it.
     for name in ("decryptors", "min_contributors"):
-        # Inside Args 0 stands for "the default"; nobody may type it.
         if given.get(name) == 0:
             raise UsageError(f"--{name} must be at least 2, not 0")
+    if given.get("local_learning_rate") == 0:
+        raise UsageError("--local_learning_rate must be above 0, not 0")
     if given.get("max_corrupt", 0) < 0:
         raise UsageError(f"--max_corrupt must be at least 0, not {given['max_corrupt']}")
     return Args(**given)

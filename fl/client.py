@@ -233,9 +233,10 @@ class Session:
                 return
             model = Model.from_bytes(event.model, self._learner.size)
             started = time.perf_counter()
-            update, loss = await asyncio.to_thread(self._learner.update, event.round, model)
+            update, figures = await asyncio.to_thread(self._learner.update, event.round, model)
             trained = time.perf_counter()
-            values = await asyncio.to_thread(self._learner.encode, event.round, model, update, loss)
+            encode = self._learner.encode
+            values = await asyncio.to_thread(encode, event.round, model, update, figures)
             try:
                 payload = await asyncio.to_thread(contributor.encrypt, values)
             except LocalProtocolError:
@@ -245,7 +246,7 @@ class Session:
             note = Note(trained - started, time.perf_counter() - trained)
             outputs = contributor.contribute(event.round, payload, note.to_bytes())
             if outputs:  # nothing leaves when the round is over
-                self._learner.sends(event.round, loss)
+                self._learner.sends(event.round, figures)
             self._carry_out(outputs)
 
 

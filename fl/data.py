@@ -1,4 +1,4 @@
-"""Data sets of 28 by 28 images in ten classes, their split among clients, seeded batches."""
+"""Data sets: MNIST in two sizes, a user's .npz of such images, a user's Python file."""
 
 import fcntl
 import hashlib
@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fl.flags import is_reference
+from fl.user_code import find_function, load_function
+
 Images = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
@@ -25,8 +28,8 @@ MNIST_ORIGIN = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnis
 CONNECT_SECONDS = 3.0
 DOWNLOAD_SECONDS = 45.0
 CLASSES = 10
-# Domains of the seed, so that no two uses of it draw the same numbers.
-_SPLIT, _PARTS, _BATCH = 1, 2, 3
+# Domain of the seed, so that no two uses of it draw the same numbers (fl.partition has more).
+_SPLIT = 1
 
 
 class DatasetError(Exception):
@@ -35,13 +38,17 @@ class DatasetError(Exception):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images float32 (n, 28, 28, 1) in 0..1 and labels int64 (n,) in 0..9, to train and test."""
+    """Samples and what is to be learnt of them, to train and to test.
+
+    Built-in sets and .npz files hold images float32 (n, 28, 28, 1) in 0..1 and labels int64 (n,)
+    in 0..9; a user's function may return other shapes, float32 or whole numbers.
+    """
 
     name: str
-    train_x: Images
-    train_y: Labels
-    test_x: Images
-    test_y: Labels
+    train_x: NDArray[Any]
+    train_y: NDArray[Any]
+    test_x: NDArray[Any]
+    test_y: NDArray[Any]
 
 
 def mnist_path() -> Path:
@@ -117,8 +124,11 @@ def resolve_dataset(name: str) -> tuple[str, str | None]:
     """Turn a --dataset word into the name that every process loads, and a notice or None.
 
     May download MNIST, bounded by CONNECT_SECONDS and DOWNLOAD_SECONDS. Raises DatasetError
-    when mnist was asked for by name and cannot be had, or when an npz file does not fit.
+    when mnist was asked for by name and cannot be had, or when a file does not fit.
     """
+    if is_reference(name):
+        find_function(name, "--dataset", DatasetError)
+        return name, None
     if name.startswith("npz:"):
         _npz(Path(name.removeprefix("npz:")))
         return name, None
@@ -127,7 +137,8 @@ def resolve_dataset(name: str) -> tuple[str, str | None]:
     if name == "mnist":
         raise DatasetError(
             f"MNIST is not at {mnist_path()} and cannot be downloaded now: connect to the internet "
-            "or use --dataset mnist5k"
+            "once, copy Keras's mnist.npz there, or train offline with --dataset mnist5k (5,000 of "
+            "these digits), npz:PATH or FILE.py:FUNCTION"
         )
     return "mnist5k", (
         "MNIST is not in Keras's cache and cannot be downloaded now: training on mnist5k, "
@@ -136,10 +147,12 @@ def resolve_dataset(name: str) -> tuple[str, str | None]:
 
 
 def load_dataset(name: str, seed: int) -> Dataset:
-    """Load mnist, mnist5k or npz:PATH (a resolved name, never auto).
+    """Load mnist, mnist5k, npz:PATH or FILE.py:FUNCTION (a resolved name, never auto).
 
     The seed only splits mnist5k, which comes in one piece. Raises DatasetError.
     """
+    if is_reference(name):
+        return _own(name)
     if name == "mnist5k":
         return _mnist5k(seed)
     if name == "mnist":
@@ -148,7 +161,9 @@ def load_dataset(name: str, seed: int) -> Dataset:
         return _npz(mnist_path(), name)
     if name.startswith("npz:"):
         return _npz(Path(name.removeprefix("npz:")), name)
-    raise DatasetError(f"unknown data set {name!r}: choose mnist, mnist5k or npz:PATH")
+    raise DatasetError(
+        f"unknown data set {name!r}: choose mnist, mnist5k, npz:PATH or FILE.py:FUNCTION"
+    )
 
 
 def _mnist5k(seed: int) -> Dataset:
@@ -196,7 +211,10 @@ def _npz(path: Path, name: str | None = None) -> Dataset:
 def _images(what: str, x: NDArray[Any]) -> Images:
     """Check (n, 28, 28) or (n, 28, 28, 1), uint8 or float in 0..1; return (n, 28, 28, 1)."""
     if x.ndim not in (3, 4) or x.shape[1:] not in ((28, 28), (28, 28, 1)) or not len(x):
-        raise DatasetError(f"{what} has shape {x.shape}: reshape to (n, 28, 28) with n above 0")
+        raise DatasetError(
+            f"{what} has shape {x.shape}: reshape to (n, 28, 28) with n above 0, or give other "
+            "shapes to a model of your own by --dataset FILE.py:FUNCTION"
+        )
     x = x.reshape(-1, 28, 28, 1)
     if x.dtype == np.uint8:
         return x.astype(np.float32) / np.float32(255)
@@ -219,29 +237,39 @@ def _labels(what: str, y: NDArray[Any]) -> Labels:
     return y.astype(np.int64)
 
 
-def client_part(dataset: Dataset, index: int, num_peers: int, seed: int) -> tuple[Images, Labels]:
-    """Return client `index`'s own training data, 1 <= index <= num_peers.
+def _own(name: str) -> Dataset:
+    """Call a user's function for x_train, y_train, x_test, y_test."""
+    try:
+        returned = tuple(load_function(name, "--dataset", DatasetError)())
+        if len(returned) == 2:  # as the functions of keras.datasets return them
+            returned = (*returned[0], *returned[1])
+        names = ("x_train", "y_train", "x_test", "y_test")
+        arrays = dict(zip(names, map(np.asarray, returned), strict=True))
+    except (TypeError, ValueError) as error:
+        raise DatasetError(
+            f"{name} must return the arrays x_train, y_train, x_test, y_test ({error})"
+        ) from error
+    checked = {key: _numbers(f"{key} of {name}", array) for key, array in arrays.items()}
+    for part in ("train", "test"):
+        x, y = checked[f"x_{part}"], checked[f"y_{part}"]
+        if len(x) != len(y) or not len(x):
+            raise DatasetError(
+                f"{name} returns {len(x)} samples in x_{part} and {len(y)} labels in y_{part}: "
+                "return one label a sample, and at least one of each"
+            )
+    for kind in ("x", "y"):
+        train, test = checked[f"{kind}_train"], checked[f"{kind}_test"]
+        if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
+            raise DatasetError(f"{name}: {kind}_train and {kind}_test differ in shape or type")
+    return Dataset(name, *(checked[key] for key in names))
 
-    The parts are disjoint, cover everything and differ in size by at most one. Raises
-    DatasetError when there are fewer samples than clients.
-    """
-    if not 1 <= index <= num_peers:
-        raise ValueError(f"client index {index} is not between 1 and {num_peers}")
-    samples = len(dataset.train_y)
-    if samples < num_peers:
-        raise DatasetError(f"{dataset.name} has {samples} samples for {num_peers} clients: too few")
-    order = np.random.default_rng([seed, _PARTS]).permutation(samples)
-    mine = np.array_split(order, num_peers)[index - 1]
-    return dataset.train_x[mine], dataset.train_y[mine]
 
-
-def batch(
-    x: Images, y: Labels, round: int, batch_size: int, seed: int, index: int
-) -> tuple[Images, Labels]:
-    """Return client `index`'s batch of a round: a seeded sample without replacement.
-
-    The whole part when batch_size is larger. The same arguments give the same batch.
-    """
-    random = np.random.default_rng([seed, _BATCH, index, round])
-    chosen = random.choice(len(y), min(batch_size, len(y)), replace=False)
-    return x[chosen], y[chosen]
+def _numbers(what: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Return floats as float32 and whole numbers as int64; refuse the rest."""
+    if not array.ndim or array.dtype.kind not in "fiub":
+        raise DatasetError(f"{what} is no array of numbers but {array.dtype}, {array.ndim}-d")
+    if array.dtype.kind != "f":
+        return array.astype(np.int64)
+    if not np.isfinite(array).all():
+        raise DatasetError(f"{what} holds NaN or infinity: clean the data first")
+    return array.astype(np.float32)

@@ -12,7 +12,7 @@ class UsageError(Exception):
     """What the user typed cannot work; the message is one line that says what to do."""
 
 
-DATASETS = ("auto", "mnist", "mnist5k", "npz:PATH")
+DATASETS = ("auto", "mnist", "mnist5k", "npz:PATH", "FILE.py:FUNCTION")
 
 
 def true_or_false(text: str) -> bool:
@@ -52,10 +52,23 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 
 def dataset_name(text: str) -> str:
-    """Read auto, mnist, mnist5k or npz:PATH; ValueError otherwise."""
-    if text.startswith("npz:") and len(text) > len("npz:"):
+    """Read auto, mnist, mnist5k, npz:PATH or FILE.py:FUNCTION; ValueError otherwise."""
+    if (text.startswith("npz:") and len(text) > len("npz:")) or is_reference(text):
         return text
     return one_of(*DATASETS)(text)
+
+
+def is_reference(text: str) -> bool:
+    """Return whether a word has the form FILE.py:FUNCTION."""
+    file, _, function = text.rpartition(":")
+    return len(file) > len(".py") and file.endswith(".py") and function.isidentifier()
+
+
+def model_name(text: str) -> str:
+    """Read cnn or FILE.py:FUNCTION; ValueError otherwise."""
+    if text != "cnn" and not is_reference(text):
+        raise ValueError(f"say cnn or FILE.py:FUNCTION, not {text!r}")
+    return text
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -95,3 +108,36 @@ def flag(read: Callable[[str], Any], explain: str, *default: Any) -> Any:
     if not default:
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(default=default[0], metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """How a data set is split: `kind` is iid, dirichlet (by `alpha`) or shards (`shards` each)."""
+
+    kind: str
+    alpha: float = 0.0
+    shards: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> "Partition":
+        """Read iid, dirichlet:ALPHA or shards:K; ValueError otherwise."""
+        if text == "iid":
+            return cls("iid")
+        kind, _, number = text.partition(":")
+        if kind == "dirichlet":
+            try:
+                alpha = float(number)
+            except ValueError:
+                alpha = math.nan
+            if 1e-3 <= alpha <= 1e6:
+                return cls("dirichlet", alpha=alpha)
+        if kind == "shards" and re.fullmatch(r"[0-9]{1,6}", number) and int(number) >= 1:
+            return cls("shards", shards=int(number))
+        raise ValueError(
+            "write iid, dirichlet:ALPHA with 0.001 <= ALPHA <= 1000000 or shards:K with a whole K "
+            f"of at least 1, not {text!r}"
+        )
+
+    def __str__(self) -> str:
+        number = {"iid": "", "dirichlet": f":{self.alpha:g}", "shards": f":{self.shards}"}
+        return self.kind + number[self.kind]

@@ -1,6 +1,7 @@
 """Start-up without MPI calls: who am I, does the world fit, what does rank 0 tell the others."""
 
 import contextlib
+import dataclasses
 import os
 import shlex
 import signal
@@ -12,6 +13,8 @@ from dataclasses import dataclass, replace
 from errno import EADDRINUSE
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgpack
 
 from fl.arguments import Args
 from fl.flags import UsageError
@@ -46,6 +49,9 @@ class Place:
     local_size: int
 
 
+OFFER_BYTES = 1 << 14
+
+
 @dataclass(frozen=True)
 class Offer:
     """What one rank tells all others at start-up; only rank 0 fills in the run's configuration.
@@ -60,6 +66,33 @@ class Offer:
     dataset: str = ""
     notice: str | None = None
     output: str = ""
+
+    def to_bytes(self) -> bytes:
+        """Return OFFER_BYTES bytes; no pickle, which a rank that lies could fill with code.
+
+        Raises:
+            UsageError: a path or name is too long.
+        """
+        packed: bytes = msgpack.packb(list(dataclasses.astuple(self)))
+        if len(packed) > OFFER_BYTES:
+            raise UsageError("the paths on the command line are too long: use shorter ones")
+        return packed.ljust(OFFER_BYTES, b"\xc1")  # a byte that msgpack never writes
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Offer":
+        """Read `to_bytes`; UsageError for anything else."""
+        kinds = (bytes, str, int, str, str, str | None, str)
+        try:
+            fields = msgpack.unpackb(data.rstrip(b"\xc1"))
+        except (ValueError, msgpack.exceptions.UnpackException):
+            fields = None
+        if not (
+            isinstance(fields, list)
+            and len(fields) == len(kinds)
+            and all(map(isinstance, fields, kinds))
+        ):
+            raise UsageError("a rank speaks another language: start all with the same program")
+        return cls(*fields)
 
 
 @dataclass(frozen=True)

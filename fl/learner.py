@@ -1,6 +1,7 @@
 """What a client computes: updates of the model from its own data."""
 
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,47 +9,99 @@ from numpy.typing import NDArray
 
 from fl.arguments import Args
 from fl.bookkeeping import Ledger
-from fl.data import batch, client_part, load_dataset
+from fl.compression import compress, coordinates
+from fl.data import load_dataset
 from fl.model import Trainer, clip
-from fl.quantise import quantise
+from fl.partition import batch, client_part
+from fl.plain import with_figures
+from fl.quantise import Figures, quantise, sample_weight
+from fl.schedule import Schedule
 from fl.session import Model, Vector
 
 # Domain of the seed of stochastic rounding.
 _ROUNDING = 3
 
 
+@dataclass(frozen=True)
+class _Settled:
+    """What a counted round leaves behind: its loss, and the values that are still to be sent."""
+
+    loss: float
+    memory: Vector
+
+
 class Learner:
-    """What a client computes: an update of the model on a batch of its own data."""
+    """Trains on a client's own data and writes down what of it was counted."""
 
     def __init__(self, args: Args, index: int, dataset: str, own_data: bool = False) -> None:
         """Load this client's part of the data, or all that is its own, and build the model."""
         data = load_dataset(dataset, args.seed)
         self._x, self._y = data.train_x, data.train_y
         if not own_data:
-            self._x, self._y = client_part(data, index, args.num_peers, args.seed)
+            # Copies of its own samples: the rest of the data set is forgotten.
+            self._x, self._y = client_part(data, index, args.num_peers, args.seed, args.partition)
         self._args = args
         self._index = index
-        # Each round proposes the loss of its batch.
-        self._ledger: Ledger[float] = Ledger()
-        self._trainer = Trainer(args.seed)
+        self._schedule = Schedule.parse(args.learning_rate_schedule)
+        self._trainer = Trainer(args.seed, args.model, data)
         self.size = self._trainer.size
+        # Each round proposes its loss and what it leaves unsent.
+        self._ledger: Ledger[_Settled] = Ledger()
+        self._unsent: Vector = np.zeros(0, np.float32)
         # A thread outlives the round that was given up while it computed.
         self._lock = threading.Lock()
         # The first call compiles; done now, it does not delay the first round.
         self._trainer.gradient(self._x[:1], self._y[:1])
 
-    def update(self, round: int, model: Model) -> tuple[Vector, float]:
-        """Return the clipped gradient, float32 (size,), and the loss of this round's batch."""
+    def update(self, round: int, model: Model) -> tuple[Vector, Figures]:
+        """Return the clipped sum of this round's gradients, float32 (size,), and its figures."""
         args = self._args
-        x, y = batch(self._x, self._y, round, args.batch_size_per_worker, args.seed, self._index)
+        factor = self._schedule.factor(round, args.num_iterations)
+        rate = (args.local_learning_rate or args.learning_rate) * factor
+        weights, total = model.weights, np.zeros(self.size, np.float32)
+        losses, accuracies = [], []
         with self._lock:
-            self._trainer.set_vector(model.weights)
-            gradient, loss = self._trainer.gradient(x, y)
-        return clip(gradient, args.clip_norm), loss
+            for step in range(args.local_steps):
+                x, y = self._batch(round, step)
+                self._trainer.set_vector(weights)
+                gradient, loss, accuracy = self._trainer.gradient(x, y)
+                total += gradient
+                weights = weights - np.float32(rate) * gradient
+                losses.append(loss)
+                accuracies.append(accuracy)
+        samples = len(self._y)
+        weight = sample_weight(samples, model.reference)
+        figures = Figures(float(np.mean(losses)), float(np.mean(accuracies)), samples, weight)
+        return clip(total, args.clip_norm), figures
 
-    def sends(self, round: int, loss: float) -> None:
+    def _batch(self, round: int, step: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        args = self._args
+        size, seed = args.batch_size_per_worker, args.seed
+        return batch(self._x, self._y, round, size, seed, self._index, step)
+
+    def encode(self, round: int, model: Model, update: Vector, figures: Figures) -> NDArray[Any]:
+        """Return what is to be encrypted: integers, or the values themselves in plain mode."""
+        args = self._args
+        values = self._compress(round, update) * np.float32(figures.weight)
+        if args.aggregation == "plain":
+            return with_figures(values, figures)
+        rng = np.random.default_rng([args.seed, _ROUNDING, self._index, round])
+        return quantise(values, model.reach, args.value_bits, figures, rng)
+
+    def _compress(self, round: int, update: Vector) -> Vector:
+        """Return the values of this round's coordinates, with what earlier rounds left of them."""
+        args = self._args
+        if args.compression_rate == 1:
+            return update
+        settled = self._ledger.state
+        memory = np.zeros(self.size, np.float32) if settled is None else settled.memory
+        chosen = coordinates(self.size, args.compression_rate, args.seed, round)
+        sent, self._unsent = compress(update, memory, chosen)
+        return clip(sent, args.clip_norm)
+
+    def sends(self, round: int, figures: Figures) -> None:
         """Note that an update leaves, which may or may not be counted."""
-        self._ledger.propose(round, loss)
+        self._ledger.propose(round, _Settled(figures.loss, self._unsent))
 
     def counted(self, round: int, counted: bool) -> None:
         """Take the server's word on whether this round's update is in the sum."""
@@ -58,12 +111,6 @@ class Learner:
         """Return one line on what became of the updates."""
         ledger = self._ledger
         line = f"{ledger.counted} of {ledger.sent} updates were counted"
-        return line if ledger.state is None else f"{line}, the last with loss {ledger.state:.4f}"
-
-    def encode(self, round: int, model: Model, update: Vector, loss: float) -> NDArray[Any]:
-        """Return what is to be encrypted: integers, or the update itself in plain mode."""
-        args = self._args
-        if args.aggregation == "plain":
-            return update
-        rng = np.random.default_rng([args.seed, _ROUNDING, self._index, round])
-        return quantise(update, model.reach, args.value_bits, loss, rng)
+        if ledger.state is None:
+            return line
+        return f"{line}, the last with loss {ledger.state.loss:.4f}"

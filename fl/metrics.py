@@ -24,9 +24,11 @@ class RoundRecord:
         round: number, from 1.
         contributors: sorted indices of the clients in the sum; empty when abandoned.
         dropped: sorted indices of the other clients.
-        accuracy: on the test set after the round, 0..1.
+        accuracy: on the test set after the round, 0..1; NaN where the model has no classes.
         loss: on the test set.
-        train_loss: mean over contributors, from the encrypted sum; None when abandoned or plain.
+        train_loss: mean over contributors, from the sum; None when abandoned.
+        train_accuracy: the same; 0 where the model has no classes.
+        samples: training samples of all contributors together, from the sum; None likewise.
         seconds: of the whole round.
         seconds_by_stage: train and encrypt of the slowest contributor as it reports them, upload
             the rest of the wait for contributions, then the server's own stages.
@@ -44,6 +46,8 @@ class RoundRecord:
     accuracy: float
     loss: float
     train_loss: float | None
+    train_accuracy: float | None
+    samples: int | None
     seconds: float
     seconds_by_stage: Mapping[str, float]
     upload_bytes_per_client: int

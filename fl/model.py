@@ -1,4 +1,4 @@
-"""The reference CNN behind flat float32 vectors; the only module that imports TensorFlow."""
+"""Keras models behind flat float32 vectors: the reference CNN, or a user's own."""
 
 import importlib
 import os
@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.data import CLASSES, Images, Labels
+from fl.data import CLASSES, Dataset
+from fl.loss import Loss
+from fl.user_code import load_function
 
 Vector = NDArray[np.float32]
 EVALUATION_BATCH = 500
+_IMAGES = np.zeros((2, 28, 28, 1), np.float32), np.zeros(2, np.int64)
 
 
 def configure_tensorflow(threads: int) -> None:
@@ -89,74 +92,142 @@ def build_model(seed: int) -> Any:
     return keras.Model(inputs, outputs)
 
 
-class Trainer:
-    """The model of one process: weights as one vector, gradients and evaluation."""
+class ModelError(Exception):
+    """The model cannot be trained here; the message is one line that says what to do."""
 
-    def __init__(self, seed: int) -> None:
-        """Build the model with seeded He initialisation; imports TensorFlow."""
-        self._model = build_model(seed)
-        self._shapes = [tuple(variable.shape) for variable in self._model.trainable_variables]
-        self.size = sum(int(np.prod(shape)) for shape in self._shapes)
-        self._gradient, self._evaluate = _compiled(self._model)
+
+class Trainer:
+    """The model of one process: trainable weights as one vector, gradients and evaluation."""
+
+    def __init__(self, seed: int, model: str = "cnn", data: Dataset | None = None) -> None:
+        """Build the model and try it on two samples; imports TensorFlow.
+
+        Args:
+            seed: of the initial weights.
+            model: cnn, or FILE.py:FUNCTION of the user.
+            data: whose shapes and types it is to take; images in ten classes when left out.
+
+        Raises:
+            ModelError: the model does not fit the data or cannot be trained by sums of updates.
+        """
+        x, y = (data.train_x, data.train_y) if data else _IMAGES
+        self._model = build_model(seed) if model == "cnn" else _own_model(seed, model)
+        try:
+            self._loss = Loss(self._model, x[:2], y)
+            self._variables = list(self._model.trainable_variables)
+            _check_types(self._variables)
+            self._shapes = [tuple(variable.shape) for variable in self._variables]
+            self.size = sum(int(np.prod(shape)) for shape in self._shapes)
+            self._gradient, self._evaluate = _compiled(self._model, self._loss, x, y)
+            self._try(x[:2], y[:2])
+        except ModelError:
+            raise
+        except Exception as error:
+            # Keras and TensorFlow raise all kinds for a model that does not fit.
+            text = " ".join(str(error).split())[:300]
+            raise ModelError(f"--model {model} cannot learn this data: {text}") from error
+
+    def _try(self, x: NDArray[Any], y: NDArray[Any]) -> None:
+        """Refuse a model whose training changes more than its weights: sums would not carry it."""
+        state = [np.array(weight) for weight in self._model.non_trainable_weights]
+        _, loss, _ = self.gradient(x, y)
+        for before, weight in zip(state, self._model.non_trainable_weights, strict=True):
+            if not np.array_equal(before, np.array(weight)):
+                raise ModelError(
+                    f"training changes {weight.path}, which is not trained by gradients, such as "
+                    "statistics of batches: use GroupNormalization or LayerNormalization instead "
+                    "of BatchNormalization, or freeze the layer with trainable = False"
+                )
+        if not np.isfinite(loss):
+            raise ModelError(f"the loss of the untrained model is {loss}: check loss and labels")
+
+    def describe(self) -> str:
+        """Return name, size, types and loss in one line."""
+        fixed = sum(int(np.prod(w.shape)) for w in self._model.non_trainable_weights)
+        return (
+            f"model {self._model.name}: {self.size:,} parameters in {len(self._shapes)} arrays, "
+            f"float32, {fixed:,} fixed values, loss {self._loss.name}"
+        )
 
     def get_vector(self) -> Vector:
-        """Return all weights as float32 (size,)."""
-        return np.concatenate([np.ravel(weight) for weight in self._model.get_weights()])
+        """Return all trainable weights as float32 (size,)."""
+        return np.concatenate([np.ravel(variable.numpy()) for variable in self._variables])
 
     def set_vector(self, vector: Vector) -> None:
-        """Load all weights from float32 (size,); ValueError on another shape."""
+        """Load all trainable weights from float32 (size,); ValueError on another shape."""
         if vector.shape != (self.size,):
             raise ValueError(f"the model has {self.size} weights, not {vector.shape}")
         ends = np.cumsum([int(np.prod(shape)) for shape in self._shapes])[:-1]
         pieces = np.split(vector.astype(np.float32, copy=False), ends)
-        weights = [piece.reshape(shape) for piece, shape in zip(pieces, self._shapes, strict=True)]
-        self._model.set_weights(weights)
+        for variable, piece, shape in zip(self._variables, pieces, self._shapes, strict=True):
+            variable.assign(piece.reshape(shape))
 
-    def gradient(self, x: Images, y: Labels) -> tuple[Vector, float]:
-        """Return the gradient float32 (size,) of the mean loss over a batch, and that loss."""
-        vector, loss = self._gradient(x, y)
-        return vector.numpy(), float(loss)
+    def gradient(self, x: NDArray[Any], y: NDArray[Any]) -> tuple[Vector, float, float]:
+        """Return the gradient float32 (size,) of the loss of a batch, that loss, and accuracy."""
+        vector, loss, accuracy = self._gradient(x, y)
+        return vector.numpy(), float(loss), float(accuracy)
 
-    def evaluate(self, x: Images, y: Labels) -> tuple[float, float]:
-        """Return accuracy in 0..1 and mean loss over all samples, in batches."""
+    def evaluate(self, x: NDArray[Any], y: NDArray[Any]) -> tuple[float, float]:
+        """Return accuracy in 0..1 (NaN without classes) and mean loss, in batches."""
         right, loss = 0.0, 0.0
         for start in range(0, len(y), EVALUATION_BATCH):
             part = slice(start, start + EVALUATION_BATCH)
-            part_right, part_loss = self._evaluate(x[part], y[part])
-            right, loss = right + float(part_right), loss + float(part_loss)
+            count = len(y[part])
+            part_loss, accuracy = self._evaluate(x[part], y[part])
+            right, loss = right + count * float(accuracy), loss + count * float(part_loss)
         return right / len(y), loss / len(y)
 
     def save(self, path: str | Path) -> None:
-        """Write the model as one .keras file; its outputs are logits."""
+        """Write the model as one .keras file; the outputs of the cnn are logits."""
         self._model.save(path)
 
 
-def _compiled(model: Any) -> tuple[Any, Any]:
-    """Return the graph functions (x, y) -> (gradient, mean loss) and (x, y) -> sums.
+def _own_model(seed: int, reference: str) -> Any:
+    """Return what a user's function returns, with initial weights that follow the seed."""
+    import_quietly()
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    model = load_function(reference, "--model", ModelError)()
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"--model: {reference} returned {type(model).__name__}, no keras.Model")
+    return model
+
+
+def _check_types(variables: list[Any]) -> None:
+    """Refuse what one float32 vector cannot hold."""
+    if not variables:
+        raise ModelError("the model has no trainable weights: nothing would be learnt")
+    wrong = [variable for variable in variables if variable.dtype != "float32"]
+    if wrong:
+        raise ModelError(
+            f"{wrong[0].path} has type {wrong[0].dtype}: weights must be float32 (a mixed_bfloat16 "
+            "policy keeps them so)"
+        )
+
+
+def _compiled(model: Any, loss: Loss, x: NDArray[Any], y: NDArray[Any]) -> tuple[Any, Any]:
+    """Return the graph functions (x, y) -> (gradient, loss, accuracy) and -> (loss, accuracy).
 
     Their fixed signature keeps batches of other sizes from being traced again.
     """
     import tensorflow as tf
 
-    signature = [
-        tf.TensorSpec((None, 28, 28, 1), tf.float32),
-        tf.TensorSpec((None,), tf.int64),
-    ]
+    signature = [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in (x, y)]
 
-    def losses(y: Any, logits: Any) -> Any:
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
-
-    def gradient(x: Any, y: Any) -> tuple[Any, Any]:
+    def gradient(x: Any, y: Any) -> tuple[Any, Any, Any]:
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(losses(y, model(x, training=True)))
+            outputs = model(x, training=True)
+            value = loss(x, y, outputs, training=True)
         variables = [variable.value for variable in model.trainable_variables]
-        pieces = tape.gradient(loss, variables)
-        return tf.concat([tf.reshape(piece, [-1]) for piece in pieces], 0), loss
+        zero = tf.UnconnectedGradients.ZERO
+        pieces = tape.gradient(value, variables, unconnected_gradients=zero)
+        flat = [tf.reshape(tf.convert_to_tensor(piece), [-1]) for piece in pieces]
+        return tf.concat(flat, 0), value, loss.accuracy(y, outputs)
 
     def evaluate(x: Any, y: Any) -> tuple[Any, Any]:
-        logits = model(x, training=False)
-        right = tf.equal(tf.argmax(logits, axis=1), y)
-        return tf.reduce_sum(tf.cast(right, tf.float32)), tf.reduce_sum(losses(y, logits))
+        outputs = model(x, training=False)
+        return loss(x, y, outputs, training=False), loss.accuracy(y, outputs)
 
     return (
         tf.function(gradient, input_signature=signature),

@@ -1,11 +1,13 @@
 """`--aggregation plain`: the same rounds and transport, with updates in clear, for comparison."""
 
 from collections.abc import Iterable
+from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fl.quantise import Figures, Mean
 from mphe.aggregator import Abandoned, Accepted, Closed, Late, State, Summed
 from mphe.attendance import Attendance
 from mphe.encryptor import Payload
@@ -14,6 +16,8 @@ from mphe.machine import Output, Send
 from mphe.messages import Contribution, Join, Message, RoundEnd, RoundStart
 from mphe.sampling import RandomSource
 
+_FIGURES = 4
+
 
 class PlainEncryptor:
     """Drop-in for `mphe.contributor.Encryptor` that hides nothing."""
@@ -21,6 +25,25 @@ class PlainEncryptor:
     def encrypt(self, values: NDArray[Any], source: RandomSource) -> Payload:
         """Return an update, float32 (size,), in clear."""
         return Payload(b"", b"", values.astype("<f4").tobytes())
+
+
+def plain_length(size: int) -> int:
+    """Return the values of a contribution in clear: the update and its figures."""
+    return size + _FIGURES
+
+
+def with_figures(update: NDArray[Any], figures: Figures) -> NDArray[Any]:
+    """Return an update with its figures behind it, float32 (plain_length,)."""
+    accuracy = figures.accuracy if isfinite(figures.accuracy) else 0.0
+    tail = [figures.loss, accuracy, figures.samples, figures.weight]
+    return np.concatenate((update, np.array(tail, np.float32)))
+
+
+def plain_mean(total: NDArray[Any], contributors: int) -> Mean:
+    """Return the mean of the updates whose values were summed, by their weights."""
+    losses, accuracies, samples, weights = total[-_FIGURES:].tolist()
+    update = (total[:-_FIGURES] / (weights or 1)).astype(np.float32)
+    return Mean(update, 0, losses / contributors, accuracies / contributors, round(samples))
 
 
 class PlainSetup:

@@ -1,10 +1,11 @@
 """Updates to small non-negative integers and back (docs/protocol.md, A round).
 
-    q = floor((v + R)/step + U[0, 1)),   step = 2R / (2^bits - 1),   mean = step·Σq/|U| - R
+    q = floor((v + R)/step + U[0, 1)),   step = 2R / (2^bits - 1),   mean = (step·Σq - |U|·R)/Σw
 
 Stochastic rounding keeps the mean unbiased. The range R is public and the same for all clients:
 the server sends it with the model and adapts it to the aggregate that it saw. Behind the update
-lie a few counts (clipped values, training loss) as digits, so that only their sums are seen.
+lie a few counts (clipped values, loss, accuracy, samples, weight) as digits, so that only their
+sums are seen.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ Vector = NDArray[np.float32]
 
 COUNT_BITS = 32
 LOSS_UNIT = 1e-3
-NUM_COUNTS = 2
+ACCURACY_UNIT = 1e-4
+WEIGHT_UNIT = 2.0**-10
+MAX_WEIGHT = 8.0
+NUM_COUNTS = 5
 MIN_RANGE = 1e-6
 HEADROOM = 4.0
 TOLERATED_SATURATION = 1e-4
@@ -36,6 +40,23 @@ def payload_length(size: int, bits: int) -> int:
 
 
 @dataclass(frozen=True)
+class Figures:
+    """What one client reports under encryption, so that only sums are seen.
+
+    Attributes:
+        loss: mean training loss of its batches.
+        accuracy: on its batches, 0..1; NaN where there are no classes, reported as 0.
+        samples: training samples that it has.
+        weight: of its update in the sum, at most MAX_WEIGHT, a multiple of WEIGHT_UNIT.
+    """
+
+    loss: float
+    accuracy: float = 0.0
+    samples: int = 0
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class Mean:
     """What the sum of some contributions says.
 
@@ -43,23 +64,35 @@ class Mean:
         update: mean update, float32 (size,).
         saturated: values clipped to the range, over all contributors.
         loss: mean training loss; None where nobody reports it.
+        accuracy: mean training accuracy; None where nobody reports it.
+        samples: of all contributors together; None where nobody reports them.
     """
 
     update: Vector
     saturated: int
     loss: float | None
+    accuracy: float | None = None
+    samples: int | None = None
+
+
+def sample_weight(samples: int, reference: float) -> float:
+    """Return a client's weight: its samples in units of `reference`; 1 while that is unknown."""
+    if reference <= 0:
+        return 1.0
+    units = round(samples / reference / WEIGHT_UNIT)
+    return min(max(units, 1) * WEIGHT_UNIT, MAX_WEIGHT)
 
 
 def quantise(
-    update: Vector, reach: float, bits: int, loss: float, rng: np.random.Generator
+    update: Vector, reach: float, bits: int, figures: Figures, rng: np.random.Generator
 ) -> Integers:
     """Return the integers of an update and its counts, int32 (payload_length,).
 
     Args:
-        update: float32 (size,), finite.
+        update: float32 (size,), finite, already multiplied by its weight.
         reach: R, values beyond ±R are clipped and counted.
         bits: value_bits.
-        loss: training loss of this client.
+        figures: of this client.
         rng: of the stochastic rounding.
     """
     largest = (1 << bits) - 1
@@ -73,23 +106,38 @@ def quantise(
         scaled += rng.random(piece.size)
         np.floor(scaled, out=scaled)
         values[start : start + piece.size] = np.clip(scaled, 0, largest, out=scaled)
-    units = int(min(max(loss, 0.0) / LOSS_UNIT, (1 << COUNT_BITS) - 1))
-    counts = [digit for count in (saturated, units) for digit in _digits(count, bits)]
-    values[update.size :] = counts
+    counts = (
+        saturated,
+        _units(figures.loss, LOSS_UNIT),
+        _units(figures.accuracy, ACCURACY_UNIT),
+        min(figures.samples, (1 << COUNT_BITS) - 1),
+        _units(figures.weight, WEIGHT_UNIT),
+    )
+    digits = [digit for count in counts for digit in _digits(count, bits)]
+    values[update.size :] = digits
     return values
 
 
 def dequantise(total: Integers, contributors: int, reach: float, bits: int) -> Mean:
-    """Return the mean of the updates whose integers were summed."""
+    """Return the mean of the updates whose integers were summed, by their weights."""
     digits = count_digits(bits)
     size = total.size - NUM_COUNTS * digits
-    step = 2 * reach / ((1 << bits) - 1)
-    update = total[:size] * (step / contributors)
-    update -= reach
-    saturated, units = (
+    saturated, losses, accuracies, samples, weights = (
         _number(total[size + position * digits :][:digits], bits) for position in range(NUM_COUNTS)
     )
-    return Mean(update.astype(np.float32), saturated, units * LOSS_UNIT / contributors)
+    step = 2 * reach / ((1 << bits) - 1)
+    # A contributor that lies about its weight must not make everybody divide by zero.
+    weight = max(weights, 1) * WEIGHT_UNIT
+    update = total[:size] * step
+    update -= contributors * reach
+    update /= weight
+    return Mean(
+        update.astype(np.float32),
+        saturated,
+        losses * LOSS_UNIT / contributors,
+        accuracies * ACCURACY_UNIT / contributors,
+        samples,
+    )
 
 
 def next_reach(reach: float, mean: Mean, contributors: int, limit: float) -> float:
@@ -102,6 +150,11 @@ def next_reach(reach: float, mean: Mean, contributors: int, limit: float) -> flo
         return min(2 * reach, limit)
     wanted = HEADROOM * float(np.abs(mean.update).max(initial=0.0))
     return min(max(wanted, reach / 2, MIN_RANGE), limit)
+
+
+def _units(value: float, unit: float) -> int:
+    """Return a count of units for a value; 0 for NaN and below 0, the largest beyond it."""
+    return round(min(value / unit, (1 << COUNT_BITS) - 1)) if value > 0 else 0
 
 
 def _digits(count: int, bits: int) -> list[int]:

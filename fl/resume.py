@@ -171,6 +171,8 @@ def interrupted(number: int, clients: Iterable[int], checkpoint: Checkpoint) -> 
         accuracy=checkpoint.accuracy,
         loss=checkpoint.loss,
         train_loss=None,
+        train_accuracy=None,
+        samples=None,
         seconds=0.0,
         seconds_by_stage=dict.fromkeys(STAGES, 0.0),
         upload_bytes_per_client=0,

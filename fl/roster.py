@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509 import InvalidVersion
 
 from fl.arguments import Args, OneLineParser
-from fl.flags import UsageError
+from fl.flags import UsageError, is_reference
 from fl.launch import Launch, Place, check_port, find_output
 from fl.state import check_fresh
 from net.tls import Identity, new_identity, public_key
@@ -237,7 +237,7 @@ def check_flags(args: Args, place: Place | None) -> None:
     if args.dataset == "auto":
         raise UsageError(
             "--dataset auto may choose differently for each party: name the dataset, mnist, "
-            "mnist5k or npz:PATH"
+            "mnist5k, npz:PATH or FILE.py:FUNCTION"
         )
 
 
@@ -281,7 +281,7 @@ def join(args: Args, place: Place | None) -> tuple[Launch, str]:
         dataset=dataset,
         notice=notice,
         output=find_output(args) if is_server else "",
-        own_data=not is_server and dataset.startswith("npz:"),
+        own_data=not is_server and (dataset.startswith("npz:") or is_reference(dataset)),
     )
     return launch, _greeting(args, index, roster)
 

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from fl.arguments import Args
 from fl.data import Dataset
 from fl.driver import Driver, Observer, Role, name
+from fl.global_model import GlobalModel
 from fl.metrics import STAGES, History, RoundRecord
 from fl.model import Trainer
 from fl.progress import Display
-from fl.quantise import Mean, dequantise, next_reach
+from fl.quantise import Mean
 from fl.resume import Checkpoint, ServerState, interrupted
-from fl.session import Model, Note
+from fl.session import Note
 from mphe.aggregator import Abandoned, Accepted, Closed, Summed
 from mphe.machine import Event, Output
 from mphe.messages import Contribution, DecryptionShare, Message
@@ -145,8 +146,7 @@ class Training:
         self._data = data
         self._history = history
         self._display = display
-        self._weights = trainer.get_vector()
-        self._reach = args.clip_norm
+        self._model = GlobalModel(args, trainer.get_vector())
         self._failures = 0
         self._score = (0.0, 0.0)
 
@@ -190,8 +190,8 @@ class Training:
         """
         if checkpoint is None:
             accuracy, loss = self._evaluate()
-            checkpoint = Checkpoint(0, Model(self._weights, self._reach), accuracy, loss)
-        self._weights, self._reach = checkpoint.model.weights, checkpoint.model.reach
+            checkpoint = Checkpoint(0, self._model.sent(), accuracy, loss)
+        self._model.restore(checkpoint.model)
         self._score = (checkpoint.accuracy, checkpoint.loss)
         everybody = range(1, self._args.num_peers + 1)
         for number in range(checkpoint.round + 1, started + 1):
@@ -203,44 +203,31 @@ class Training:
     def _keep(self, record: RoundRecord) -> None:
         """Write down a round that has ended: first what a restart needs, then its line."""
         if self._state is not None:
-            self._state.finished(Model(self._weights, self._reach), record)
+            self._state.finished(self._model.sent(), record)
         self._history.append(record)
 
     async def _round(self, number: int, present: set[int]) -> RoundRecord:
         args, driver = self._args, self._driver
         driver.round = number
         observer = RoundObserver(driver.transport, present)
-        model = Model(self._weights, self._reach).to_bytes()
-        outputs = self._aggregator.start_round(model, present)
+        outputs = self._aggregator.start_round(self._model.sent().to_bytes(), present)
         await driver.run(self._aggregator, outputs, args.round_timeout, observer)
         outcome = observer.outcome
         # The driver returns only after the aggregator has ended the round.
         if outcome is None:
             raise RuntimeError(f"round {number} ended without an outcome")
-        mean = self._step(outcome) if isinstance(outcome, Summed) else None
+        mean = None
+        if isinstance(outcome, Summed):
+            mean = self._model.step(number, outcome.total, len(outcome.contributors))
         started = time.perf_counter()
         if mean is not None:
             self._score = await asyncio.to_thread(self._evaluate)
         observer.seconds["evaluate"] = time.perf_counter() - started
         return self._record(number, outcome, observer, mean)
 
-    def _step(self, summed: Summed) -> Mean:
-        """Step the model by the mean update."""
-        args, count = self._args, len(summed.contributors)
-        if args.aggregation == "plain":
-            update = (summed.total / count).astype(np.float32)
-            mean = Mean(update, 0, None)
-        else:
-            mean = dequantise(
-                summed.total.astype(np.int64, copy=False), count, self._reach, args.value_bits
-            )
-            self._reach = next_reach(self._reach, mean, count, args.clip_norm)
-        self._weights = (self._weights - args.learning_rate * mean.update).astype(np.float32)
-        return mean
-
     def _evaluate(self) -> tuple[float, float]:
         """Return accuracy and loss of the present weights on the test set."""
-        self._trainer.set_vector(self._weights)
+        self._trainer.set_vector(self._model.weights)
         return self._trainer.evaluate(self._data.test_x, self._data.test_y)
 
     def _record(
@@ -256,6 +243,8 @@ class Training:
             accuracy=accuracy,
             loss=loss,
             train_loss=mean.loss if mean is not None else None,
+            train_accuracy=mean.accuracy if mean is not None else None,
+            samples=mean.samples if mean is not None else None,
             seconds=time.perf_counter() - observer.started,
             seconds_by_stage=observer.seconds,
             upload_bytes_per_client=observer.upload_bytes(),
@@ -268,4 +257,4 @@ class Training:
 
     def weights(self) -> NDArray[np.float32]:
         """Return the present weights, float32 (size,)."""
-        return self._weights
+        return self._model.weights

@@ -7,13 +7,16 @@ import logging
 import sys
 from pathlib import Path
 
+from fl import partition
 from fl.arguments import Args
+from fl.compression import sent_length
 from fl.data import load_dataset
 from fl.driver import Driver, Observer, name
+from fl.flags import Partition
 from fl.launch import Launch
 from fl.metrics import History, Summary, write_config
 from fl.model import Trainer
-from fl.plain import PlainAggregator, PlainSetup
+from fl.plain import PlainAggregator, PlainSetup, plain_length
 from fl.progress import Display
 from fl.resume import Gathering, ServerState
 from fl.rounds import Aggregates, TooManyFailures, Training
@@ -64,8 +67,9 @@ class Run:
         self._display = display
         self._directory = Path(launch.output)
         self._data = load_dataset(launch.dataset, args.seed)
-        self._trainer = Trainer(args.seed)
+        self._trainer = Trainer(args.seed, args.model, self._data)
         self._plan = plan_for(args, self._trainer.size)
+        self._sent = plain_length(sent_length(self._trainer.size, args.compression_rate))
         self.history = History(self._directory)
         self._state = self._open_state() if args.state_dir else None
         self._identities = {
@@ -74,7 +78,20 @@ class Run:
             if index != SERVER
         }
         self._summary = Summary(self.history)
+        display.say(self._trainer.describe())
+        if launch.processes:  # else clients may have data of their own
+            self._show_split()
         write_config(self._directory, dataclasses.asdict(args), self._derived())
+
+    def _show_split(self) -> None:
+        args, labels = self._args, self._data.train_y
+        how = Partition.parse(args.partition)
+        described = partition.describe(
+            labels, partition.split(how, labels, args.num_peers, args.seed)
+        )
+        partition.save(self._directory, described, args.partition)
+        for line in partition.lines(described, args.partition):
+            self._display.say(line)
 
     def _open_state(self) -> ServerState:
         """Return the state directory's keeper; StateError when the directory is of no use."""
@@ -152,7 +169,7 @@ class Run:
             await driver.run(PlainSetup(args.num_peers), [], seconds, Observer())
             if self._state is not None:
                 self._state.keep_session(None)
-            return PlainAggregator(self._trainer.size, args.num_peers, args.min_contributors)
+            return PlainAggregator(self._sent, args.num_peers, args.min_contributors)
         aggregator = Aggregator(await self._agree(driver, seconds), block_map(args.crypto_threads))
         # Where aggregates are verified, the first round needs what is pledged before it.
         await driver.run(aggregator, [], args.round_timeout, Observer())
@@ -164,7 +181,7 @@ class Run:
         seconds = max(SETUP_SECONDS, args.round_timeout)
         aggregator: Aggregates
         if session is None:
-            aggregator = PlainAggregator(self._trainer.size, args.num_peers, args.min_contributors)
+            aggregator = PlainAggregator(self._sent, args.num_peers, args.min_contributors)
         else:
             aggregator = Aggregator(session, block_map(args.crypto_threads))
         everybody = range(1, args.num_peers + 1)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl.arguments import Args
+from fl.compression import sent_length
 from fl.quantise import payload_length
 from mphe.agreement import SessionParameters
 from mphe.errors import EncodingError
@@ -15,7 +16,7 @@ from mphe.parameters import Plan, make_plan
 
 Vector = NDArray[np.float32]
 MAX_NOTE = 256
-_REACH = struct.Struct("<d")
+_HEAD = struct.Struct("<dd")
 
 
 def plan_for(args: Args, size: int) -> Plan:
@@ -28,7 +29,7 @@ def plan_for(args: Args, size: int) -> Plan:
         SessionParameters(
             num_clients=args.num_peers,
             threshold=args.threshold,
-            length=payload_length(size, args.value_bits),
+            length=payload_length(sent_length(size, args.compression_rate), args.value_bits),
             rounds=args.num_iterations,
             robust=args.robust,
             encryption=args.encryption,
@@ -53,25 +54,33 @@ def max_frame(plan: Plan, size: int) -> int:
 
 @dataclass(frozen=True)
 class Model:
-    """What a round starts from: the weights, and the range of quantised updates."""
+    """What a round starts from: the weights, and the range of quantised updates.
+
+    A client's weight is its samples divided by `reference`; 0 gives all the same weight.
+    """
 
     weights: Vector
     reach: float
+    reference: float = 0.0
 
     def to_bytes(self) -> bytes:
         """Return the bytes of RoundStart.model."""
-        return _REACH.pack(self.reach) + self.weights.astype("<f4").tobytes()
+        return _HEAD.pack(self.reach, self.reference) + self.weights.astype("<f4").tobytes()
 
     @classmethod
     def from_bytes(cls, data: bytes, size: int) -> "Model":
         """Read `to_bytes`; EncodingError unless it holds `size` finite weights and a range."""
-        if len(data) != _REACH.size + 4 * size:
-            raise EncodingError(f"a model of {len(data)} bytes where {size} weights belong")
-        reach = _REACH.unpack_from(data)[0]
-        weights = np.frombuffer(data, "<f4", offset=_REACH.size)
-        if not (0 < reach < float("inf") and np.isfinite(weights).all()):
+        if len(data) != _HEAD.size + 4 * size:
+            raise EncodingError(
+                f"a model of {len(data)} bytes where {size} weights belong: give all parties the "
+                "same --model"
+            )
+        reach, reference = _HEAD.unpack_from(data)
+        weights = np.frombuffer(data, "<f4", offset=_HEAD.size)
+        sound = 0 < reach < float("inf") and 0 <= reference < float("inf")
+        if not (sound and np.isfinite(weights).all()):
             raise EncodingError("the model holds numbers that are not finite")
-        return cls(weights.astype(np.float32), reach)
+        return cls(weights.astype(np.float32), reach, reference)
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,8 @@ class Decryptor(Machine[State]):
         if self._spent + layout.blocks > self._keys.plan.answers:
             raise RefusedDecryption(SERVER, "the decryption budget of this session is spent")
         self._check_sets(message)
+        # First what costs nothing: proofs take milliseconds each.
+        self._check_attempt(message)
         c1 = self._c1(message)
         digest = self._check_freshness(message, c1)
         answer = self._answer(message, c1)
@@ -206,18 +208,25 @@ class Decryptor(Machine[State]):
         _, derived = confirmation.ciphertext(keys.plan, keys.key, keys.transcript)
         return self._ring.to_bytes(derived.c1)
 
-    def _check_freshness(self, message: DecryptionRequest, c1: bytes) -> bytes:
-        """Refuse a second aggregate of a round, an old round and too many attempts."""
+    def _check_attempt(self, message: DecryptionRequest) -> None:
+        """Refuse an old round, an old attempt and too many attempts."""
         session, last = self._keys.plan.session, self._last
-        digest = derive_seed(
-            "aggregate", c1, b"".join(i.to_bytes(4, "big") for i in message.contributors)
-        )
         if message.round > session.rounds:
             raise RefusedDecryption(SERVER, f"the session has only {session.rounds} rounds")
         if message.round < last.round:
             raise RefusedDecryption(
                 SERVER, f"round {message.round} is not newer than round {last.round}"
             )
+        limit = session.max_attempts if message.round else session.confirmation_attempts
+        if not 1 <= message.attempt <= limit:
+            raise RefusedDecryption(SERVER, f"attempt {message.attempt}; at most {limit} a round")
+
+    def _check_freshness(self, message: DecryptionRequest, c1: bytes) -> bytes:
+        """Refuse a second aggregate of a round, and an attempt that is not newer."""
+        last = self._last
+        digest = derive_seed(
+            "aggregate", c1, b"".join(i.to_bytes(4, "big") for i in message.contributors)
+        )
         if message.round == last.round:
             if digest != last.digest:
                 raise RefusedDecryption(
@@ -225,9 +234,6 @@ class Decryptor(Machine[State]):
                 )
             if message.attempt <= last.attempt:
                 raise RefusedDecryption(SERVER, f"attempt {message.attempt} is not newer")
-        limit = session.max_attempts if message.round else session.confirmation_attempts
-        if not 1 <= message.attempt <= limit:
-            raise RefusedDecryption(SERVER, f"attempt {message.attempt}; at most {limit} a round")
         return digest
 
     def _answer(self, message: DecryptionRequest, c1: bytes) -> bytes:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from benchmarks.federation import Federation, sends
 from benchmarks.peer.common import ROUNDS, Result, run
-from fl.quantise import dequantise, payload_length, quantise
+from fl.quantise import Figures, dequantise, payload_length, quantise
 from mphe import codec
 from mphe.aggregator import Summed
 from mphe.agreement import SessionParameters
@@ -47,7 +47,7 @@ class Ours:
     def encrypt(self, client: int, vector: NDArray[np.float32]) -> bytes:
         """Return an encoded contribution."""
         contributor = self._federation.contributors[client + 1]
-        payload = contributor.encrypt(quantise(vector, REACH, BITS, 0.0, self._rng))
+        payload = contributor.encrypt(quantise(vector, REACH, BITS, Figures(0.0), self._rng))
         outputs = contributor.contribute(self._federation.aggregator.round, payload)
         return codec.encode(sends(outputs)[0].message)
 

@@ -27,6 +27,9 @@ VICTIM = 4
 class insecure_Decryptor(Decryptor):
     """Refuses a second aggregate of the last round, and nothing else."""
 
+    def _check_attempt(self, message: DecryptionRequest) -> None:
+        pass
+
     def _check_freshness(self, message: DecryptionRequest, c1: bytes) -> bytes:
         digest = derive_seed("aggregate", c1, bytes(message.contributors))
         if message.round == self._last.round and digest != self._last.digest:

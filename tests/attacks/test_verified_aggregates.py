@@ -37,7 +37,7 @@ class insecure_TrustingDecryptor(Decryptor):
 
 
 class insecure_SignatureBlindVerifier(Verifier):
-    """Checks lengths and proofs, but not who contributed what he pledged."""
+    """Reads the c1 and checks nothing: no pledge, no signature, no proof."""
 
     def check(self, statement: Statement, evidence: Evidence) -> list[Limbs]:
         length = self._plan.threshold.ring.degree * self._plan.threshold.ring.bits // 8

@@ -15,6 +15,7 @@ import fl.learner
 import fl.server
 from fl.arguments import Args
 from fl.bookkeeping import Ledger
+from fl.quantise import Figures
 
 SIZE = 12
 LEARNING_RATE = 0.1
@@ -29,7 +30,7 @@ def update_of(index: int, round: int) -> np.ndarray:
 class SmallTrainer:
     """Weights without a network."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, model: str, data: Any) -> None:
         self.size = SIZE
         self._weights = np.zeros(SIZE, np.float32)
 
@@ -38,6 +39,9 @@ class SmallTrainer:
 
     def set_vector(self, vector: np.ndarray) -> None:
         self._weights = vector.copy()
+
+    def describe(self) -> str:
+        return f"model: {SIZE} numbers"
 
     def evaluate(self, _x: Any, _y: Any) -> tuple[float, float]:
         return float(self._weights[0]), float(self._weights[1])
@@ -57,10 +61,11 @@ class SmallLearner(fl.learner.Learner):
         self._args = args
         self._index = index
         self._ledger = Ledger()
+        self._unsent = np.zeros(0, np.float32)
 
-    def update(self, round: int, model: Any) -> tuple[np.ndarray, float]:
+    def update(self, round: int, model: Any) -> tuple[np.ndarray, Figures]:
         time.sleep(self.pause)
-        return update_of(self._index, round), float(self._index)
+        return update_of(self._index, round), Figures(float(self._index))
 
 
 def install(pause: float) -> None:

@@ -199,7 +199,7 @@ def test_a_full_disk_is_1_and_leaves_whole_lines(federation: Make, tiny_disk: Pa
 
 
 def record(round: int) -> RoundRecord:
-    return RoundRecord(round, (1, 2), (), 0.5, 0.5, 0.5, 1.0, {}, 1, 1, 1, 1, 0)
+    return RoundRecord(round, (1, 2), (), 0.5, 0.5, 0.5, 0.5, 9, 1.0, {}, 1, 1, 1, 1, 0)
 
 
 class Full:

@@ -12,12 +12,15 @@ from rich.console import Console
 
 from fl.arguments import Args, parse_args
 from fl.client import Session, follow
-from fl.data import Dataset
+from fl.compression import sent_length
+from fl.data import Dataset, load_dataset
 from fl.driver import Driver, Observer
+from fl.learner import Learner
 from fl.metrics import History
-from fl.plain import PlainAggregator, PlainSetup
+from fl.model import Trainer
+from fl.plain import PlainAggregator, PlainSetup, plain_length, with_figures
 from fl.progress import Display
-from fl.quantise import quantise
+from fl.quantise import Figures, quantise
 from fl.rounds import Training
 from fl.session import Model, plan_for
 from mphe import codec
@@ -60,21 +63,45 @@ class FakeLearner:
         self._index = index
         self._before = before
 
-    def update(self, round: int, model: Model) -> tuple[np.ndarray, float]:
+    def update(self, round: int, model: Model) -> tuple[np.ndarray, Figures]:
         self._before(self._index, round)
-        return np.full(SIZE, self._index / 10, np.float32), float(self._index)
+        return np.full(SIZE, self._index / 10, np.float32), Figures(float(self._index))
 
-    def sends(self, round: int, loss: float) -> None:
+    def encode(self, round: int, model: Model, update: np.ndarray, figures: Figures) -> np.ndarray:
+        if self._args.aggregation == "plain":
+            return with_figures(update, figures)
+        rng = np.random.default_rng([self._index, round])
+        return quantise(update, model.reach, self._args.value_bits, figures, rng)
+
+    def sends(self, round: int, figures: Figures) -> None:
         """Keep no books."""
 
     def counted(self, round: int, counted: bool) -> None:
         """Keep no books."""
 
-    def encode(self, round: int, model: Model, update: np.ndarray, loss: float) -> np.ndarray:
-        if self._args.aggregation == "plain":
-            return update
-        rng = np.random.default_rng([self._index, round])
-        return quantise(update, model.reach, self._args.value_bits, loss, rng)
+
+def _nothing() -> Dataset:
+    x, y = np.zeros((1, 28, 28, 1), np.float32), np.zeros(1, np.int64)
+    return Dataset(name="fake", train_x=x, train_y=y, test_x=x, test_y=y)
+
+
+@dataclass
+class Real:
+    """What a run trains: stand-ins, or real models on real data."""
+
+    size: int = SIZE
+    learners: dict[int, Any] = field(default_factory=dict)
+    trainer: Any = field(default_factory=FakeTrainer)
+    data: Dataset = field(default_factory=_nothing)
+
+    @classmethod
+    def of(cls, args: Args) -> "Real":
+        """Load data and models as the flags say."""
+        data = load_dataset(args.dataset, args.seed)
+        trainer = Trainer(args.seed, args.model, data)
+        clients = range(1, args.num_peers + 1)
+        learners = {index: Learner(args, index, args.dataset) for index in clients}
+        return cls(trainer.size, learners, trainer, data)
 
 
 @dataclass
@@ -102,6 +129,7 @@ def run(
     before: Callable[[int, int], None] = lambda index, round: None,
     meddle: Callable[[Network, int], None] = lambda network, round: None,
     reconnect: Sequence[int] = (),
+    real: Real | None = None,
 ) -> Outcome:
     """Run server and clients to the end.
 
@@ -110,18 +138,21 @@ def run(
         before: called in each client before it trains, with its index and the round.
         meddle: called on the server before each round, with the network and the round.
         reconnect: the clients that come back when their connection is cut.
+        real: models and data instead of stand-ins.
     """
-    return asyncio.run(_run(args, before, meddle, reconnect))
+    return asyncio.run(_run(args, before, meddle, reconnect, real or Real()))
 
 
-async def _run(args: Args, before: Any, meddle: Any, reconnect: Sequence[int]) -> Outcome:
+async def _run(
+    args: Args, before: Any, meddle: Any, reconnect: Sequence[int], real: "Real"
+) -> Outcome:
     network = Network()
     identities = {i: Ed25519PrivateKey.generate() for i in range(1, args.num_peers + 1)}
     keys = {i: key.public_key().public_bytes_raw() for i, key in identities.items()}
-    plan = plan_for(args, SIZE)
+    plan = plan_for(args, real.size)
 
     async def client(index: int) -> None:
-        learner: Any = FakeLearner(args, index, before)
+        learner: Any = real.learners.get(index) or FakeLearner(args, index, before)
         transport: LoopbackClient = network.connect(index)
         session = Session(index, learner, transport)
         if args.aggregation == "plain":
@@ -139,10 +170,10 @@ async def _run(args: Args, before: Any, meddle: Any, reconnect: Sequence[int]) -
 
     clients = {index: asyncio.create_task(client(index)) for index in identities}
     try:
-        outcome = await _serve(args, network, plan, keys, meddle)
+        outcome = await _serve(args, network, plan, keys, meddle, real)
     finally:
         everybody = asyncio.gather(*clients.values(), return_exceptions=True)
-        done = await asyncio.wait_for(everybody, timeout=30)
+        done = await asyncio.wait_for(everybody, timeout=60)
     outcome.client_errors = {
         index: error
         for index, error in zip(clients, done, strict=True)
@@ -151,29 +182,27 @@ async def _run(args: Args, before: Any, meddle: Any, reconnect: Sequence[int]) -
     return outcome
 
 
-async def _serve(args: Args, network: Network, plan: Any, keys: Any, meddle: Any) -> Outcome:
+async def _serve(
+    args: Args, network: Network, plan: Any, keys: Any, meddle: Any, real: "Real | None" = None
+) -> Outcome:
+    real = real or Real()
     display = Display(args.num_iterations, Console(quiet=True))
     driver = Driver(network.server, display)
     history = History(Path(args.output))
     if args.aggregation == "plain":
         await driver.run(PlainSetup(args.num_peers), [], 20, Observer())
-        aggregator: Any = PlainAggregator(SIZE, args.num_peers, args.min_contributors)
+        aggregator: Any = PlainAggregator(
+            plain_length(sent_length(real.size, args.compression_rate)),
+            args.num_peers,
+            args.min_contributors,
+        )
     else:
         observer = Observer()
         role = SetupServer(plan, keys)
         await driver.run(role, [], 20, observer)
         done = next(event for event in observer.events if isinstance(event, SetupDone))
         aggregator = Aggregator(done.session)
-    empty = np.zeros((1, 28, 28, 1), np.float32)
-    data = Dataset(
-        name="fake",
-        train_x=empty,
-        train_y=np.zeros(1, np.int64),
-        test_x=empty,
-        test_y=np.zeros(1, np.int64),
-    )
-    trainer: Any = FakeTrainer()
-    training = Training(args, driver, aggregator, trainer, data, history, display)
+    training = Training(args, driver, aggregator, real.trainer, real.data, history, display)
     started = aggregator.start_round
 
     def start_round(model: bytes, present: set[int]) -> Any:

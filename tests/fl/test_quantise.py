@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl.quantise import Mean, dequantise, next_reach, payload_length, quantise
+from fl.quantise import Figures, Mean, dequantise, next_reach, payload_length, quantise
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -23,7 +23,9 @@ def test_mean_of_sums_is_the_mean_of_updates_within_one_step(
     bits: int, clients: int, reach: float, seed: int
 ) -> None:
     updates = rng(seed).uniform(-reach, reach, (clients, 37)).astype(np.float32)
-    total = sum(quantise(u, reach, bits, 0.5, rng(seed + i)) for i, u in enumerate(updates))
+    total = sum(
+        quantise(u, reach, bits, Figures(0.5), rng(seed + i)) for i, u in enumerate(updates)
+    )
     mean = dequantise(np.asarray(total), clients, reach, bits)
     step = 2 * reach / ((1 << bits) - 1)
     assert np.abs(mean.update - updates.mean(axis=0)).max() <= step + 1e-6 * reach
@@ -33,7 +35,7 @@ def test_mean_of_sums_is_the_mean_of_updates_within_one_step(
 
 def test_every_value_fits_its_bits_even_beyond_the_range() -> None:
     update = np.array([-9, -1, 0, 1, 9], np.float32)
-    values = quantise(update, 1.0, 8, 1e9, rng())
+    values = quantise(update, 1.0, 8, Figures(1e9), rng())
     assert values.min() >= 0
     assert values.max() <= 255
     assert values.size == payload_length(5, 8)
@@ -41,19 +43,21 @@ def test_every_value_fits_its_bits_even_beyond_the_range() -> None:
 
 def test_values_beyond_the_range_are_counted_over_all_clients() -> None:
     update = np.array([-9, -1, 0, 1, 9], np.float32)
-    total = quantise(update, 1.0, 8, 0.0, rng(1)) + quantise(update, 1.0, 8, 0.0, rng(2))
+    total = quantise(update, 1.0, 8, Figures(0.0), rng(1)) + quantise(
+        update, 1.0, 8, Figures(0.0), rng(2)
+    )
     assert dequantise(total, 2, 1.0, 8).saturated == 4
 
 
 def test_a_count_larger_than_one_slot_survives_the_sum() -> None:
     update = np.full(70_000, 5, np.float32)
-    total = 3 * quantise(update, 1.0, 16, 0.0, rng())
+    total = 3 * quantise(update, 1.0, 16, Figures(0.0), rng())
     assert dequantise(total, 3, 1.0, 16).saturated == 3 * 70_000
 
 
 def test_rounding_is_unbiased() -> None:
     update = np.full(200_000, 0.3, np.float32)
-    mean = dequantise(quantise(update, 1.0, 4, 0.0, rng()), 1, 1.0, 4)
+    mean = dequantise(quantise(update, 1.0, 4, Figures(0.0), rng()), 1, 1.0, 4)
     # Deterministic rounding would be off by 0.0333; the mean of 200,000 has σ = 1.4e-4.
     assert abs(float(mean.update.mean()) - 0.3) < 1e-3
 

@@ -182,7 +182,8 @@ def record(number: int, **other: Any) -> RoundRecord:
     for name in ("upload_bytes_per_client", "download_bytes_per_client"):
         zero[name] = 0
     zero["decryption_bytes_per_decryptor"] = 0
-    rest = {"loss": 1.0, "train_loss": None, "seconds_by_stage": {"train": 0.5}}
+    rest: dict[str, Any] = {"loss": 1.0, "train_loss": None, "train_accuracy": None}
+    rest |= {"samples": None, "seconds_by_stage": {"train": 0.5}}
     return RoundRecord(**(fields | zero | rest | other))  # type: ignore[arg-type]
 
 

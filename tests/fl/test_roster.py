@@ -15,6 +15,7 @@ import pytest
 import fl.client
 import fl.learner
 from fl.arguments import Args, parse_args
+from fl.data import Dataset
 from fl.flags import UsageError
 from fl.launch import Launch, Place, end_stragglers
 from fl.roster import (
@@ -330,7 +331,7 @@ class NoModel:
 
     size = 1
 
-    def __init__(self, _seed: int) -> None:
+    def __init__(self, _seed: int, _model: str, _data: Dataset) -> None:
         pass
 
     def gradient(self, _x: np.ndarray, _y: np.ndarray) -> None:

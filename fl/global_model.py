@@ -1,0 +1,62 @@
+"""The server's model between rounds: what it sends, and how it steps by a sum."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl.arguments import Args
+from fl.compression import coordinates, expand
+from fl.optimise import ServerOptimizer
+from fl.plain import plain_mean
+from fl.quantise import MAX_WEIGHT, Mean, dequantise, next_reach
+from fl.schedule import Schedule
+from fl.session import Model, Vector
+
+
+class GlobalModel:
+    """Weights, the optimizer's averages, and the public numbers that go out with the model.
+
+    Attributes:
+        weights: float32 (size,).
+        reach: range of quantised values in the next round.
+        reference: samples that make weight 1; 0 until a sum has told how many there are.
+    """
+
+    def __init__(self, args: Args, weights: Vector) -> None:
+        """Start from these weights."""
+        self._args = args
+        self.weights = weights
+        self._limit = args.clip_norm * (MAX_WEIGHT if args.weighting == "samples" else 1.0)
+        self.reach = args.clip_norm
+        self.reference = 0.0
+        self._optimizer = ServerOptimizer(args.server_optimizer, weights.size)
+        self._schedule = Schedule.parse(args.learning_rate_schedule)
+
+    def sent(self) -> Model:
+        """Return what the clients are sent at the start of a round, and what a restart needs."""
+        return Model(self.weights, self.reach, self.reference)
+
+    def restore(self, model: Model) -> None:
+        """Go on from what `sent` returned; an optimizer's averages start at rest."""
+        self.weights, self.reach = model.weights, model.reach
+        self.reference = model.reference
+
+    def step(self, round: int, total: NDArray[Any], contributors: int) -> Mean:
+        """Step by the mean of a round's summed contributions, and return it."""
+        args = self._args
+        if args.aggregation == "plain":
+            mean = plain_mean(total, contributors)
+        else:
+            mean = dequantise(
+                total.astype(np.int64, copy=False), contributors, self.reach, args.value_bits
+            )
+            self.reach = next_reach(self.reach, mean, contributors, self._limit)
+        if args.weighting == "samples" and mean.samples:
+            self.reference = mean.samples / contributors
+        size = self.weights.size
+        chosen = coordinates(size, args.compression_rate, args.seed, round)
+        update = expand(mean.update, size, chosen)
+        rate = args.learning_rate * self._schedule.factor(round, args.num_iterations)
+        self.weights = self._optimizer.step(self.weights, update, rate)
+        return mean

@@ -1,0 +1,94 @@
+"""Flags of learning: data split, model, algorithm, compression; and what they refuse."""
+
+import dataclasses
+import math
+
+from fl.flags import Partition, UsageError, flag, model_name, one_of, real, whole
+from fl.schedule import Schedule
+
+OPTIMIZERS = ("sgd", "momentum", "adam")
+WEIGHTINGS = ("uniform", "samples")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LearningFlags:
+    """The flags that say what is learnt and how; `Args` adds the others and checks all."""
+
+    partition: str = flag(
+        lambda text: str(Partition.parse(text)),
+        "how clients share a data set: iid; dirichlet:ALPHA, labels skewed the more the smaller "
+        "ALPHA; shards:K, K pieces of one label order each",
+        "iid",
+    )
+    model: str = flag(
+        model_name, "cnn: for 28 x 28 images; FILE.py:FUNCTION returns any Keras 3 model", "cnn"
+    )
+    learning_rate_schedule: str = flag(
+        lambda text: str(Schedule.parse(text)),
+        "constant; cosine: down to 0 over all rounds; step:N:F: times F every N rounds",
+        "constant",
+    )
+    server_optimizer: str = flag(
+        one_of(*OPTIMIZERS), "what turns the mean update into a step of the model", "sgd"
+    )
+    local_steps: int = flag(
+        whole,
+        "steps a client takes on its own before it sends the sum of their gradients; 1 is FedSGD, "
+        "more is FedAvg (raise --clip_norm with it)",
+        1,
+    )
+    local_learning_rate: float = flag(
+        real, "rate of these steps; default: the server's, which is FedAvg as published", 0.0
+    )
+    weighting: str = flag(
+        one_of(*WEIGHTINGS),
+        "uniform: every client counts the same; samples: by its number of samples",
+        "uniform",
+    )
+    compression_rate: float = flag(
+        real,
+        "fraction of the model's values that a client sends in a round; the others wait for "
+        "their turn",
+        1.0,
+    )
+
+
+def check_learning(args: LearningFlags) -> None:
+    """Refuse values that cannot work, each in one line; UsageError."""
+    readers = (
+        ("partition", Partition.parse),
+        ("learning_rate_schedule", Schedule.parse),
+        ("model", model_name),
+        ("server_optimizer", one_of(*OPTIMIZERS)),
+        ("weighting", one_of(*WEIGHTINGS)),
+    )
+    for name, read in readers:
+        try:
+            read(getattr(args, name))
+        except ValueError as error:
+            raise UsageError(f"--{name}: {error}") from None
+    if not 1e-4 <= args.compression_rate <= 1:
+        raise UsageError(
+            f"--compression_rate must be between 0.0001 and 1, not {args.compression_rate:g}"
+        )
+    if not 1 <= args.local_steps <= 10_000:
+        raise UsageError(f"--local_steps must be between 1 and 10000, not {args.local_steps}")
+    rate = args.local_learning_rate
+    if not (math.isfinite(rate) and rate >= 0):
+        raise UsageError(f"--local_learning_rate must be above 0, not {rate:g}")
+    if rate and args.local_steps == 1:
+        raise UsageError("--local_learning_rate has no use without --local_steps above 1")
+
+
+def check_kept(args: LearningFlags, state_dir: str) -> None:
+    """Refuse a state directory for what a restart would lose; UsageError."""
+    lost = []
+    if args.server_optimizer != "sgd":
+        lost.append(f"--server_optimizer {args.server_optimizer}")
+    if args.compression_rate < 1:
+        lost.append(f"--compression_rate {args.compression_rate:g}")
+    if state_dir and lost:
+        raise UsageError(
+            f"--state_dir does not keep what {' and '.join(lost)} carries from round to round: "
+            "leave out the one or the other"
+        )

@@ -1,0 +1,81 @@
+"""Functions in a user's own Python file, named FILE.py:FUNCTION on the command line."""
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def find_function(reference: str, flag: str, error: type[Exception]) -> Path:
+    """Return the file of FILE.py:FUNCTION without running it.
+
+    Raises `error` with one line when there is no such file or it does not define the function.
+    """
+    file, _, function = reference.rpartition(":")
+    path = Path(file)
+    try:
+        tree = ast.parse(path.read_bytes(), str(path))
+    except OSError as problem:
+        raise error(f"{flag}: cannot read {path} ({problem.strerror}): check the path") from None
+    except (SyntaxError, ValueError) as problem:
+        raise error(f"{flag}: {path} is no valid Python: {problem}") from None
+    if function not in _top_level_names(tree):
+        raise error(f"{flag}: {path} defines no function {function}: check the name after the :")
+    return path
+
+
+def _top_level_names(tree: ast.Module) -> set[str]:
+    names = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+def load_function(reference: str, flag: str, error: type[Exception]) -> Callable[[], Any]:
+    """Run the file of FILE.py:FUNCTION and return a guarded function of it.
+
+    Modules beside the file can be imported from it. What goes wrong in the user's code, now or
+    in the call, is raised as `error` with one line that names the place.
+    """
+    path = find_function(reference, flag, error)
+    name = f"user_{path.stem}"
+    if name not in sys.modules or sys.modules[name].__file__ != str(path.resolve()):
+        spec = importlib.util.spec_from_file_location(name, path.resolve())
+        if spec is None or spec.loader is None:
+            raise error(f"{flag}: cannot import {path}")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        if str(path.resolve().parent) not in sys.path:
+            sys.path.append(str(path.resolve().parent))
+        try:
+            spec.loader.exec_module(module)
+        except Exception as problem:
+            del sys.modules[name]
+            raise error(f"{flag}: {path} failed: {_where(problem, path)}") from problem
+    function = getattr(sys.modules[name], reference.rpartition(":")[2])
+
+    def guarded() -> Any:
+        try:
+            return function()
+        except Exception as problem:
+            raise error(f"{flag}: {reference} failed: {_where(problem, path)}") from problem
+
+    return guarded
+
+
+def _where(problem: Exception, path: Path) -> str:
+    """Return type, text and the last line of the user's file that led to a problem."""
+    line, trace = 0, problem.__traceback__
+    while trace is not None:
+        if Path(trace.tb_frame.f_code.co_filename) == path.resolve():
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    text = " ".join(str(problem).split())
+    return f"{type(problem).__name__}: {text}" + (f" (line {line})" if line else "")
