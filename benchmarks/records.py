@@ -98,9 +98,16 @@ def processor() -> str:
 
 def commit() -> str:
     """Return the commit that was measured, with a mark when files differ from it."""
-    words = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=RESULTS.parent, check=False)
-    return done.stdout.strip() or "unknown"
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], capture_output=True, text=True, cwd=RESULTS.parent, check=False
+        )
+        return done.stdout.strip()
+
+    # What the run itself writes is not what it measures.
+    changed = git("status", "--porcelain", "--", ":/", ":!/benchmarks/results", ":!/docs")
+    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("-dirty" if changed else "")
 
 
 def circumstances() -> dict[str, Any]:

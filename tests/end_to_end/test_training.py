@@ -22,7 +22,11 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.mark.parametrize(
     "more",
-    [["--encryption", "hybrid"], ["--encryption", "direct"], ["--robust", "False"]],
+    [
+        ["--encryption", "hybrid", "--crypto_threads", "2"],
+        ["--encryption", "direct"],
+        ["--robust", "False"],
+    ],
     ids=["hybrid", "direct", "all needed"],
 )
 def test_three_clients_train(tmp_path: Path, more: list[str]) -> None:
