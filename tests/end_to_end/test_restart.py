@@ -111,6 +111,8 @@ def test_a_server_that_was_killed_goes_on_without_a_launcher(desk: Path, more: l
         server = start.start(0, "--resume", "True")
         outcomes = [ended(process) for process in (server, *clients)]
     assert [code for code, _ in outcomes] == [0] * (PEERS + 1), outcomes
+    # All said that they are back; nobody was waited for in vain.
+    assert "no answer from" not in outcomes[0][1]
     records = metrics(output)
     assert [record["round"] for record in records] == list(range(1, rounds + 1))
     lost = [record["round"] for record in records if record["abandoned"] is not None]
