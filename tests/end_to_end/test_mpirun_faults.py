@@ -65,7 +65,7 @@ def wait_for(output: Path, rounds: int, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("target", ["mpirun", "server"])
+@pytest.mark.parametrize("target", ["mpirun", pytest.param("server", marks=pytest.mark.slow)])
 def test_a_signal_stops_all_ranks_and_saves(
     desks: Callable[[int], Path], tmp_path: Path, target: str, number: int
 ) -> None:

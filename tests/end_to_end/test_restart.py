@@ -71,6 +71,7 @@ def test_a_client_that_was_killed_decrypts_again(desk: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
+@pytest.mark.slow
 def test_damaged_state_is_refused_in_one_line(desk: Path) -> None:
     output = desk / "out"
     with parties(desk, "--num_iterations", "1000") as start:
@@ -111,6 +112,8 @@ def test_a_server_that_was_killed_goes_on_without_a_launcher(desk: Path, more: l
         server = start.start(0, "--resume", "True")
         outcomes = [ended(process) for process in (server, *clients)]
     assert [code for code, _ in outcomes] == [0] * (PEERS + 1), outcomes
+    # All said that they are back; nobody was waited for in vain.
+    assert "no answer from" not in outcomes[0][1]
     records = metrics(output)
     assert [record["round"] for record in records] == list(range(1, rounds + 1))
     lost = [record["round"] for record in records if record["abandoned"] is not None]
@@ -122,6 +125,7 @@ def test_a_server_that_was_killed_goes_on_without_a_launcher(desk: Path, more: l
     assert f"{rounds - len(lost)} completed, {len(lost)} abandoned" in outcomes[0][1]
 
 
+@pytest.mark.slow
 def test_a_job_that_was_killed_goes_on_under_mpirun(tmp_path: Path) -> None:
     rounds, output = 8, tmp_path / "out"
     flags = ["--num_iterations", str(rounds), "--state_dir", str(tmp_path / "state")]
