@@ -2,7 +2,7 @@
 
     python -m benchmarks.scaling [--most_clients 1000] [--longest 10000000]
 
-Set-up runs with all parties in one process up to 64 clients, with a committee of 8 decryptors.
+Set-up runs with all parties in one process up to 256 clients, with a committee of 8 decryptors.
 Rounds: the plan is that of n clients, up to 16 of them contribute, and since the server's work for
 each is the same, its time for n is n times that. The committee's key is dealt, not agreed upon.
 """
@@ -35,7 +35,7 @@ CONTRIBUTING = 16
 SEED = bytes(32)
 CLIENTS = (4, 16, 64, 256, 1000)
 LENGTHS = (100_000, 316_228, 1_000_000, 3_162_278, 10_000_000)
-SETUP_CLIENTS = (4, 8, 16, 32, 64)
+SETUP_CLIENTS = (4, 8, 16, 32, 64, 128, 256)
 
 
 @dataclass(frozen=True)

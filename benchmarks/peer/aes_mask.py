@@ -63,7 +63,7 @@ if __name__ == "__main__":
         Masked(),
         Result(
             "one AES-CTR mask",
-            np.__version__,
+            f"NumPy {np.__version__}",
             "256-bit keys",
             "a server with the one neighbour reads an update; one dropout spoils the sum",
         ),

@@ -86,7 +86,7 @@ if __name__ == "__main__":
         Ours(mode),
         Result(
             f"this project, {mode}",
-            np.__version__,
+            f"NumPy {np.__version__}",
             "RLWE 128 bits, smudging 64 bits, t of n decrypt",
             "server sees the sum, and more if it lies and aggregates are not verified; t colluding "
             "clients decrypt; rounds survive dropouts",

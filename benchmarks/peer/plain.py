@@ -42,4 +42,7 @@ class Plain:
 
 
 if __name__ == "__main__":
-    run(Plain(), Result("plain float32", np.__version__, "none", "server sees every update"))
+    run(
+        Plain(),
+        Result("plain float32", f"NumPy {np.__version__}", "none", "server sees every update"),
+    )
