@@ -4,7 +4,7 @@
 # make test      the tests but the slow ones
 # make format    format the code, and fix what can be fixed
 # make check     everything that must hold: format, lint, types, all tests
-# make bench        measure, in about five minutes; writes benchmarks/results/
+# make bench        measure, in about six minutes; writes benchmarks/results/
 # make bench-plots  draw docs/images/ from what was measured
 # make bench-peers  install the systems to compare with, each in an environment of its own
 # make clean     remove what the above made, except results in runs/
