@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from math import isfinite, nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,9 +147,9 @@ def _any(values: Iterable[float | None]) -> bool:
     return any(value is not None and isfinite(value) for value in values)
 
 
-def _plot(axes: "Axes", numbers: list[int], values: Sequence[float | None], **look: str) -> None:
+def _plot(axes: "Axes", numbers: list[int], values: Sequence[float | None], **look: Any) -> None:
     drawn = [nan if value is None or not isfinite(value) else value for value in values]
-    axes.plot(numbers, drawn, linewidth=1.5, markersize=3.5, **look)  # type: ignore[arg-type]
+    axes.plot(numbers, drawn, linewidth=1.5, markersize=3.5, **look)
 
 
 def _label_loss(axes: "Axes", losses: Sequence[float | None]) -> None:
@@ -181,7 +181,7 @@ def _shade_abandoned(axes: "Axes", rounds: Sequence[Round]) -> None:
             stretches[-1][1] = number
         else:
             stretches.append([number, number])
-    look = {"facecolor": VERMILLION, "alpha": 0.35, "linewidth": 0, "zorder": 0}
+    look: dict[str, Any] = {"facecolor": VERMILLION, "alpha": 0.35, "linewidth": 0, "zorder": 0}
     for index, (first, last) in enumerate(stretches):
         label = "_" if index else "round abandoned"
         axes.axvspan(first - 0.5, last + 0.5, label=label, **look)

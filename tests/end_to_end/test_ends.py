@@ -85,6 +85,7 @@ def test_a_dead_server_is_1(federation: Make) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_server_is_128_more(federation: Make, number: int) -> None:
     run = federation(num_iterations="9999")
+    run.draws = True
     run.start_all()
     run.wait_for_round(3)
     run.signal(0, number)
@@ -95,6 +96,9 @@ def test_a_signal_to_the_server_is_128_more(federation: Make, number: int) -> No
     assert last_line(run, 0).startswith(line)
     assert (run.output / "model.keras").exists()
     assert not (run.output / "unfinished.keras").exists()
+    assert (run.output / "history.png").read_bytes().startswith(b"\x89PNG")
+    (events,) = (run.output / "tensorboard").iterdir()
+    assert events.stat().st_size > 200 * rounds
     assert {run.wait(index) for index in range(1, 5)} == {0}
 
 
@@ -183,7 +187,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_1_and_leaves_whole_lines(federation: Make, tiny_disk: Path) -> None:
     run = federation(num_iterations="9999")
-    run.output = tiny_disk / "out"
+    run.output, run.draws = tiny_disk / "out", True
     logs = run.desk.parent
     run._log = lambda index: logs / f"full.{os.getpid()}.{index}.log"  # type: ignore[method-assign]
     run.start_all()
@@ -195,6 +199,7 @@ def test_a_full_disk_is_1_and_leaves_whole_lines(federation: Make, tiny_disk: Pa
     assert len(records) > 1
     assert_sums(records)
     assert not (run.output / "unfinished.keras").exists()
+    assert not list(run.output.glob("*.png"))
     run.stop()
 
 

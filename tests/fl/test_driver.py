@@ -1,6 +1,7 @@
 """The driver keeps the order that matters: what a peer said, that it is gone, what it says anew."""
 
 import asyncio
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -56,6 +57,20 @@ class Recorder:
 
 def says(peer: int, text: str) -> Received:
     return Received(peer, codec.encode(Finish(text)))
+
+
+def test_losses_and_returns_are_said_as_they_happen() -> None:
+    file = StringIO()
+    events: list[Event] = [Connected(1), Lost(1, "reset"), Connected(1), Connected(2)]
+    transport: Any = Script(*events, Lost(1, "again"), says(2, "bad"))
+    driver = Driver(transport, Display(1, Console(file=file, soft_wrap=True)))
+    asyncio.run(driver.run(Recorder(), [], 60, Observer()))
+    assert file.getvalue().splitlines()[:4] == [
+        "client 1 is gone: reset",
+        "client 1 is back",
+        "client 1 is gone: again",
+        "client 2 is left out: bad",
+    ]
 
 
 def hear(*events: Event) -> tuple[list[object], Driver]:
