@@ -261,6 +261,8 @@ def run(args: Args, launch: Launch) -> int:
             raise
         line = f"no space left to write to {launch.output}; free some and start again, or choose "
         return _fail(display, line + "another disk with --output", EXIT_FAILED)
+    finally:
+        display.close()  # whatever else went wrong, the terminal gets its cursor back
 
 
 def _play(run: Run, launch: Launch, display: Display) -> int:

@@ -91,7 +91,8 @@ def clock_text(seconds: float) -> str:
 
 def _model(record: RoundRecord) -> str:
     accuracy = "" if isnan(record.accuracy) else f"accuracy {record.accuracy:.4f}, "
-    training = [f"{value:.4f}" for value in (record.train_accuracy, record.train_loss) if value]
+    known = (record.train_accuracy, record.train_loss)
+    training = [f"{value:.4f}" for value in known if value is not None]
     own = f" (training {', '.join(training)})" if training else ""
     return f"{accuracy}loss {record.loss:.4f}{own}"
 

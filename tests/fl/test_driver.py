@@ -59,17 +59,19 @@ def says(peer: int, text: str) -> Received:
     return Received(peer, codec.encode(Finish(text)))
 
 
-def test_losses_and_returns_are_said_as_they_happen() -> None:
+@pytest.mark.parametrize("quiet", [False, True])
+def test_losses_and_returns_are_said_as_they_happen(quiet: bool) -> None:
     file = StringIO()
     events: list[Event] = [Connected(1), Lost(1, "reset"), Connected(1), Connected(2)]
     transport: Any = Script(*events, Lost(1, "again"), says(2, "bad"))
-    driver = Driver(transport, Display(1, Console(file=file, soft_wrap=True)))
+    driver = Driver(transport, Display(1, Console(file=file, soft_wrap=True), quiet))
     asyncio.run(driver.run(Recorder(), [], 60, Observer()))
-    assert file.getvalue().splitlines()[:4] == [
+    assert file.getvalue().splitlines() == [
         "client 1 is gone: reset",
-        "client 1 is back",
+        *([] if quiet else ["client 1 is back"]),
         "client 1 is gone: again",
         "client 2 is left out: bad",
+        "no answer from client 1 within 60 s",
     ]
 
 

@@ -12,6 +12,7 @@ import pytest
 from fl import server
 from fl.arguments import parse_args
 from fl.metrics import History, Summary
+from fl.progress import Display
 from fl.rounds import TooManyFailures
 from net.tcp import AddressError
 from tests.fl.records import record
@@ -107,10 +108,9 @@ def test_quiet_reaches_the_display(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     displays: list[Any] = []
-    made = server.Display
 
     def remember(*args: Any, **kinds: Any) -> Any:
-        displays.append(made(*args, **kinds))
+        displays.append(Display(*args, **kinds))
         return displays[-1]
 
     monkeypatch.setattr(server, "Display", remember)
