@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +19,7 @@ from fl.rounds import TooManyFailures
 from net.tcp import AddressError
 from tests.fl.records import record
 
+ROOT = Path(__file__).resolve().parents[2]
 WORDS = "--num_peers 4 --server_address localhost:1 --robust True"
 
 
@@ -120,3 +123,14 @@ def test_quiet_reaches_the_display(
     for display in displays:
         display.say("chatter")
     assert capsys.readouterr().out.count("chatter") == 1
+
+
+def test_a_client_waits_for_nothing_that_only_the_server_writes_with() -> None:
+    code = (
+        "import sys, fl.client; client = set(sys.modules); import fl.server; "
+        "print({'matplotlib', 'tensorboard', 'rich'} & client, {'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "set() set()\n", done.stderr
