@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from math import isfinite, nan
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -91,25 +92,26 @@ def draw_history(rounds: Sequence[Round], title: str) -> "Figure":
 
 
 def draw_comparison(curves: Sequence[Curve]) -> "Figure":
-    """Return the picture of several runs, accuracy above loss."""
+    """Return the picture of several runs, accuracy above loss.
+
+    The runs of a group are thin lines around their mean.
+    """
     rounds = [round for curve in curves for round in curve.rounds]
     accurate = _any(round.accuracy for round in rounds)
     figure = _figure(7.5, 6.4 if accurate else 3.8)
     panels = list(figure.subplots(1 + accurate, 1, sharex=True, squeeze=False)[:, 0])
-    groups = list(dict.fromkeys(curve.group for curve in curves))
+    groups: dict[str, list[Curve]] = {}
     for curve in curves:
-        place = groups.index(curve.group)
-        first = curve is next(other for other in curves if other.group == curve.group)
+        if curve.rounds:
+            groups.setdefault(curve.group, []).append(curve)
+    for place, (name, members) in enumerate(groups.items()):
         look = {
             "color": COLOURS[place % len(COLOURS)],
             "linestyle": STYLES[place // len(COLOURS) % len(STYLES)],
-            "marker": "o" if len(curve.rounds) <= FEW else "",
-            "label": curve.group if first else "_",
         }
-        numbers = [round.round for round in curve.rounds]
         if accurate:
-            _plot(panels[0], numbers, [round.accuracy for round in curve.rounds], **look)
-        _plot(panels[-1], numbers, [round.loss for round in curve.rounds], **look)
+            _plot_group(panels[0], [_series(curve, "accuracy") for curve in members], name, **look)
+        _plot_group(panels[-1], [_series(curve, "loss") for curve in members], name, **look)
     if accurate:
         panels[0].set_ylabel("test accuracy")
     _label_loss(panels[-1], [round.loss for round in rounds])
@@ -119,6 +121,28 @@ def draw_comparison(curves: Sequence[Curve]) -> "Figure":
         columns = 2 if max(map(len, labels)) < 45 else 1
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     return figure
+
+
+def _series(curve: Curve, name: str) -> dict[int, float | None]:
+    return {round.round: getattr(round, name) for round in curve.rounds}
+
+
+def _plot_group(
+    axes: "Axes", members: Sequence[dict[int, float | None]], name: str, **look: Any
+) -> None:
+    """Draw one run, or several thinly around their mean, over the rounds that all of them have."""
+    if len(members) > 1:
+        for one in members:
+            _plot(axes, list(one), list(one.values()), **look, alpha=0.35, linewidth=1.0)
+        common = sorted(set.intersection(*(set(one) for one in members)))
+        columns = [[one[number] for one in members] for number in common]
+        known = [[value for value in column if value is not None] for column in columns]
+        means = [mean(column) if len(column) == len(members) else None for column in known]
+        _plot(axes, common, means, **look, label=f"{name} (mean of {len(members)})", linewidth=2.0)
+    else:
+        (one,) = members
+        marker = "o" if len(one) <= FEW else ""
+        _plot(axes, list(one), list(one.values()), **look, label=name, marker=marker)
 
 
 def write(figure: "Figure", path: Path) -> None:
@@ -149,7 +173,7 @@ def _any(values: Iterable[float | None]) -> bool:
 
 def _plot(axes: "Axes", numbers: list[int], values: Sequence[float | None], **look: Any) -> None:
     drawn = [nan if value is None or not isfinite(value) else value for value in values]
-    axes.plot(numbers, drawn, linewidth=1.5, markersize=3.5, **look)
+    axes.plot(numbers, drawn, **{"linewidth": 1.5, "markersize": 3.5, **look})
 
 
 def _label_loss(axes: "Axes", losses: Sequence[float | None]) -> None:

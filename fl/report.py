@@ -107,16 +107,9 @@ def _cells(measured: Sequence[Sequence[float | None]]) -> list[str]:
 
 def make_curves(runs: Sequence[PastRun]) -> list[picture.Curve]:
     """Return what is drawn of each run; a group is named by how it sums up and what is special."""
-    names, sizes = (
-        differences(runs),
-        {members[0].group: len(members) for members in group_runs(runs)},
-    )
-    curves = []
-    for run in runs:
-        label = ", ".join(filter(None, [run.sums, run.differing(names)]))
-        many = f" ({sizes[run.group]} runs)" if sizes[run.group] > 1 else ""
-        curves.append(picture.Curve(label + many, run.lines))
-    return curves
+    names = differences(runs)
+    labels = [", ".join(filter(None, [run.sums, run.differing(names)])) for run in runs]
+    return [picture.Curve(label, run.lines) for label, run in zip(labels, runs, strict=True)]
 
 
 def main(argv: Sequence[str]) -> int:

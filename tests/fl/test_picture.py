@@ -79,17 +79,27 @@ def test_a_loss_that_falls_far_gets_a_logarithmic_axis() -> None:
     assert draw_history(far, "").axes[1].get_yscale() == "log"
 
 
-def test_runs_of_a_group_share_colour_and_name() -> None:
-    rounds = [record(1), record(2)]
-    curves = [Curve("plain", rounds), Curve("mphe hybrid", rounds), Curve("plain", rounds[:1])]
+def test_runs_of_a_group_are_drawn_around_their_mean() -> None:
+    first, second = (
+        [record(n, accuracy=n / 10 + d, loss=2.0 + d) for n in (1, 2, 3)] for d in (0, 1)
+    )
+    curves = [
+        Curve("plain", first),
+        Curve("mphe hybrid", first),
+        Curve("plain", second),
+        Curve("plain", []),
+    ]
     figure = draw_comparison(curves)
     assert labels(figure) == ["test accuracy", "test loss"]
+    one, two, plain, mphe = (drawn(figure.axes[0], place) for place in range(4))
+    assert (len(one), len(two)) == (3, 2)  # an unfinished run
+    assert np.allclose(plain, [(1, 0.6), (2, 0.7)]) and np.allclose(mphe, drawn(figure.axes[0]))
+    assert drawn(figure.axes[1], 2) == [(1, 2.5), (2, 2.5)]
     for axes in figure.axes:
         colours = [line.get_color() for line in axes.lines]
-        assert colours[0] == colours[2] != colours[1]
-        assert [len(drawn(axes, place)) for place in range(3)] == [2, 2, 1]
+        assert colours[0] == colours[1] == colours[2] != colours[3]
     told = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert told == ["plain", "mphe hybrid"]
+    assert told == ["plain (mean of 2)", "mphe hybrid"]
 
 
 def test_runs_without_a_round_can_be_drawn() -> None:
