@@ -80,15 +80,10 @@ def test_a_loss_that_falls_far_gets_a_logarithmic_axis() -> None:
 
 
 def test_runs_of_a_group_are_drawn_around_their_mean() -> None:
-    first, second = (
-        [record(n, accuracy=n / 10 + d, loss=2.0 + d) for n in (1, 2, 3)] for d in (0, 1)
-    )
-    curves = [
-        Curve("plain", first),
-        Curve("mphe hybrid", first),
-        Curve("plain", second),
-        Curve("plain", []),
-    ]
+    first = [record(number, accuracy=number / 10, loss=2.0) for number in (1, 2, 3)]
+    second = [record(number, accuracy=number / 10 + 1, loss=3.0) for number in (1, 2)]
+    runs = [("plain", first), ("mphe hybrid", first), ("plain", second), ("plain", [])]
+    curves = [Curve(group, rounds) for group, rounds in runs]
     figure = draw_comparison(curves)
     assert labels(figure) == ["test accuracy", "test loss"]
     one, two, plain, mphe = (drawn(figure.axes[0], place) for place in range(4))
