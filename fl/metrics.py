@@ -91,10 +91,10 @@ class History:
             self._follow(record)
 
 
-def score(record: RoundRecord, digits: int = 4) -> str:
+def score(record: RoundRecord) -> str:
     """Return accuracy and loss for people; the loss alone where the model has no classes."""
-    loss = f"loss {record.loss:.{digits}f}"
-    return loss if isnan(record.accuracy) else f"accuracy {record.accuracy:.{digits}f}  {loss}"
+    loss = f"loss {record.loss:.4f}"
+    return loss if isnan(record.accuracy) else f"accuracy {record.accuracy:.4f}  {loss}"
 
 
 def _finite(fields: dict[str, Any]) -> dict[str, Any]:
