@@ -161,7 +161,6 @@ class Driver:
 
     def _came(self, event: Connected) -> None:
         if event.peer in self._gone:
-            self._gone.remove(event.peer)
             self._display.say(f"client {event.peer} is back")
 
     def _note(self, clients: Iterable[int], reason: str) -> None:

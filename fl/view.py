@@ -43,7 +43,7 @@ class View:
         grid.expand = True
         grid.add_row("rounds", ProgressBar(total=self._rounds, completed=done))
         for label, text in self._rows():
-            grid.add_row(label, Text(text, no_wrap=True, overflow="ellipsis"))
+            grid.add_row(label, Text(text))
         return Panel(grid, title=self._title(done), title_align="left", border_style="dim")
 
     def _title(self, done: int) -> Text:

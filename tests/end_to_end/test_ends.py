@@ -35,6 +35,18 @@ def test_finished_is_0_and_each_client_reports_what_was_counted(federation: Make
         assert run.said(index).endswith("main.py: the server ended the run\n")
 
 
+def test_quiet_parties_say_what_became_of_them_only(federation: Make) -> None:
+    run = federation(num_iterations="2", quiet="True")
+    run.start_all()
+    assert [run.wait(index) for index in range(5)] == 5 * [0]
+    for index in range(1, 5):
+        first, last = (line for line in run.said(index).splitlines() if "note: " not in line)
+        assert first.startswith(f"client {index}: 2 of 2 updates were counted")
+        assert last == "main.py: the server ended the run"
+    lines = [line for line in run.said(0).splitlines() if "note: " not in line]
+    assert lines[0].startswith("results in ") and "round 1/2" not in run.said(0)
+
+
 def test_a_taken_port_is_2(federation: Make) -> None:
     run = federation()
     with socket.socket() as taken:
