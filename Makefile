@@ -1,6 +1,7 @@
 # make install   an environment in .venv with everything pinned, the MPI included
 # make demo      train four clients on real digits, in a few minutes
 # make demo-dropout  the same, with one client killed half way
+# make compare   the same seeds plain and encrypted, then a table and a picture of both
 # make test      the tests but the slow ones
 # make format    format the code, and fix what can be fixed
 # make check     everything that must hold: format, lint, types, all tests
@@ -14,6 +15,7 @@ PYTHON310 ?= python3.10
 VENV := .venv
 BIN := $(VENV)/bin
 ROUNDS ?= 80
+SEEDS ?= 0 1
 ADDRESS ?= localhost:8080
 CODE = $(wildcard main.py fl mphe net tests benchmarks examples)
 
@@ -23,7 +25,7 @@ export OMPI_ALLOW_RUN_AS_ROOT := 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 endif
 
-.PHONY: install demo demo-dropout test check format bench bench-plots bench-peers clean
+.PHONY: install demo demo-dropout compare test check format bench bench-plots bench-peers clean
 
 install: $(VENV)/.installed
 
@@ -55,6 +57,22 @@ demo: install
 
 demo-dropout: install
 	$(BIN)/python examples/dropout.py --address $(ADDRESS)
+
+# A new directory each time: nothing has to be deleted.
+COMPARED := runs/compare/$(shell date +%Y-%m-%d-%H%M%S)
+
+define compared_run
+$(BIN)/mpirun -n 5 -H localhost:5 $(BIN)/python main.py --num_peers 4 \
+  --server_address $(ADDRESS) --robust True --resiliency 0.75 --learning_rate 0.1 \
+  --batch_size_per_worker 256 --num_iterations $(ROUNDS) --dataset mnist5k \
+  --aggregation $(1) --seed $(2) --output $(COMPARED)/$(1)-$(2)
+
+endef
+
+compare: install
+	$(foreach seed,$(SEEDS),$(foreach how,plain mphe,$(call compared_run,$(how),$(seed))))
+	$(BIN)/python -m fl.report --picture $(COMPARED)/report.png \
+	  $(foreach how,plain mphe,$(foreach seed,$(SEEDS),$(COMPARED)/$(how)-$(seed)))
 
 test: $(VENV)/.tools
 	$(BIN)/python -m pytest -q -m "not slow"

@@ -132,7 +132,8 @@ def play_alone(args: Args, place: Place | None) -> int:
     from fl import roster
 
     launch, greeting = roster.join(args, place)
-    say(greeting)
+    if not args.quiet:
+        say(greeting)
     code = play(args, launch, 1)
     if launch.index != 0 and code == 0:
         say("the server ended the run")

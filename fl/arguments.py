@@ -124,6 +124,7 @@ class Args(LearningFlags):
         "auto",
     )
     output: str = flag(path, "directory for results; default: runs/<time>", "")
+    quiet: bool = flag(true_or_false, "True: show only warnings and the final summary", False)
     tls: bool = flag(
         true_or_false, "encrypt and authenticate connections; False is for benchmarks only", True
     )

@@ -12,8 +12,8 @@ from mphe import codec
 from mphe.errors import RemoteProtocolError
 from mphe.machine import Event, Output, Send
 from mphe.messages import Message
+from net.events import Connected, Lost, Received
 from net.events import Event as NetEvent
-from net.events import Lost, Received
 from net.transport import ServerTransport
 
 
@@ -61,6 +61,7 @@ class Driver:
         self.departures: list[Departure] = []
         self.round = 0
         self._display = display
+        self._gone: set[int] = set()
         self._deadlines = Deadlines()
 
     async def run(
@@ -83,7 +84,7 @@ class Driver:
             if event is not None:
                 await self._handle(role, event, observer)
             else:
-                self._display.say(f"no answer from {name(waiting)} within {patience:.3g} s")
+                self._display.warn(f"no answer from {name(waiting)} within {patience:.3g} s")
                 self._note(waiting, f"no answer within {patience:.3g} s")
                 self._carry_out(role, role.deadline_passed(), observer)
             if event is None or role.step != step:
@@ -114,6 +115,8 @@ class Driver:
             await self._lost(role, event, observer)
         elif isinstance(event, Received):
             self._take(role, event, observer)
+        elif isinstance(event, Connected):
+            self._came(event)
 
     def _take(self, role: Role, event: Received, observer: Observer) -> None:
         """Give a message to the role; whoever sent a bad one loses its place."""
@@ -122,7 +125,7 @@ class Driver:
             message = codec.decode(event.payload, event.peer)
             outputs = role.receive(event.peer, message)
         except RemoteProtocolError as error:
-            self._display.say(f"client {error.sender} is left out: {error.reason}")
+            self._display.warn(f"client {error.sender} is left out: {error.reason}")
             self._note([error.sender], error.reason)
             self._carry_out(role, role.lost(event.peer), observer)
             return
@@ -142,6 +145,8 @@ class Driver:
             elif isinstance(more, Received):
                 # From a peer that is gone, it came over its next connection.
                 (after if more.peer in gone else before).append(more)
+            else:
+                self._came(more)
         # What they sent before they vanished still counts.
         for received in before:
             self._take(role, received, observer)
@@ -150,8 +155,13 @@ class Driver:
             self._take(role, received, observer)
 
     def _depart(self, event: Lost) -> None:
-        self._display.say(f"client {event.peer} is gone: {event.reason}")
+        self._display.warn(f"client {event.peer} is gone: {event.reason}")
         self._note([event.peer], event.reason)
+        self._gone.add(event.peer)
+
+    def _came(self, event: Connected) -> None:
+        if event.peer in self._gone:
+            self._display.say(f"client {event.peer} is back")
 
     def _note(self, clients: Iterable[int], reason: str) -> None:
         self.departures += [Departure(client, self.round, reason) for client in clients]

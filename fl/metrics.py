@@ -4,10 +4,10 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from errno import ENOSPC
-from math import isfinite
+from math import isfinite, isnan
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -24,10 +24,11 @@ class RoundRecord:
         round: number, from 1.
         contributors: sorted indices of the clients in the sum; empty when abandoned.
         dropped: sorted indices of the other clients.
-        accuracy: on the test set after the round, 0..1; NaN where the model has no classes.
+        accuracy: on the test set after the round, 0..1; NaN (null in the file) where the model has
+            no classes.
         loss: on the test set.
         train_loss: mean over contributors, from the sum; None when abandoned.
-        train_accuracy: the same; 0 where the model has no classes.
+        train_accuracy: the same; None also where the model has no classes.
         samples: training samples of all contributors together, from the sum; None likewise.
         seconds: of the whole round.
         seconds_by_stage: train and encrypt of the slowest contributor as it reports them, upload
@@ -65,8 +66,11 @@ class RoundRecord:
 class History:
     """The records of a run, appended to metrics.jsonl as the rounds end."""
 
-    def __init__(self, directory: Path) -> None:
-        """Write into an existing directory; OSError when that fails."""
+    def __init__(
+        self, directory: Path, follow: Callable[[RoundRecord], None] | None = None
+    ) -> None:
+        """Write into an existing directory; `follow` hears of each line that was written."""
+        self._follow = follow
         self.records: list[RoundRecord] = []
         self.path = directory / "metrics.jsonl"
 
@@ -83,6 +87,14 @@ class History:
             except OSError:
                 file.truncate(size)  # never half a line
                 raise
+        if self._follow is not None:
+            self._follow(record)
+
+
+def score(record: RoundRecord) -> str:
+    """Return accuracy and loss for people; the loss alone where the model has no classes."""
+    loss = f"loss {record.loss:.4f}"
+    return loss if isnan(record.accuracy) else f"accuracy {record.accuracy:.4f}  {loss}"
 
 
 def _finite(fields: dict[str, Any]) -> dict[str, Any]:
@@ -126,8 +138,9 @@ class Summary:
             f"{stage} {median(record.seconds_by_stage[stage] for record in done):.3f}"
             for stage in STAGES
         )
+        accuracy = ("accuracy", f"{last.accuracy:.4f} (loss {last.loss:.4f})")
         return [
-            ("accuracy", f"{last.accuracy:.4f} (loss {last.loss:.4f})"),
+            ("loss", f"{last.loss:.4f}") if isnan(last.accuracy) else accuracy,
             ("seconds a round", f"{median(record.seconds for record in done):.3f} (median)"),
             ("of which", stages),
             (

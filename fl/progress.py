@@ -1,49 +1,59 @@
-"""What rank 0 shows: a line a round, a bar when it is a terminal, and the final table."""
+"""What rank 0 shows: a line a round, a live view when it is a terminal, and the final table."""
 
 import os
 import sys
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.live import Live
 from rich.table import Table
 
 from fl.launch import find_place
-from fl.metrics import RoundRecord, Summary
+from fl.metrics import RoundRecord, Summary, score
+from fl.view import View
+
+REFRESHES_PER_SECOND = 2
 
 
 class Display:
     """Writes to the terminal, or plain lines to a pipe or file."""
 
-    def __init__(self, rounds: int, console: Console | None = None) -> None:
-        """Expect so many rounds."""
+    def __init__(self, rounds: int, console: Console | None = None, quiet: bool = False) -> None:
+        """Expect so many rounds; `quiet` leaves only warnings and the final table."""
         self._console = console or Console(
             highlight=False, soft_wrap=True, force_terminal=seen_on_terminal()
         )
-        self._bar: Progress | None = None
-        if self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("round {task.completed}/{task.total}"),
-                BarColumn(),
-                TextColumn("{task.description}"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=self._console,
-            )
-            self._task = self._bar.add_task("", total=rounds)
-            self._bar.start()
+        self._terminal = None if console else launchers_terminal()
+        self._quiet = quiet
         self._rounds = rounds
+        self._view = View(rounds)
+        self._live: Live | None = None
+        if self._console.is_terminal and not quiet:
+            self._fit()
+            self._live = Live(
+                self._view,
+                console=self._console,
+                refresh_per_second=REFRESHES_PER_SECOND,
+                transient=True,
+            )
+            self._live.start()
 
     def say(self, line: str) -> None:
-        """Show one line."""
+        """Show one line, unless nobody wants to know."""
+        if not self._quiet:
+            self._console.print(line, markup=False)
+
+    def warn(self, line: str) -> None:
+        """Show one line that everybody should see."""
         self._console.print(line, markup=False)
 
     def round_ended(self, record: RoundRecord) -> None:
         """Show a finished or abandoned round."""
-        self.say(_line(record, self._rounds))
-        if self._bar is not None:
-            self._bar.update(
-                self._task, completed=record.round, description=f"accuracy {record.accuracy:.3f}"
-            )
+        show = self.say if record.abandoned is None else self.warn
+        show(_line(record, self._rounds))
+        self._view.took(record)
+        if self._live is not None:
+            self._fit()
+            self._live.refresh()
 
     def finish(self, summary: Summary, title: str) -> None:
         """Show the table of the whole run."""
@@ -54,10 +64,27 @@ class Display:
         self._console.print(table)
 
     def close(self) -> None:
-        """Stop the bar."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        """Take the view away."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _fit(self) -> None:
+        """Follow the width of the terminal that mpirun writes to; rich follows that of others."""
+        if self._terminal is None:
+            return
+        try:
+            device = os.open(self._terminal, os.O_RDONLY | os.O_NOCTTY)
+        except OSError:
+            return
+        try:
+            columns, lines = os.get_terminal_size(device)
+        except OSError:
+            return
+        finally:
+            os.close(device)
+        if columns and lines:
+            self._console.size = (columns, lines)
 
 
 def seen_on_terminal() -> bool:
@@ -68,13 +95,18 @@ def seen_on_terminal() -> bool:
     """
     if not sys.stdout.isatty():
         return False
+    return find_place(os.environ) is None or launchers_terminal() is not None
+
+
+def launchers_terminal() -> str | None:
+    """Return the terminal on which mpirun shows what its ranks print, None where there is none."""
     if find_place(os.environ) is None:
-        return True
+        return None
     try:
         target = os.readlink(f"/proc/{os.getppid()}/fd/1")
     except OSError:
-        return False
-    return target.startswith(("/dev/pts/", "/dev/tty"))
+        return None
+    return target if target.startswith(("/dev/pts/", "/dev/tty")) else None
 
 
 def _line(record: RoundRecord, rounds: int) -> str:
@@ -84,6 +116,6 @@ def _line(record: RoundRecord, rounds: int) -> str:
         return f"{place}  abandoned: {record.abandoned}{absent}"
     again = f", {record.attempts} decryption attempts" if record.attempts > 1 else ""
     return (
-        f"{place}  accuracy {record.accuracy:.4f}  loss {record.loss:.4f}  "
+        f"{place}  {score(record)}  "
         f"{record.seconds:.2f} s  sum of {len(record.contributors)} updates{absent}{again}"
     )

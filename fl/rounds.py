@@ -1,6 +1,7 @@
 """The rounds of training on the server: model out, sum in, step, evaluate, record."""
 
 import asyncio
+import math
 import time
 from collections.abc import Iterable
 from typing import Protocol
@@ -243,7 +244,7 @@ class Training:
             accuracy=accuracy,
             loss=loss,
             train_loss=mean.loss if mean is not None else None,
-            train_accuracy=mean.accuracy if mean is not None else None,
+            train_accuracy=None if mean is None or math.isnan(accuracy) else mean.accuracy,
             samples=mean.samples if mean is not None else None,
             seconds=time.perf_counter() - observer.started,
             seconds_by_stage=observer.seconds,

@@ -7,11 +7,12 @@ import logging
 import sys
 from pathlib import Path
 
-from fl import partition
+from fl import partition, picture
 from fl.arguments import Args
 from fl.compression import sent_length
 from fl.data import load_dataset
 from fl.driver import Driver, Observer, name
+from fl.events import Events
 from fl.flags import Partition
 from fl.launch import Launch
 from fl.metrics import History, Summary, write_config
@@ -39,6 +40,8 @@ FLUSH_SECONDS = 5.0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 MODEL_FILE = "model.keras"
+PICTURE_FILE = "history.png"
+EVENTS_DIRECTORY = "tensorboard"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -70,7 +73,8 @@ class Run:
         self._trainer = Trainer(args.seed, args.model, self._data)
         self._plan = plan_for(args, self._trainer.size)
         self._sent = plain_length(sent_length(self._trainer.size, args.compression_rate))
-        self.history = History(self._directory)
+        events = Events(self._directory / EVENTS_DIRECTORY)
+        self.history = History(self._directory, events.append)
         self._state = self._open_state() if args.state_dir else None
         self._identities = {
             index: public_key(certificate)
@@ -205,7 +209,7 @@ class Run:
     def _announce(self, done: SetupDone) -> None:
         plan, size, session = self._plan, self._trainer.size, done.session
         if done.unconfirmed:
-            self._display.say(
+            self._display.warn(
                 f"{name(done.unconfirmed)} cannot decrypt: the shares dealt to them do not fit"
             )
         self._display.say(
@@ -229,18 +233,42 @@ class Run:
         """Show the final table."""
         self._display.finish(self._summary, f"results in {self._directory}")
 
+    def draw(self) -> None:
+        """Draw the rounds that ended, if any; OSError when the picture cannot be written."""
+        if self.history.records:
+            args = self._args
+            sums = args.aggregation if args.aggregation == "plain" else f"mphe {args.encryption}"
+            title = f"{args.num_peers} clients, {self._data.name}, {sums}, seed {args.seed}"
+            figure = picture.draw_history(self.history.records, title)
+            picture.write(figure, self._directory / PICTURE_FILE)
+
 
 def run(args: Args, launch: Launch) -> int:
     """Play the server to the end; return the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    display = Display(args.num_iterations)
+    display = Display(args.num_iterations, quiet=args.quiet)
     try:
         run = Run(args, launch, display)
-        asyncio.run(stoppable(run.play()))
+        code = _play(run, launch, display)
+        run.draw()  # last, since a signal leaves little time for it
+        return code
     except (AddressError, StateError) as error:
         return _fail(display, str(error), EXIT_USAGE)
     except SetupFailed as error:
         return _fail(display, f"{error}; start again with all clients", EXIT_FAILED)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        line = f"no space left to write to {launch.output}; free some and start again, or choose "
+        return _fail(display, line + "another disk with --output", EXIT_FAILED)
+    finally:
+        display.close()  # whatever else went wrong, the terminal gets its cursor back
+
+
+def _play(run: Run, launch: Launch, display: Display) -> int:
+    """Play a run whose rounds are kept however it ends; show its summary, return the code."""
+    try:
+        asyncio.run(stoppable(run.play()))
     except TooManyFailures as error:
         run.conclude()
         return _fail(display, str(error), EXIT_FAILED)
@@ -251,11 +279,6 @@ def run(args: Args, launch: Launch) -> int:
         if not done:
             line = f"{stopped} before the first round ended"
         return _fail(display, line, stopped.code)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        line = f"no space left to write to {launch.output}; free some and start again, or choose "
-        return _fail(display, line + "another disk with --output", EXIT_FAILED)
     run.conclude()
     return 0
 

@@ -28,7 +28,12 @@ _forks.set_forkserver_preload(["tests.end_to_end.parties"])
 
 
 def play(
-    argv: Sequence[str], log: Path, pause: float, setup_seconds: float, fault: Fault | None
+    argv: Sequence[str],
+    log: Path,
+    pause: float,
+    setup_seconds: float,
+    fault: Fault | None,
+    draws: bool,
 ) -> None:
     """Be one party, in a process of its own."""
     for name in [name for name in os.environ if name.startswith(LAUNCHERS)]:
@@ -37,6 +42,8 @@ def play(
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     fl.server.SETUP_SECONDS = setup_seconds
+    if not draws:  # half a second that many tests can do without
+        fl.server.Run.draw = lambda self: None  # type: ignore[method-assign]
     fl.server.FLUSH_SECONDS = 1.0  # that the end waits for a hung client
     small.install(pause)
     faults.install(fault)
@@ -65,6 +72,7 @@ class Federation:
     flags: Mapping[str, str]
     pause: float = PAUSE
     setup_seconds: float = 2.5
+    draws: bool = False
     port: int = field(default_factory=free_port)
     processes: dict[int, ForkServerProcess] = field(default_factory=dict)
     past: list[ForkServerProcess] = field(default_factory=list)
@@ -87,7 +95,8 @@ class Federation:
             **self.flags,
         }
         argv = [word for pair in given.items() for word in pair]
-        arguments = (argv, self._log(index), self.pause, self.setup_seconds, fault)
+        log = self._log(index)
+        arguments = (argv, log, self.pause, self.setup_seconds, fault, self.draws)
         process = _forks.Process(target=play, args=arguments)
         process.start()
         self.processes[index] = process

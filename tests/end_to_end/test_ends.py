@@ -35,6 +35,18 @@ def test_finished_is_0_and_each_client_reports_what_was_counted(federation: Make
         assert run.said(index).endswith("main.py: the server ended the run\n")
 
 
+def test_quiet_parties_say_what_became_of_them_only(federation: Make) -> None:
+    run = federation(num_iterations="2", quiet="True")
+    run.start_all()
+    assert [run.wait(index) for index in range(5)] == 5 * [0]
+    for index in range(1, 5):
+        first, last = (line for line in run.said(index).splitlines() if "note: " not in line)
+        assert first.startswith(f"client {index}: 2 of 2 updates were counted")
+        assert last == "main.py: the server ended the run"
+    lines = [line for line in run.said(0).splitlines() if "note: " not in line]
+    assert lines[0].startswith("results in ") and "round 1/2" not in run.said(0)
+
+
 def test_a_taken_port_is_2(federation: Make) -> None:
     run = federation()
     with socket.socket() as taken:
@@ -85,6 +97,7 @@ def test_a_dead_server_is_1(federation: Make) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_server_is_128_more(federation: Make, number: int) -> None:
     run = federation(num_iterations="9999")
+    run.draws = True
     run.start_all()
     run.wait_for_round(3)
     run.signal(0, number)
@@ -95,6 +108,9 @@ def test_a_signal_to_the_server_is_128_more(federation: Make, number: int) -> No
     assert last_line(run, 0).startswith(line)
     assert (run.output / "model.keras").exists()
     assert not (run.output / "unfinished.keras").exists()
+    assert (run.output / "history.png").read_bytes().startswith(b"\x89PNG")
+    (events,) = (run.output / "tensorboard").iterdir()
+    assert events.stat().st_size > 200 * rounds
     assert {run.wait(index) for index in range(1, 5)} == {0}
 
 
@@ -183,7 +199,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_1_and_leaves_whole_lines(federation: Make, tiny_disk: Path) -> None:
     run = federation(num_iterations="9999")
-    run.output = tiny_disk / "out"
+    run.output, run.draws = tiny_disk / "out", True
     logs = run.desk.parent
     run._log = lambda index: logs / f"full.{os.getpid()}.{index}.log"  # type: ignore[method-assign]
     run.start_all()
@@ -195,6 +211,7 @@ def test_a_full_disk_is_1_and_leaves_whole_lines(federation: Make, tiny_disk: Pa
     assert len(records) > 1
     assert_sums(records)
     assert not (run.output / "unfinished.keras").exists()
+    assert not list(run.output.glob("*.png"))
     run.stop()
 
 

@@ -29,7 +29,7 @@ def test_defaults() -> None:
     assert (args.learning_rate, args.batch_size_per_worker, args.num_iterations) == (0.1, 256, 100)
     assert (args.resiliency, args.value_bits, args.clip_norm, args.seed) == (1.0, 16, 3.0, 0)
     assert (args.round_timeout, args.max_attempts, args.max_failed_rounds) == (60.0, 4, 10)
-    assert (args.dataset, args.output, args.tls) == ("auto", "", True)
+    assert (args.dataset, args.output, args.tls, args.quiet) == ("auto", "", True, False)
     assert args.threshold == args.min_contributors == args.decryptors == 4
     assert args.warnings == ()
     with pytest.raises(dataclasses.FrozenInstanceError):

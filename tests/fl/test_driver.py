@@ -1,6 +1,7 @@
 """The driver keeps the order that matters: what a peer said, that it is gone, what it says anew."""
 
 import asyncio
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -56,6 +57,22 @@ class Recorder:
 
 def says(peer: int, text: str) -> Received:
     return Received(peer, codec.encode(Finish(text)))
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_losses_and_returns_are_said_as_they_happen(quiet: bool) -> None:
+    file = StringIO()
+    events: list[Event] = [Connected(1), Lost(1, "reset"), Connected(1), Connected(2)]
+    transport: Any = Script(*events, Lost(1, "again"), says(2, "bad"))
+    driver = Driver(transport, Display(1, Console(file=file, soft_wrap=True), quiet))
+    asyncio.run(driver.run(Recorder(), [], 60, Observer()))
+    assert file.getvalue().splitlines() == [
+        "client 1 is gone: reset",
+        *([] if quiet else ["client 1 is back"]),
+        "client 1 is gone: again",
+        "client 2 is left out: bad",
+        "no answer from client 1 within 60 s",
+    ]
 
 
 def hear(*events: Event) -> tuple[list[object], Driver]:

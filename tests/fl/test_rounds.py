@@ -2,6 +2,7 @@
 
 import json
 import threading
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,14 @@ import pytest
 from fl.metrics import STAGES, Summary
 from fl.rounds import TooManyFailures
 from net.loopback import Network
-from tests.fl.federation import expected_weights, flags, run, server_gone
+from tests.fl.federation import (
+    FakeTrainer,
+    Real,
+    expected_weights,
+    flags,
+    run,
+    server_gone,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +58,19 @@ def test_metrics_have_the_promised_fields(tmp_path: Path) -> None:
         assert line["attempts"] == 1
         assert line["saturated"] == 0
         assert line["abandoned"] is None
+
+
+def test_a_model_without_classes_has_no_accuracy_in_the_metrics(tmp_path: Path) -> None:
+    trainer = FakeTrainer()
+    trainer.evaluate = lambda _x, _y: (nan, 1.0)  # type: ignore[method-assign]
+    real = Real(trainer=trainer)
+    outcome = run(flags(tmp_path, "--aggregation", "plain"), real=real)
+    for text in (tmp_path / "metrics.jsonl").read_text().splitlines():
+        line = json.loads(text, parse_constant=pytest.fail)
+        assert line["accuracy"] is line["train_accuracy"] is None
+        assert line["loss"] == 1.0 and line["train_loss"] == pytest.approx(2.5)
+    rows = dict(Summary(outcome.history).rows())
+    assert rows["loss"] == "1.0000" and "accuracy" not in rows
 
 
 def test_a_client_that_dies_is_left_out_and_named(tmp_path: Path) -> None:

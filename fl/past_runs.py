@@ -1,0 +1,151 @@
+"""Reads what runs left behind, finished or not: config.json and metrics.jsonl, nothing else."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fl.flags import UsageError
+
+OWN = frozenset(
+    [
+        "seed",
+        "output",
+        "server_address",
+        "quiet",
+        "state_dir",
+        "resume",
+        "role",
+        "roster",
+        "identity",
+    ]
+)
+"""Flags that say where and how a run is played, not what it learns; and the seed."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a comparison needs of one line of metrics.jsonl; accuracy and loss may be missing."""
+
+    round: int
+    accuracy: float | None
+    loss: float | None
+    seconds: float
+    upload_bytes_per_client: float
+    contributors: tuple[int, ...]
+    dropped: tuple[int, ...]
+    abandoned: str | None
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """One directory of results."""
+
+    name: str
+    flags: Mapping[str, Any]
+    lines: Sequence[Line]
+
+    @property
+    def planned(self) -> int:
+        """Rounds that were asked for; 0 when the flags do not say."""
+        wanted = self.flags.get("num_iterations")
+        return wanted if type(wanted) is int else 0
+
+    @property
+    def completed(self) -> list[Line]:
+        """Rounds that had a sum."""
+        return [line for line in self.lines if line.abandoned is None]
+
+    @property
+    def finished(self) -> bool:
+        """Whether all rounds were run and some had a sum."""
+        return len(self.lines) >= self.planned and bool(self.completed)
+
+    @property
+    def sums(self) -> str:
+        """Say how updates were summed up: plain, mphe hybrid, mphe direct."""
+        how = str(self.flags.get("aggregation", "?"))
+        return how if how == "plain" else f"{how} {self.flags.get('encryption', '')}".strip()
+
+    @property
+    def group(self) -> tuple[tuple[str, str], ...]:
+        """What runs share that differ in their seeds only."""
+        flags = {key: value for key, value in self.flags.items() if key not in OWN}
+        return tuple(sorted((key, json.dumps(value)) for key, value in flags.items()))
+
+    def differing(self, names: Sequence[str]) -> str:
+        """Return these flags and their values in words."""
+        return ", ".join(f"{name} {self.flags.get(name, 'not set')}" for name in names)
+
+
+def read_run(directory: Path) -> PastRun:
+    """Read a run; UsageError, in one line, when the directory holds none."""
+    config = directory / "config.json"
+    try:
+        flags = json.loads(config.read_text(encoding="utf-8"))["flags"]
+        if not isinstance(flags, dict):
+            raise TypeError
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {config} ({error.strerror}): name the --output directory of a run"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(
+            f"{config} was not written by this program: name the --output directory of a run"
+        ) from None
+    return PastRun(str(directory), flags, _read_lines(directory / "metrics.jsonl"))
+
+
+def _read_lines(path: Path) -> list[Line]:
+    """Return the whole lines; the last one may be torn, since a run may still be writing it."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return []  # no round has ended
+    except OSError as error:
+        raise UsageError(f"cannot read {path} ({error.strerror}): leave this run out") from None
+    lines = []
+    for number, line in enumerate(text[: text.rfind(b"\n") + 1].splitlines(), start=1):
+        try:
+            lines.append(_read_line(line))
+        except (ValueError, KeyError, TypeError, OverflowError):
+            raise UsageError(
+                f"line {number} of {path} is damaged: mend or remove it, or leave this run out"
+            ) from None
+    return lines
+
+
+def _read_line(text: bytes) -> Line:
+    """Read one line; ValueError, KeyError, TypeError or OverflowError when it is none."""
+    values = json.loads(text)
+    return Line(
+        round=int(values["round"]),
+        accuracy=_number(values["accuracy"]),
+        loss=_number(values["loss"]),
+        seconds=float(values["seconds"]),
+        upload_bytes_per_client=float(values["upload_bytes_per_client"]),
+        contributors=tuple(int(index) for index in values["contributors"]),
+        dropped=tuple(int(index) for index in values["dropped"]),
+        abandoned=None if values["abandoned"] is None else str(values["abandoned"]),
+    )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def group_runs(runs: Sequence[PastRun]) -> list[list[PastRun]]:
+    """Return the runs in groups that differ in their seeds only, in the order given."""
+    found: dict[tuple[tuple[str, str], ...], list[PastRun]] = {}
+    for run in runs:
+        found.setdefault(run.group, []).append(run)
+    return list(found.values())
+
+
+def differences(runs: Sequence[PastRun]) -> list[str]:
+    """Return the flags, beside those of the columns, in which the groups differ."""
+    names = sorted(
+        {name for run in runs for name in run.flags} - OWN - {"aggregation", "encryption"}
+    )
+    return [name for name in names if len({json.dumps(run.flags.get(name)) for run in runs}) > 1]

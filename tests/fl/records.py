@@ -1,0 +1,32 @@
+"""Records of rounds that never happened."""
+
+import dataclasses
+from typing import Any
+
+from fl.metrics import STAGES, RoundRecord
+
+CLIENTS = (1, 2, 3, 4)
+
+
+def record(round: int, contributors: tuple[int, ...] = CLIENTS, **fields: Any) -> RoundRecord:
+    """Return a round of four clients; without contributors it is an abandoned one."""
+    abandoned = None if contributors else "1 updates came, 2 are needed"
+    whole = RoundRecord(
+        round=round,
+        contributors=contributors,
+        dropped=tuple(index for index in CLIENTS if index not in contributors),
+        accuracy=round / 100,
+        loss=2.0 / round,
+        train_loss=3.0 / round if contributors else None,
+        train_accuracy=round / 200 if contributors else None,
+        samples=1024 if contributors else None,
+        seconds=0.5,
+        seconds_by_stage={stage: place / 100 for place, stage in enumerate(STAGES, start=1)},
+        upload_bytes_per_client=557_742,
+        download_bytes_per_client=798_670,
+        decryption_bytes_per_decryptor=69_632,
+        attempts=1,
+        saturated=0,
+        abandoned=abandoned,
+    )
+    return dataclasses.replace(whole, **fields)

@@ -1,0 +1,114 @@
+"""TensorBoard events, read back by TensorBoard's own reader, which checks every checksum."""
+
+from collections.abc import Iterator
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.tensorflow_stub.errors import OutOfRangeError
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
+
+from fl.events import Events
+from fl.metrics import STAGES, History
+from tests.fl.records import record
+
+
+def read(path: Path) -> Iterator[Event]:
+    reader = PyRecordReader_New(str(path))
+    while True:
+        try:
+            reader.GetNext()
+        except OutOfRangeError:
+            return
+        yield Event.FromString(reader.record())
+
+
+def scalars(event: Event) -> dict[str, float]:
+    return {value.tag: value.simple_value for value in event.summary.value}
+
+
+def test_a_round_becomes_one_event(tmp_path: Path) -> None:
+    events = Events(tmp_path / "tensorboard")
+    assert not (tmp_path / "tensorboard").exists()
+    history = History(tmp_path, events.append)
+    history.append(record(1))
+    history.append(record(2, ()))
+    first, one, two = read(events.path)
+    assert first.file_version == "brain.Event:2"
+    assert (one.step, two.step) == (1, 2) and one.wall_time <= two.wall_time
+    told = scalars(one)
+    assert {key: told[key] for key in ("accuracy", "loss", "train_loss", "train_accuracy")} == {
+        "accuracy": pytest.approx(0.01),
+        "loss": 2.0,
+        "train_loss": 3.0,
+        "train_accuracy": pytest.approx(0.005),
+    }
+    assert told["contributors"] == 4 and told["seconds/round"] == 0.5
+    assert [told[f"seconds/{stage}"] for stage in STAGES] == pytest.approx(
+        [place / 100 for place in range(1, 8)]
+    )
+    assert told["bytes/upload_per_client"] == 557_742
+    assert told["bytes/download_per_client"] == 798_670
+    # An abandoned round has no training figures, and says so by leaving them out.
+    assert scalars(two)["contributors"] == 0
+    assert "train_loss" not in scalars(two)
+
+
+def test_what_is_no_number_is_left_out(tmp_path: Path) -> None:
+    events = Events(tmp_path)
+    events.append(record(1, accuracy=nan, train_accuracy=None))
+    _, one = read(events.path)
+    assert {"loss", "train_loss"} <= set(scalars(one))
+    assert not {"accuracy", "train_accuracy"} & set(scalars(one))
+
+
+class Full:
+    """A file on a full disk: it takes half of what it is given, or says so."""
+
+    def __init__(self, file: Any, error: bool) -> None:
+        self._file, self._error = file, error
+
+    def __enter__(self) -> "Full":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> int:
+        written = int(self._file.write(data[: len(data) // 2]))
+        if self._error:
+            raise OSError(28, "No space left on device")
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+@pytest.mark.parametrize("error", [True, False])
+def test_half_an_event_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: bool
+) -> None:
+    events = Events(tmp_path)
+    events.append(record(1))
+    opened = Path.open
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda *a, **k: Full(opened(*a, **k), error))
+        with pytest.raises(OSError, match="No space left"):
+            events.append(record(2))
+    events.append(record(3))
+    assert [event.step for event in read(events.path)] == [0, 1, 3]
+
+
+def test_a_failed_first_event_leaves_a_readable_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = Events(tmp_path)
+    opened = Path.open
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda *a, **k: Full(opened(*a, **k), True))
+        with pytest.raises(OSError, match="No space left"):
+            events.append(record(1))
+    events.append(record(2))
+    assert [event.file_version for event in read(events.path)] == ["brain.Event:2", ""]

@@ -1,0 +1,190 @@
+"""The report on runs that never happened: numbers, groups, and what it refuses."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fl import report
+from fl.arguments import parse_args
+from fl.metrics import History, RoundRecord, write_config
+from fl.past_runs import differences, group_runs, read_run
+from tests.fl.records import record
+
+ROOT = Path(__file__).resolve().parents[2]
+THREE = [record(1), record(2, (1, 2)), record(3)]
+
+
+def make_run(directory: Path, *rounds: RoundRecord, torn: str = "", **flags: Any) -> Path:
+    """Write the results of a run as the server does."""
+    directory.mkdir()
+    words = {"num_peers": 4, "server_address": "localhost:1", "robust": "True", **flags}
+    words = {"num_iterations": 3, "output": directory, **words}
+    args = parse_args([word for key, text in words.items() for word in (f"--{key}", str(text))])
+    write_config(directory, dataclasses.asdict(args), {})
+    history = History(directory)
+    for one in rounds:
+        history.append(one)
+    if torn:
+        with history.path.open("a") as file:
+            file.write(torn)
+    return directory
+
+
+def show(capsys: pytest.CaptureFixture[str], picture: Path, *directories: Path) -> list[list[str]]:
+    """Return the rows of the table, as words."""
+    assert report.main([*map(str, directories), "--picture", str(picture)]) == 0
+    text = capsys.readouterr().out
+    assert f"curves in {picture}" in text and picture.read_bytes().startswith(b"\x89PNG")
+    return [line.split() for line in text.splitlines()]
+
+
+def test_the_numbers_of_a_run(tmp_path: Path) -> None:
+    rounds = [record(number, accuracy=number / 100, seconds=number) for number in range(1, 25)]
+    rounds.append(record(25, (), accuracy=0.24, seconds=999.0, upload_bytes_per_client=0))
+    run = read_run(make_run(tmp_path / "a", *rounds, num_iterations=30))
+    # Completed rounds only; the median accuracy is that of rounds 5 to 24.
+    assert report.measure(run) == pytest.approx([0.24, 0.145, 2.0 / 24, 12.5, 557_742, 4.0])
+    assert (run.planned, len(run.lines), run.finished) == (30, 25, False)
+
+
+def test_a_row_a_run_and_one_for_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    better = [record(number, accuracy=number / 100 + 0.02) for number in (1, 2, 3)]
+    runs = [
+        make_run(tmp_path / "plain-0", *THREE, aggregation="plain"),
+        make_run(tmp_path / "mphe-0", *THREE),
+        make_run(tmp_path / "mphe-1", *better, seed=1, server_address="localhost:2", quiet="True"),
+        make_run(tmp_path / "mphe-2", *better[:1], seed=2),
+    ]
+    rows = show(capsys, tmp_path / "all.png", *runs)
+    columns = ["0.0300", "0.0200", "0.6667", "0.500", "557,742", "3.33"]
+    assert ["plain-0", "plain", "0", "3", "of", "3", "0", *columns] in rows
+    assert ["mphe-0", "mphe", "hybrid", "0", "3", "of", "3", "0", *columns] in rows
+    assert ["mphe-2", "mphe", "hybrid", "2", "1", "of", "3", "0", "0.0300"] in [r[:9] for r in rows]
+    # Two finished runs; the third would spoil the mean.
+    assert ["mean", "of", "2", "mphe", "hybrid", "0.0400", "0.0300"] in [r[:7] for r in rows]
+    spread = ["±", "deviation", "±", "0.0141", "±", "0.0141", "±", "0.0000", "±", "0.000", "±", "0"]
+    assert [*spread, "±", "0.47"] in rows
+
+
+def test_groups_are_told_apart_by_the_flags_that_differ(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [
+        make_run(tmp_path / "all", *THREE),
+        make_run(tmp_path / "half", *THREE, compression_rate=0.5),
+    ]
+    read = [read_run(directory) for directory in runs]
+    assert differences(read) == ["compression_rate"]
+    assert [[run.name for run in members] for members in group_runs(read)] == [
+        [str(directory)] for directory in runs
+    ]
+    rows = show(capsys, tmp_path / "r.png", *runs)
+    assert ["half", "mphe", "hybrid", "compression_rate", "0.5"] in [row[:5] for row in rows]
+    assert [curve.group for curve in report.make_curves(read)] == [
+        "mphe hybrid, compression_rate 1.0",
+        "mphe hybrid, compression_rate 0.5",
+    ]
+
+
+def test_unfinished_runs_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [
+        make_run(tmp_path / "torn", record(1), torn='{"round": 2, "contri'),
+        make_run(tmp_path / "new"),
+        make_run(tmp_path / "bad", record(1, ()), record(2, ())),
+        make_run(tmp_path / "regression", record(1, accuracy=float("nan"))),
+    ]
+    rows = show(capsys, tmp_path / "r.png", *runs)
+    nothing = 6 * ["–"]
+    assert ["torn", "mphe", "hybrid", "0", "1", "of", "3", "0", "0.0100"] in [r[:9] for r in rows]
+    assert ["new", "mphe", "hybrid", "0", "0", "of", "3", "0", *nothing] in rows
+    assert ["bad", "mphe", "hybrid", "0", "2", "of", "3", "2", *nothing] in rows
+    assert ["1", "of", "3", "0", "–", "–", "2.0000"] in [r[4:11] for r in rows]
+
+
+def damage(kind: str, directory: Path) -> None:
+    config, metrics = directory / "config.json", directory / "metrics.jsonl"
+    if kind == "foreign":
+        config.write_text('{"name": "some package"}')
+    elif kind == "list":
+        config.write_text("[1]")
+    elif kind == "no json":
+        config.write_bytes(b"\xff{")
+    elif kind == "missing":
+        config.unlink()
+    elif kind == "first line":
+        metrics.write_text("{\n" + metrics.read_text())
+    elif kind == "no record":
+        metrics.write_text("[]\n")
+    elif kind == "no number":
+        metrics.write_text(metrics.read_text().replace('"round": 1,', '"round": 1e999,'))
+    elif kind == "directory":
+        metrics.unlink()
+        metrics.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("missing", "name the --output directory of a run"),
+        ("foreign", "was not written by this program: name the --output directory of a run"),
+        ("list", "was not written by this program"),
+        ("no json", "was not written by this program"),
+        ("first line", "line 1 of"),
+        ("no record", "is damaged: mend or remove it, or leave this run out"),
+        ("no number", "line 1 of"),
+        ("directory", "leave this run out"),
+    ],
+)
+def test_what_is_no_run_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, says: str
+) -> None:
+    good, bad = (make_run(tmp_path / name, *THREE) for name in ("good", "bad"))
+    damage(kind, bad)
+    assert report.main([str(good), str(bad), "--picture", str(tmp_path / "r.png")]) == 2
+    shown = capsys.readouterr()
+    assert not shown.out and shown.err.count("\n") == 1
+    assert shown.err.startswith("report: ") and says in shown.err and str(bad) in shown.err
+    assert not (tmp_path / "r.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "name at least one run: python -m fl.report runs/*"),
+        (["{run}", "--pictures", "x.png"], "--pictures"),
+        (["{run}", "--picture", "x.jpg"], "--picture must end in .png, not 'x.jpg'"),
+        (["{run}", "--picture", "{run}/no/x.png"], "choose another --picture"),
+        (["{run}/nowhere"], "name the --output directory of a run"),
+    ],
+)
+def test_wrong_usage_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    run = make_run(tmp_path / "run", *THREE)
+    assert report.main([word.format(run=run) for word in words]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1 and says in shown.err
+
+
+def test_it_starts_without_tensorflow(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", *THREE)
+    code = (
+        "import sys; from fl import report; code = report.main(sys.argv[1:]); "
+        "sys.exit(code or 10 * bool({'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    words = [sys.executable, "-c", code, str(run), "--picture", str(tmp_path / "r.png")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_server_s_own_lines_are_understood(tmp_path: Path) -> None:
+    (line,) = read_run(make_run(tmp_path / "run", record(1, (1, 2)))).lines
+    written = json.loads(record(1, (1, 2)).to_json())
+    for field in dataclasses.fields(line):
+        value = getattr(line, field.name)
+        assert (list(value) if isinstance(value, tuple) else value) == written[field.name]
