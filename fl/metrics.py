@@ -36,8 +36,10 @@ class RoundRecord:
         download_bytes_per_client: mean over the clients that were sent the model.
         decryption_bytes_per_decryptor: request and share, mean over the last active set.
         attempts: decryption attempts.
-        saturated: values beyond the quantiser's range, summed over contributors.
+        saturated: values beyond the quantiser's range, summed over contributors; None with
+            differential privacy, as are the figures of training.
         abandoned: why there is no sum, or None.
+        epsilon: of the privacy budget, spent after this round; None without one.
     """
 
     round: int
@@ -54,8 +56,9 @@ class RoundRecord:
     download_bytes_per_client: int
     decryption_bytes_per_decryptor: int
     attempts: int
-    saturated: int
+    saturated: int | None
     abandoned: str | None = None
+    epsilon: float | None = None
 
     def to_json(self) -> str:
         """Return the line, without its end."""
@@ -136,12 +139,19 @@ class Summary:
                 f"{mean(record.download_bytes_per_client for record in done):,.0f} down, "
                 f"{decryption:,.0f} a decryptor",
             ),
-            ("values clipped", f"{sum(record.saturated for record in done):,}"),
+            *_told(done, last),
         ]
 
     def _departures(self) -> str:
         lines = [f"client {d.client} in round {d.round}: {d.reason}" for d in self.departures]
         return "\n".join(lines) or "none"
+
+
+def _told(done: list[RoundRecord], last: RoundRecord) -> list[tuple[str, str]]:
+    """Return how many values were clipped, or, where nobody may tell, the budget that is spent."""
+    if last.epsilon is not None:
+        return [("epsilon spent", f"{last.epsilon:.4g}")]
+    return [("values clipped", f"{sum(record.saturated or 0 for record in done):,}")]
 
 
 def write_config(directory: Path, flags: Mapping[str, Any], derived: Mapping[str, Any]) -> None:

@@ -80,10 +80,11 @@ def seen_on_terminal() -> bool:
 def _line(record: RoundRecord, rounds: int) -> str:
     place = f"round {record.round:>{len(str(rounds))}}/{rounds}"
     absent = f", without {', '.join(map(str, record.dropped))}" if record.dropped else ""
+    spent = f", epsilon {record.epsilon:.4g}" if record.epsilon is not None else ""
     if record.abandoned is not None:
-        return f"{place}  abandoned: {record.abandoned}{absent}"
+        return f"{place}  abandoned: {record.abandoned}{absent}{spent}"
     again = f", {record.attempts} decryption attempts" if record.attempts > 1 else ""
     return (
         f"{place}  accuracy {record.accuracy:.4f}  loss {record.loss:.4f}  "
-        f"{record.seconds:.2f} s  sum of {len(record.contributors)} updates{absent}{again}"
+        f"{record.seconds:.2f} s  sum of {len(record.contributors)} updates{absent}{again}{spent}"
     )
