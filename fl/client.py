@@ -11,7 +11,7 @@ from fl.keeping import ClientState
 from fl.launch import Launch
 from fl.learner import Learner
 from fl.plain import PlainEncryptor
-from fl.private_learner import BudgetSpent, make_learner
+from fl.private_learner import BudgetSpent, PrivateLearner
 from fl.session import Model, Note, max_frame, plan_for
 from fl.spending import Spending
 from fl.state import StateError, Vault, party_directory
@@ -297,7 +297,8 @@ async def _connect(args: Args, launch: Launch, limit: int, seconds: float) -> Cl
 
 async def _take_part(args: Args, launch: Launch) -> None:
     """Connect and follow the server to the end."""
-    learner = make_learner(args, launch.index, launch.dataset, launch.own_data)
+    kind = PrivateLearner if args.dp_epsilon else Learner
+    learner = kind(args, launch.index, launch.dataset, launch.own_data)
     plan = plan_for(args, learner.size)
     limit = max_frame(plan, learner.size)
     state, kept = _find_state(args, launch, plan)

@@ -241,8 +241,8 @@ def describe(args: Args, privacy: Privacy) -> list[str]:
     sampled = privacy.sampling_rate < 1
     batches = f", batches of rate {privacy.sampling_rate:.4g}" if sampled else ""
     lines = [
-        f"each {args.dp_unit} is protected by ({privacy.epsilon:g}, {privacy.delta:g})-differential "
-        f"privacy, also when {args.dp_colluding} of {args.min_contributors} contributors collude: "
+        f"({privacy.epsilon:g}, {privacy.delta:g})-differential privacy of each {args.dp_unit}, "
+        f"also when {args.dp_colluding} of {args.min_contributors} contributors collude: "
         f"noise multiplier {privacy.noise_multiplier:g}{batches}, "
         f"{privacy.budget.rounds} rounds in the budget"
     ]

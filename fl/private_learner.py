@@ -92,9 +92,3 @@ class PrivateLearner(Learner):
         """Note that an update leaves: it is spent, counted by the server or not."""
         self.spending.add()
         super().sends(round, figures)
-
-
-def make_learner(args: Args, index: int, dataset: str, own_data: bool = False) -> Learner:
-    """Return the learner that the flags ask for."""
-    kind = PrivateLearner if args.dp_epsilon else Learner
-    return kind(args, index, dataset, own_data)
