@@ -7,6 +7,7 @@ which makes every probability right up to a factor of 1 ± 2^-230.
 
 from bisect import bisect_right
 from decimal import Decimal, localcontext
+from functools import lru_cache
 from itertools import accumulate
 from math import ceil, sqrt
 
@@ -82,6 +83,12 @@ class DiscreteGaussian:
         if len(self.tables) > 1:
             total += self.factor * self.tables[0].sample(source, count)
         return total
+
+
+@lru_cache(maxsize=4)
+def gaussian(deviation: float) -> DiscreteGaussian:
+    """Return the samples of a deviation, with the tables of last time when it is the same."""
+    return DiscreteGaussian(deviation)
 
 
 def parts(deviation: float) -> tuple[int, tuple[float, ...]]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fl.accountant import Accountant, smallest_noise
 from fl.arguments import Args
 from fl.compression import sent_length
-from fl.discrete_gaussian import DISTANCE, DiscreteGaussian
+from fl.discrete_gaussian import DISTANCE, gaussian
 from fl.flags import Partition, UsageError
 from fl.partition import split
 from fl.quantise import Figures, Integers, Mean, quantise
@@ -120,7 +120,7 @@ class Privacy:
         """
         grid = self.grid(reach)
         integers = quantise(np.clip(values, -reach, reach), grid.reach, self.bits, SILENT, rng)
-        noisy = integers[: self.size] + DiscreteGaussian(grid.deviation).sample(secret, self.size)
+        noisy = integers[: self.size] + gaussian(grid.deviation).sample(secret, self.size)
         integers[: self.size] = np.clip(noisy, 0, (1 << self.bits) - 1)
         return integers
 

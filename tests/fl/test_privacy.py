@@ -72,9 +72,9 @@ def test_one_unit_moves_the_integers_by_no_more_than_the_noise_is_sized_for(
     unit = rng.normal(0, 1, size) if spread != "one" else np.eye(size)[seed % size]
     unit *= sensitivity / np.linalg.norm(unit)
     near, far = (
-        quantise(
-            np.clip(v, -reach, reach), grid.reach, bits, SILENT, np.random.default_rng(seed)
-        ).astype(np.int64)
+        quantise(np.clip(v, -reach, reach), grid.reach, bits, SILENT, np.random.default_rng(seed))[
+            :size
+        ].astype(np.int64)
         for v in (others, others + unit)
     )
     moved = float(np.linalg.norm(near - far))
@@ -198,7 +198,7 @@ def test_the_rate_is_that_of_the_client_with_the_fewest_samples(tmp_path: Path) 
 
 
 def test_the_user_sees_what_is_promised_and_when_bits_are_too_few(tmp_path: Path) -> None:
-    args = private_flags(tmp_path, "--batch_size_per_worker", "25")
+    args = private_flags(tmp_path, "--batch_size_per_worker", "25", "--value_bits", "12")
     plan = make_privacy(args, 3000, LABELS)
     assert plan is not None
     first, second = describe(args, plan)
