@@ -41,14 +41,17 @@ class Spending:
         Raises:
             StateError: the session began with other flags, or its count is lost.
         """
-        self.rounds = 0
         self._flags = {name: getattr(args, name) for name in _BINDING} if args.dp_epsilon else {}
         self._vault = vault
+        self.rounds = 0
         if vault is None:
             return
-        if goes_on:
-            self.rounds = self._read(vault)
-        elif self._flags or vault.read(PRIVACY) is not None:  # of a session that never began
+        text = vault.read(PRIVACY)
+        kept: dict[str, Any] = {"flags": {}, "rounds": 0} if text is None else json.loads(text)
+        if goes_on or kept["rounds"]:  # a client without a share is not told that it goes on
+            self._check(kept["flags"])
+            self.rounds = int(kept["rounds"])
+        elif self._flags or text is not None:  # of a session that never began
             self._write()
 
     def add(self) -> None:
@@ -62,17 +65,15 @@ class Spending:
             text = json.dumps({"flags": self._flags, "rounds": self.rounds})
             self._vault.write(PRIVACY, text.encode())
 
-    def _read(self, vault: Vault) -> int:
-        text = vault.read(PRIVACY)
-        kept: dict[str, Any] = json.loads(text) if text is not None else {"flags": {}, "rounds": 0}
+    def _check(self, kept: dict[str, Any]) -> None:
+        """Refuse to go on with other flags than those that were kept; StateError."""
         for name in _BINDING:
-            before, now = kept["flags"].get(name), self._flags.get(name)
+            before, now = kept.get(name), self._flags.get(name)
             if before != now:
                 raise StateError(
                     f"this session was started with {_words(name, before)}, not "
                     f"{_words(name, now)}: its privacy holds with the flags of before only"
                 )
-        return int(kept["rounds"])
 
 
 def _words(name: str, value: Any) -> str:

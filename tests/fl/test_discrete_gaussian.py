@@ -61,7 +61,7 @@ def test_a_wide_gaussian_made_of_two_is_one(deviation: float) -> None:
             assert abs(made / wanted - 1) < 1e-14, x  # σ1 is a double
 
 
-@pytest.mark.parametrize("deviation", [3.0, 64.0, 300.0])
+@pytest.mark.parametrize("deviation", [1.0, 3.0, 64.0, 300.0])
 def test_what_is_drawn_follows_the_probabilities(deviation: float) -> None:
     drawn = DiscreteGaussian(deviation).sample(seeded(f"gaussian {deviation}"), 200_000)
     reach = int(3 * deviation)

@@ -167,7 +167,8 @@ def test_a_restart_goes_on_counting_and_refuses_other_flags(tmp_path: Path) -> N
     without = type(args)(num_peers=4, server_address="a:1", robust=True)
     with pytest.raises(StateError, match="--dp_epsilon 4"):
         Spending(without, vault, goes_on=True)
-    assert Spending(args, vault).rounds == 0  # a new session, a new key, a new budget
+    # A client without a share of the key does not know that the session goes on: it counts on.
+    assert Spending(args, vault).rounds == 2
     vault.close()
 
 
@@ -177,4 +178,10 @@ def test_a_session_without_privacy_does_not_go_on_with_it(tmp_path: Path) -> Non
         Spending(private_flags(tmp_path), vault, goes_on=True)
     plain = type(private_flags(tmp_path))(num_peers=4, server_address="a:1", robust=True)
     assert Spending(plain, vault, goes_on=True).rounds == 0
+    # A session that never began binds nobody.
+    assert Spending(private_flags(tmp_path), vault).rounds == 0
+    other = Spending(replace(private_flags(tmp_path), dp_epsilon=2.0), vault)
+    other.add()
+    with pytest.raises(StateError, match=r"started with --dp_epsilon 2\.0, not --dp"):
+        Spending(private_flags(tmp_path), vault)
     vault.close()
