@@ -49,6 +49,7 @@ class PrivateLearner(Learner):
         if self.privacy is None:
             raise ValueError("a private learner needs dp_epsilon")
         self._private: Privacy = self.privacy
+        self._allowed = self._private.budget.rounds
         self._secret = secret or RandomSource.from_system()
         if args.dp_unit == "sample":
             self._trainer.clipped_sum(self._x[:1], self._y[:1], args.clip_norm)
@@ -58,10 +59,9 @@ class PrivateLearner(Learner):
 
         Raises BudgetSpent before the one that would exceed the budget.
         """
-        allowed = self._private.budget.rounds
-        if self.spending.rounds >= allowed:
+        if self.spending.rounds >= self._allowed:
             raise BudgetSpent(
-                f"{allowed} updates have spent this client's privacy budget "
+                f"{self._allowed} updates have spent this client's privacy budget "
                 f"(--dp_epsilon {self._private.epsilon:g}): it sends no more in this session"
             )
         if self._args.dp_unit == "sample":
