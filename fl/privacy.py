@@ -36,6 +36,7 @@ _ROUNDING = 1 + 1e-6
 _SLACK = 0.01
 _LARGEST_COORDINATE = 32.0
 _MUCH_INFLATION = 1.1
+_FINE_BITS, _MOST_BITS = 20, 24
 SILENT = Figures(0.0)
 """What a client reports of itself: nothing, with weight 1."""
 
@@ -247,10 +248,11 @@ def describe(args: Args, privacy: Privacy) -> list[str]:
         f"{privacy.budget.rounds} rounds in the budget"
     ]
     inflation = privacy.inflation(privacy.start_reach(args.clip_norm))
-    if inflation > _MUCH_INFLATION and args.value_bits < 20:
+    if inflation > _MUCH_INFLATION and args.value_bits < _MOST_BITS:
+        better = _FINE_BITS if args.value_bits < _FINE_BITS else _MOST_BITS
         lines.append(
             f"rounding to {args.value_bits} bits makes the noise {100 * (inflation - 1):.0f} % "
-            "larger in the first round: --value_bits 20 avoids that"
+            "larger in the first round: --value_bits {better} avoids that"
         )
     return lines
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
+from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
@@ -30,7 +30,9 @@ def sixty_samples() -> Dataset:
     return Dataset(name="sixty", train_x=x, train_y=y, test_x=x, test_y=y)
 
 
-def tiny_model() -> keras.Model:
+def tiny_model() -> Any:
+    import keras
+
     inputs = keras.Input((5,))
     hidden = keras.layers.Dense(4, activation="tanh", kernel_regularizer="l2")(inputs)
     return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.LayerNormalization()(hidden)))
