@@ -252,7 +252,7 @@ def describe(args: Args, privacy: Privacy) -> list[str]:
         better = _FINE_BITS if args.value_bits < _FINE_BITS else _MOST_BITS
         lines.append(
             f"rounding to {args.value_bits} bits makes the noise {100 * (inflation - 1):.0f} % "
-            "larger in the first round: --value_bits {better} avoids that"
+            f"larger in the first round: --value_bits {better} avoids that"
         )
     return lines
 
