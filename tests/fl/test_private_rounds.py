@@ -1,19 +1,25 @@
 """Whole private runs in one process: the noise in sums, what is recorded, and when they stop."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from fl.metrics import RoundRecord, Summary
+from fl.metrics import History, RoundRecord, Summary
 from fl.privacy import Privacy, make_privacy
+from fl.progress import Display
 from fl.quantise import dequantise
-from fl.resume import INTERRUPTED
+from fl.resume import INTERRUPTED, Checkpoint
+from fl.rounds import Training
+from fl.session import Model
 from fl.spending import charged
 from net.loopback import Network
-from tests.fl.federation import SIZE, run
+from tests.fl.federation import SIZE, FakeTrainer, run
 from tests.fl.private import data, federation, pretend, private_flags
 
 ROUNDS = 24
@@ -148,3 +154,28 @@ def test_abandoned_rounds_cost_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     first, second, third = outcome.history.records
     assert first.abandoned is None and second.abandoned and third.abandoned
     assert first.epsilon == second.epsilon == third.epsilon
+
+
+def test_a_resumed_server_counts_on_from_its_history(
+    tmp_path: Path,
+) -> None:
+    """Of three rounds two are in the history, and one was lost with the server."""
+    args = private_flags(tmp_path, "--dp_unit", "client", "--dp_noise_multiplier", "4")
+    plan = make_privacy(args, SIZE, None)
+    assert plan is not None
+    history = History(tmp_path)
+    history.records = [replace(record(1), round=number) for number in (1, 2)]
+    driver: Any = None
+    aggregator: Any = SimpleNamespace(round=0)
+    display = Display(3, Console(quiet=True))
+    training = Training(
+        args, driver, aggregator, FakeTrainer(), data(), history, display, privacy=plan
+    )
+    training.resume(Checkpoint(2, Model(np.zeros(SIZE, np.float32), 1.0), 0.5, 1.0), 3)
+    assert [entry.abandoned for entry in history.records] == [None, None, INTERRUPTED]
+    assert history.records[-1].epsilon == plan.budget.spent(3)
+    plan.budget.rounds = 4
+    assert not training._budget_is_spent(4)
+    plan.budget.rounds = 3
+    assert training._budget_is_spent(4)
+    assert training.ending.startswith("the privacy budget is spent after round 3")
