@@ -167,10 +167,9 @@ def test_a_resumed_server_counts_on_from_its_history(
     history.records = [replace(record(1), round=number) for number in (1, 2)]
     driver: Any = None
     aggregator: Any = SimpleNamespace(round=0)
+    trainer: Any = FakeTrainer()
     display = Display(3, Console(quiet=True))
-    training = Training(
-        args, driver, aggregator, FakeTrainer(), data(), history, display, privacy=plan
-    )
+    training = Training(args, driver, aggregator, trainer, data(), history, display, privacy=plan)
     training.resume(Checkpoint(2, Model(np.zeros(SIZE, np.float32), 1.0), 0.5, 1.0), 3)
     assert [entry.abandoned for entry in history.records] == [None, None, INTERRUPTED]
     assert history.records[-1].epsilon == plan.budget.spent(3)
