@@ -13,7 +13,16 @@ from statistics import mean, median
 from typing import Any
 
 STAGES = ("train", "encrypt", "upload", "aggregate", "decrypt", "recover", "evaluate")
-PACKAGES = ("numpy", "cryptography", "msgpack", "tensorflow-cpu", "keras", "mpi4py", "openmpi")
+PACKAGES = (
+    "numpy",
+    "cryptography",
+    "msgpack",
+    "tensorflow-cpu",
+    "keras",
+    "mpi4py",
+    "openmpi",
+    "dp-accounting",
+)
 
 
 @dataclass(frozen=True)
