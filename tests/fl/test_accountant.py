@@ -17,8 +17,8 @@ def exact_delta(epsilon: float, noise: float) -> float:
     return PHI(0.5 / noise - epsilon * noise) - exp(epsilon) * PHI(-0.5 / noise - epsilon * noise)
 
 
-@pytest.mark.parametrize("noise", [1.0, 4.0, 20.0])
-@pytest.mark.parametrize("rounds", [1, 10, 100])
+@pytest.mark.parametrize("noise", [1.0, 20.0])
+@pytest.mark.parametrize("rounds", [1, 100])
 def test_gaussian_sums_cost_no_less_than_they_do_and_little_more(noise: float, rounds: int) -> None:
     # So many Gaussians of one z are one of z/sqrt(rounds).
     told = Accountant(noise, 1.0, 1e-5).epsilon(rounds)

@@ -42,7 +42,7 @@ def privacy(**fields: float) -> Privacy:
     return Privacy(**(chosen | fields))  # type: ignore[arg-type]
 
 
-@settings(deadline=None, derandomize=True, max_examples=300)
+@settings(deadline=None, derandomize=True, max_examples=150)
 @given(
     seed=st.integers(0, 10**6),
     reach=st.floats(1e-3, 1e3),
