@@ -23,6 +23,7 @@ from fl.flags import (
     whole,
 )
 from fl.learning_flags import OPTIMIZERS, WEIGHTINGS, LearningFlags, check_kept, check_learning
+from fl.privacy_flags import UNITS, PrivacyFlags, check_privacy, check_typed
 
 ENCRYPTIONS = ("hybrid", "direct")
 AGGREGATIONS = ("mphe", "plain")
@@ -46,12 +47,13 @@ _METAVARS = MappingProxyType(
         "roster": "FILE",
         "identity": "DIRECTORY",
         "state_dir": "DIRECTORY",
+        "dp_unit": "|".join(UNITS),
     }
 )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Args(LearningFlags):
+class Args(PrivacyFlags, LearningFlags):
     """Every flag of the command line, checked; raises UsageError on what cannot work.
 
     `decryptors` and `min_contributors` given as 0 stand for their defaults and hold the
@@ -158,6 +160,7 @@ class Args(LearningFlags):
         if not self.min_contributors:
             object.__setattr__(self, "min_contributors", self._default_minimum())
         _check_between("min_contributors", self.min_contributors, 2, self.num_peers, "--num_peers")
+        check_privacy(self)
 
     def _default_minimum(self) -> int:
         """Return t; with a lying server two more than the corrupt, and at least 3."""
@@ -387,4 +390,5 @@ def parse_args(argv: Sequence[str]) -> Args:
         raise UsageError("--local_learning_rate must be above 0, not 0")
     if given.get("max_corrupt", 0) < 0:
         raise UsageError(f"--max_corrupt must be at least 0, not {given['max_corrupt']}")
+    check_typed(given)
     return Args(**given)

@@ -11,7 +11,9 @@ from fl.keeping import ClientState
 from fl.launch import Launch
 from fl.learner import Learner
 from fl.plain import PlainEncryptor
+from fl.private_learner import BudgetSpent, PrivateLearner
 from fl.session import Model, Note, max_frame, plan_for
+from fl.spending import Spending
 from fl.state import StateError, Vault, party_directory
 from fl.stopping import CLOSE_SECONDS, Stopped, stoppable
 from fl.threads import block_map
@@ -244,6 +246,8 @@ class Session:
                     return  # a newer round has begun, and does not list this client's pledge
                 raise
             note = Note(trained - started, time.perf_counter() - trained)
+            if self._learner.private:  # how long it takes depends on how many samples there are
+                note = Note()
             outputs = contributor.contribute(event.round, payload, note.to_bytes())
             if outputs:  # nothing leaves when the round is over
                 self._learner.sends(event.round, figures)
@@ -293,10 +297,12 @@ async def _connect(args: Args, launch: Launch, limit: int, seconds: float) -> Cl
 
 async def _take_part(args: Args, launch: Launch) -> None:
     """Connect and follow the server to the end."""
-    learner = Learner(args, launch.index, launch.dataset, launch.own_data)
+    kind = PrivateLearner if args.dp_epsilon else Learner
+    learner = kind(args, launch.index, launch.dataset, launch.own_data)
     plan = plan_for(args, learner.size)
     limit = max_frame(plan, learner.size)
     state, kept = _find_state(args, launch, plan)
+    learner.spending = Spending(args, state.vault if state else None, kept is not None)
     # Under a launcher a dead server ends the job; alone it may be started again.
     waits = RESTART_SECONDS if args.state_dir and not launch.processes else 0.0
     transport = await _connect(args, launch, limit, max(CONNECT_SECONDS, waits if kept else 0.0))
@@ -363,6 +369,9 @@ def run(args: Args, launch: Launch, index: int) -> int:
             return 0
         sys.stderr.write(f"client {index}: {stopped}; start it again to take part again\n")
         return stopped.code
+    except BudgetSpent as spent:
+        sys.stderr.write(f"client {index}: {spent}\n")
+        return 0
     except (ServerGone, Unreachable, WrongServer, ProtocolError, EncodingError) as error:
         sys.stderr.write(f"client {index}: {error}\n")
         return 0 if launch.processes and server_listens(args.host, args.port) else 1

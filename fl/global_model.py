@@ -9,6 +9,7 @@ from fl.arguments import Args
 from fl.compression import coordinates, expand
 from fl.optimise import ServerOptimizer
 from fl.plain import plain_mean
+from fl.privacy import Privacy, without_figures
 from fl.quantise import MAX_WEIGHT, Mean, dequantise, next_reach
 from fl.schedule import Schedule
 from fl.session import Model, Vector
@@ -23,12 +24,13 @@ class GlobalModel:
         reference: samples that make weight 1; 0 until a sum has told how many there are.
     """
 
-    def __init__(self, args: Args, weights: Vector) -> None:
-        """Start from these weights."""
+    def __init__(self, args: Args, weights: Vector, privacy: Privacy | None = None) -> None:
+        """Start from these weights; `privacy` says how updates are hidden in noise."""
         self._args = args
         self.weights = weights
         self._limit = args.clip_norm * (MAX_WEIGHT if args.weighting == "samples" else 1.0)
-        self.reach = args.clip_norm
+        self._privacy = privacy
+        self.reach = privacy.start_reach(args.clip_norm) if privacy else args.clip_norm
         self.reference = 0.0
         self._optimizer = ServerOptimizer(args.server_optimizer, weights.size)
         self._schedule = Schedule.parse(args.learning_rate_schedule)
@@ -48,9 +50,11 @@ class GlobalModel:
         if args.aggregation == "plain":
             mean = plain_mean(total, contributors)
         else:
+            reach = self._privacy.grid(self.reach).reach if self._privacy else self.reach
             mean = dequantise(
-                total.astype(np.int64, copy=False), contributors, self.reach, args.value_bits
+                total.astype(np.int64, copy=False), contributors, reach, args.value_bits
             )
+            mean = without_figures(mean) if self._privacy else mean
             self.reach = next_reach(self.reach, mean, contributors, self._limit)
         if args.weighting == "samples" and mean.samples:
             self.reference = mean.samples / contributors

@@ -13,7 +13,7 @@ class ClientState:
 
     def __init__(self, vault: Vault) -> None:
         """Keep things in this vault."""
-        self._vault = vault
+        self.vault = vault
         self._transcript = b""
 
     def load(
@@ -24,7 +24,7 @@ class ClientState:
         Raises:
             StateError: it is damaged, incomplete or of something else.
         """
-        texts = self._vault.read_all(KEYS, JOURNAL)
+        texts = self.vault.read_all(KEYS, JOURNAL)
         if texts is None:
             return None
         name = KEYS
@@ -33,7 +33,7 @@ class ClientState:
             name = JOURNAL
             memory = keyfile.read_memory(texts[1], keys.transcript)
         except EncodingError as error:
-            raise self._vault.refusal(name, str(error)) from error
+            raise self.vault.refusal(name, str(error)) from error
         self._transcript = keys.transcript
         return keys, memory
 
@@ -42,8 +42,8 @@ class ClientState:
         self._transcript = keys.transcript
         # Keys without a journal would be keys that forgot their answers, so it comes first.
         self.record(memory)
-        self._vault.write(KEYS, keyfile.write_keys(keys))
+        self.vault.write(KEYS, keyfile.write_keys(keys))
 
     def record(self, memory: Memory) -> None:
         """Keep what the next answer means, before it is given; OSError when it is not written."""
-        self._vault.write(JOURNAL, keyfile.write_memory(memory, self._transcript))
+        self.vault.write(JOURNAL, keyfile.write_memory(memory, self._transcript))

@@ -14,12 +14,14 @@ from fl.data import load_dataset
 from fl.model import Trainer, clip
 from fl.partition import batch, client_part
 from fl.plain import with_figures
+from fl.privacy import make_privacy
 from fl.quantise import Figures, quantise, sample_weight
 from fl.schedule import Schedule
 from fl.session import Model, Vector
+from fl.spending import Spending
 
 # Domain of the seed of stochastic rounding.
-_ROUNDING = 3
+ROUNDING = 3
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Learner:
         self._schedule = Schedule.parse(args.learning_rate_schedule)
         self._trainer = Trainer(args.seed, args.model, data)
         self.size = self._trainer.size
+        self.spending = Spending(args)
+        self.privacy = make_privacy(args, self.size, None if own_data else data.train_y)
         # Each round proposes its loss and what it leaves unsent.
         self._ledger: Ledger[_Settled] = Ledger()
         self._unsent: Vector = np.zeros(0, np.float32)
@@ -52,6 +56,11 @@ class Learner:
         self._lock = threading.Lock()
         # The first call compiles; done now, it does not delay the first round.
         self._trainer.gradient(self._x[:1], self._y[:1])
+
+    @property
+    def private(self) -> bool:
+        """Whether nothing in clear may depend on the data."""
+        return self.privacy is not None
 
     def update(self, round: int, model: Model) -> tuple[Vector, Figures]:
         """Return the clipped sum of this round's gradients, float32 (size,), and its figures."""
@@ -85,7 +94,7 @@ class Learner:
         values = self._compress(round, update) * np.float32(figures.weight)
         if args.aggregation == "plain":
             return with_figures(values, figures)
-        rng = np.random.default_rng([args.seed, _ROUNDING, self._index, round])
+        rng = np.random.default_rng([args.seed, ROUNDING, self._index, round])
         return quantise(values, model.reach, args.value_bits, figures, rng)
 
     def _compress(self, round: int, update: Vector) -> Vector:

@@ -13,7 +13,16 @@ from statistics import mean, median
 from typing import Any
 
 STAGES = ("train", "encrypt", "upload", "aggregate", "decrypt", "recover", "evaluate")
-PACKAGES = ("numpy", "cryptography", "msgpack", "tensorflow-cpu", "keras", "mpi4py", "openmpi")
+PACKAGES = (
+    "numpy",
+    "cryptography",
+    "msgpack",
+    "tensorflow-cpu",
+    "keras",
+    "mpi4py",
+    "openmpi",
+    "dp-accounting",
+)
 
 
 @dataclass(frozen=True)
@@ -37,8 +46,10 @@ class RoundRecord:
         download_bytes_per_client: mean over the clients that were sent the model.
         decryption_bytes_per_decryptor: request and share, mean over the last active set.
         attempts: decryption attempts.
-        saturated: values beyond the quantiser's range, summed over contributors.
+        saturated: values beyond the quantiser's range, summed over contributors; None with
+            differential privacy, as are the figures of training.
         abandoned: why there is no sum, or None.
+        epsilon: of the privacy budget, spent after this round; None without one.
     """
 
     round: int
@@ -55,8 +66,9 @@ class RoundRecord:
     download_bytes_per_client: int
     decryption_bytes_per_decryptor: int
     attempts: int
-    saturated: int
+    saturated: int | None
     abandoned: str | None = None
+    epsilon: float | None = None
 
     def to_json(self) -> str:
         """Return the line, without its end."""
@@ -149,12 +161,19 @@ class Summary:
                 f"{mean(record.download_bytes_per_client for record in done):,.0f} down, "
                 f"{decryption:,.0f} a decryptor",
             ),
-            ("values clipped", f"{sum(record.saturated for record in done):,}"),
+            *_told(done, last),
         ]
 
     def _departures(self) -> str:
         lines = [f"client {d.client} in round {d.round}: {d.reason}" for d in self.departures]
         return "\n".join(lines) or "none"
+
+
+def _told(done: list[RoundRecord], last: RoundRecord) -> list[tuple[str, str]]:
+    """Return how many values were clipped, or, where nobody may tell, the budget that is spent."""
+    if last.epsilon is not None:
+        return [("epsilon spent", f"{last.epsilon:.4g}")]
+    return [("values clipped", f"{sum(record.saturated or 0 for record in done):,}")]
 
 
 def write_config(directory: Path, flags: Mapping[str, Any], derived: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 import tempfile
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from fl.data import CLASSES, Dataset
 from fl.loss import Loss
+from fl.per_sample import compile_clipped_sum
 from fl.user_code import load_function
 
 Vector = NDArray[np.float32]
@@ -118,7 +120,8 @@ class Trainer:
             _check_types(self._variables)
             self._shapes = [tuple(variable.shape) for variable in self._variables]
             self.size = sum(int(np.prod(shape)) for shape in self._shapes)
-            self._gradient, self._evaluate = _compiled(self._model, self._loss, x, y)
+            self._signature = _signature(x, y)
+            self._gradient, self._evaluate = _compiled(self._model, self._loss, self._signature)
             self._try(x[:2], y[:2])
         except ModelError:
             raise
@@ -167,6 +170,15 @@ class Trainer:
         vector, loss, accuracy = self._gradient(x, y)
         return vector.numpy(), float(loss), float(accuracy)
 
+    def clipped_sum(self, x: NDArray[Any], y: NDArray[Any], norm: float) -> NDArray[np.float64]:
+        """Return Σ of the samples' gradients, each clipped to a norm, float64 (size,)."""
+        total: NDArray[np.float64] = self._clipped_sum(x, y, norm).numpy()
+        return total
+
+    @cached_property
+    def _clipped_sum(self) -> Any:
+        return compile_clipped_sum(self._model, self._loss, self._signature, self.size)
+
     def evaluate(self, x: NDArray[Any], y: NDArray[Any]) -> tuple[float, float]:
         """Return accuracy in 0..1 (NaN without classes) and mean loss, in batches."""
         right, loss = 0.0, 0.0
@@ -206,14 +218,19 @@ def _check_types(variables: list[Any]) -> None:
         )
 
 
-def _compiled(model: Any, loss: Loss, x: NDArray[Any], y: NDArray[Any]) -> tuple[Any, Any]:
+def _signature(x: NDArray[Any], y: NDArray[Any]) -> list[Any]:
+    """Return the shapes and types of batches of any size."""
+    import tensorflow as tf
+
+    return [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in (x, y)]
+
+
+def _compiled(model: Any, loss: Loss, signature: list[Any]) -> tuple[Any, Any]:
     """Return the graph functions (x, y) -> (gradient, loss, accuracy) and -> (loss, accuracy).
 
     Their fixed signature keeps batches of other sizes from being traced again.
     """
     import tensorflow as tf
-
-    signature = [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in (x, y)]
 
     def gradient(x: Any, y: Any) -> tuple[Any, Any, Any]:
         with tf.GradientTape() as tape:

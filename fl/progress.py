@@ -112,10 +112,11 @@ def launchers_terminal() -> str | None:
 def _line(record: RoundRecord, rounds: int) -> str:
     place = f"round {record.round:>{len(str(rounds))}}/{rounds}"
     absent = f", without {', '.join(map(str, record.dropped))}" if record.dropped else ""
+    spent = f", epsilon {record.epsilon:.4g}" if record.epsilon is not None else ""
     if record.abandoned is not None:
-        return f"{place}  abandoned: {record.abandoned}{absent}"
+        return f"{place}  abandoned: {record.abandoned}{absent}{spent}"
     again = f", {record.attempts} decryption attempts" if record.attempts > 1 else ""
     return (
         f"{place}  {score(record)}  "
-        f"{record.seconds:.2f} s  sum of {len(record.contributors)} updates{absent}{again}"
+        f"{record.seconds:.2f} s  sum of {len(record.contributors)} updates{absent}{again}{spent}"
     )

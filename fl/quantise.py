@@ -84,12 +84,12 @@ def sample_weight(samples: int, reference: float) -> float:
 
 
 def quantise(
-    update: Vector, reach: float, bits: int, figures: Figures, rng: np.random.Generator
+    update: NDArray[Any], reach: float, bits: int, figures: Figures, rng: np.random.Generator
 ) -> Integers:
     """Return the integers of an update and its counts, int32 (payload_length,).
 
     Args:
-        update: float32 (size,), finite, already multiplied by its weight.
+        update: floats (size,), finite, already multiplied by its weight.
         reach: R, values beyond ±R are clipped and counted.
         bits: value_bits.
         figures: of this client.

@@ -54,12 +54,12 @@ class ServerState:
 
     def __init__(self, vault: Vault, size: int) -> None:
         """Keep models of `size` weights in this vault."""
-        self._vault = vault
+        self.vault = vault
         self._size = size
 
     def keep_session(self, session: PublicSession | None) -> None:
         """Keep what the set-up made; None without encryption."""
-        self._vault.write(SESSION, b"" if session is None else keyfile.write_session(session))
+        self.vault.write(SESSION, b"" if session is None else keyfile.write_session(session))
 
     def session(self, plan: Plan, identities: Identities) -> PublicSession | None:
         """Return what was kept; None without encryption.
@@ -67,30 +67,30 @@ class ServerState:
         Raises:
             StateError: it is damaged, or of other flags.
         """
-        text = self._vault.read(SESSION)
+        text = self.vault.read(SESSION)
         if not text:
             return None
         try:
             return keyfile.read_session(text, plan, identities)
         except EncodingError as error:
-            raise self._vault.refusal(SESSION, str(error)) from error
+            raise self.vault.refusal(SESSION, str(error)) from error
 
     def starting(self, round: int) -> None:
         """Keep that a round's number is used up; OSError when it cannot be written."""
-        self._vault.write(STARTED, pack(StartRecord(round)))
+        self.vault.write(STARTED, pack(StartRecord(round)))
 
     def started(self) -> int:
         """Return the last round that was started; 0 before the first."""
-        text = self._vault.read(STARTED)
+        text = self.vault.read(STARTED)
         try:
             return unpack(text, StartRecord).round if text is not None else 0
         except EncodingError as error:
-            raise self._vault.refusal(STARTED, str(error)) from error
+            raise self.vault.refusal(STARTED, str(error)) from error
 
     def finished(self, model: Model, record: RoundRecord) -> None:
         """Keep the model after a round, before its line is in metrics.jsonl."""
         line = record.to_json().encode()
-        self._vault.write(PROGRESS, pack(ProgressRecord(record.round, model.to_bytes(), line)))
+        self.vault.write(PROGRESS, pack(ProgressRecord(record.round, model.to_bytes(), line)))
 
     def restore(self, history: History) -> Checkpoint | None:
         """Return the last checkpoint, None before the first; make the history agree with it.
@@ -98,7 +98,7 @@ class ServerState:
         Raises:
             StateError: files are damaged, or do not belong together.
         """
-        text = self._vault.read(PROGRESS)
+        text = self.vault.read(PROGRESS)
         try:
             if text is None:
                 restore_history(history, None)
@@ -107,9 +107,9 @@ class ServerState:
             last = read_record(progress.line.decode())
             model = Model.from_bytes(progress.model, self._size)
         except (EncodingError, ValueError) as error:
-            raise self._vault.refusal(PROGRESS, str(error)) from error
+            raise self.vault.refusal(PROGRESS, str(error)) from error
         if last.round != progress.round or progress.round > self.started():
-            raise self._vault.refusal(PROGRESS, "its round does not fit the other files")
+            raise self.vault.refusal(PROGRESS, "its round does not fit the other files")
         restore_history(history, last)
         return Checkpoint(progress.round, model, last.accuracy, last.loss)
 

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -15,10 +16,12 @@ from fl.driver import Driver, Observer, Role, name
 from fl.global_model import GlobalModel
 from fl.metrics import STAGES, History, RoundRecord
 from fl.model import Trainer
+from fl.privacy import Privacy
 from fl.progress import Display
 from fl.quantise import Mean
 from fl.resume import Checkpoint, ServerState, interrupted
 from fl.session import Note
+from fl.spending import charged
 from mphe.aggregator import Abandoned, Accepted, Closed, Summed
 from mphe.machine import Event, Output
 from mphe.messages import Contribution, DecryptionShare, Message
@@ -136,9 +139,12 @@ class Training:
         history: History,
         display: Display,
         state: ServerState | None = None,
+        privacy: Privacy | None = None,
     ) -> None:
         """Start from the trainer's weights; `state` keeps each round for a restart."""
         self._state = state
+        self._privacy = privacy
+        self.ending = ""
         self._done = 0
         self._args = args
         self._driver = driver
@@ -147,7 +153,7 @@ class Training:
         self._data = data
         self._history = history
         self._display = display
-        self._model = GlobalModel(args, trainer.get_vector())
+        self._model = GlobalModel(args, trainer.get_vector(), privacy)
         self._failures = 0
         self._score = (0.0, 0.0)
 
@@ -160,6 +166,8 @@ class Training:
         if not self._done:
             self._score = await asyncio.to_thread(self._evaluate)
         for number in range(self._done + 1, self._args.num_iterations + 1):
+            if self._budget_is_spent(number):
+                return
             await self._driver.catch_up(self._aggregator, Observer())
             present = self._aggregator.members & set(self._driver.transport.connected)
             if self._state is not None:
@@ -175,6 +183,17 @@ class Training:
                 )
             if self._failures and number < self._args.num_iterations:
                 await self._wait_for_more()
+
+    def _budget_is_spent(self, number: int) -> bool:
+        """Return whether the sum of this round would exceed the privacy budget, and say so."""
+        privacy = self._privacy
+        if privacy is None or charged(self._history.records) < privacy.budget.rounds:
+            return False
+        self.ending = (
+            f"the privacy budget is spent after round {number - 1}: one more would exceed "
+            f"--dp_epsilon {privacy.epsilon:g}; the model is final"
+        )
+        return True
 
     async def _wait_for_more(self) -> None:
         """After an abandoned round, give those who are gone the time to come back."""
@@ -197,6 +216,9 @@ class Training:
         everybody = range(1, self._args.num_peers + 1)
         for number in range(checkpoint.round + 1, started + 1):
             record = interrupted(number, everybody, checkpoint)
+            if self._privacy is not None:
+                rounds = charged(self._history.records) + 1
+                record = replace(record, epsilon=self._privacy.budget.spent(rounds))
             self._keep(record)
             self._display.round_ended(record)
         self._done = self._aggregator.round = max(started, checkpoint.round)
@@ -235,6 +257,10 @@ class Training:
         self, number: int, outcome: Summed | Abandoned, observer: RoundObserver, mean: Mean | None
     ) -> RoundRecord:
         counted = outcome.contributors if isinstance(outcome, Summed) else ()
+        epsilon = None
+        if self._privacy is not None:
+            rounds = charged(self._history.records) + (outcome.attempts > 0)
+            epsilon = self._privacy.budget.spent(rounds)
         everybody = range(1, self._args.num_peers + 1)
         accuracy, loss = self._score
         return RoundRecord(
@@ -252,8 +278,9 @@ class Training:
             download_bytes_per_client=observer.download_bytes(),
             decryption_bytes_per_decryptor=observer.decryption_bytes(),
             attempts=outcome.attempts,
-            saturated=mean.saturated if mean is not None else 0,
+            saturated=(mean.saturated if mean else 0) if self._privacy is None else None,
             abandoned=outcome.error.reason if isinstance(outcome, Abandoned) else None,
+            epsilon=epsilon,
         )
 
     def weights(self) -> NDArray[np.float32]:

@@ -18,10 +18,12 @@ from fl.launch import Launch
 from fl.metrics import History, Summary, write_config
 from fl.model import Trainer
 from fl.plain import PlainAggregator, PlainSetup, plain_length
+from fl.privacy import describe, make_privacy
 from fl.progress import Display
 from fl.resume import Gathering, ServerState
 from fl.rounds import Aggregates, TooManyFailures, Training
 from fl.session import max_frame, plan_for
+from fl.spending import Spending
 from fl.state import StateError, Vault, party_directory
 from fl.stopping import CLOSE_SECONDS, Stopped, stoppable
 from fl.threads import block_map
@@ -76,6 +78,10 @@ class Run:
         events = Events(self._directory / EVENTS_DIRECTORY)
         self.history = History(self._directory, events.append)
         self._state = self._open_state() if args.state_dir else None
+        Spending(args, self._state.vault if self._state else None, args.resume)
+        labels = self._data.train_y if launch.processes else None
+        self._privacy = make_privacy(args, self._trainer.size, labels)
+        self._ending = ""
         self._identities = {
             index: public_key(certificate)
             for index, certificate in enumerate(launch.certificates)
@@ -83,6 +89,8 @@ class Run:
         }
         self._summary = Summary(self.history)
         display.say(self._trainer.describe())
+        for line in describe(args, self._privacy) if self._privacy else ():
+            display.say(line)
         if launch.processes:  # else clients may have data of their own
             self._show_split()
         write_config(self._directory, dataclasses.asdict(args), self._derived())
@@ -110,6 +118,7 @@ class Run:
             "dataset": self._data.name,
             "model_size": self._trainer.size,
             "plan": plan,
+            "privacy": dataclasses.asdict(self._privacy) if self._privacy else None,
         }
 
     async def play(self) -> None:
@@ -141,11 +150,13 @@ class Run:
                 self.history,
                 self._display,
                 self._state,
+                self._privacy,
             )
             if resumed:
                 training.resume(checkpoint, resumed.started())
             try:
                 await training.run()
+                self._ending = training.ending
                 reason = "training is over"
             finally:
                 self._save(training)
@@ -232,6 +243,8 @@ class Run:
     def conclude(self) -> None:
         """Show the final table."""
         self._display.finish(self._summary, f"results in {self._directory}")
+        if self._ending:
+            self._display.say(self._ending)
 
     def draw(self) -> None:
         """Draw the rounds that ended, if any; OSError when the picture cannot be written."""

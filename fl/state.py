@@ -21,7 +21,7 @@ from net.transport import SERVER
 
 KEYS, JOURNAL = "keys", "journal"
 SESSION, STARTED, PROGRESS = "session", "started", "progress"
-OUTPUT, LOCK = "output", "lock"
+OUTPUT, LOCK, PRIVACY = "output", "lock", "privacy"
 SALT_BYTES = 32
 _PURPOSE = b"secure-aggregation/state/1/"
 # Every write has a key of its own, from a fresh salt.

@@ -19,6 +19,7 @@ from fl.learner import Learner
 from fl.metrics import History
 from fl.model import Trainer
 from fl.plain import PlainAggregator, PlainSetup, plain_length, with_figures
+from fl.privacy import make_privacy
 from fl.progress import Display
 from fl.quantise import Figures, quantise
 from fl.rounds import Training
@@ -56,6 +57,8 @@ class FakeTrainer:
 
 class FakeLearner:
     """Client i always finds the update i/10; it may be told to hang, to die or to misbehave."""
+
+    private = False
 
     def __init__(self, args: Args, index: int, before: Callable[[int, int], None]) -> None:
         self.size = SIZE
@@ -202,7 +205,10 @@ async def _serve(
         await driver.run(role, [], 20, observer)
         done = next(event for event in observer.events if isinstance(event, SetupDone))
         aggregator = Aggregator(done.session)
-    training = Training(args, driver, aggregator, real.trainer, real.data, history, display)
+    privacy = make_privacy(args, real.size, real.data.train_y)
+    training = Training(
+        args, driver, aggregator, real.trainer, real.data, history, display, privacy=privacy
+    )
     started = aggregator.start_round
 
     def start_round(model: bytes, present: set[int]) -> Any:

@@ -200,6 +200,51 @@ BAD = [
 ]
 
 
+PRIVATE = "--dp_epsilon 4 --min_contributors 3"
+
+BAD += [
+    ("--dp_epsilon -1", "at most 30, not -1"),
+    ("--dp_epsilon 31", "at most 30, not 31"),
+    ("--dp_epsilon nan", "finite"),
+    ("--dp_delta 1e-6", "with --dp_epsilon only: add that"),
+    ("--dp_unit client", "with --dp_epsilon only"),
+    ("--dp_colluding 0", "with --dp_epsilon only"),
+    ("--dp_noise_multiplier 1", "with --dp_epsilon only"),
+    ("--dp_sampling_rate 0.1", "with --dp_epsilon only"),
+    (f"{PRIVATE} --dp_delta 0", "above 0, not 0"),
+    (f"{PRIVATE} --dp_delta 0.5", "between 1e-15 and 0.1"),
+    (f"{PRIVATE} --dp_unit person", "sample, client"),
+    (f"{PRIVATE} --dp_colluding 3", "raise the one or lower the other"),
+    (f"{PRIVATE} --dp_colluding -1", "at least 0, not -1"),
+    ("--dp_epsilon 4 --min_contributors 2 --dp_colluding 2", "--min_contributors 2"),
+    (f"{PRIVATE} --dp_noise_multiplier 0", "above 0, not 0"),
+    (f"{PRIVATE} --dp_noise_multiplier 1e9", "between 0.01 and 10000"),
+    (f"{PRIVATE} --dp_sampling_rate 0", "above 0, not 0"),
+    (f"{PRIVATE} --dp_sampling_rate 1.5", "between 1e-6 and 1"),
+    (f"{PRIVATE} --dp_sampling_rate 0.1 --dp_unit client", "leave it out"),
+    (f"{PRIVATE} --aggregation plain", "leave out --aggregation plain"),
+    (f"{PRIVATE} --weighting samples", "leave it out with --dp_epsilon"),
+    (f"{PRIVATE} --local_steps 2", "--local_steps above 1"),
+    (f"{PRIVATE} --compression_rate 0.5", "or use --dp_unit client"),
+    (f"{PRIVATE} --role client", "give all parties the same --dp_sampling_rate"),
+]
+
+
+def test_privacy_is_off_unless_asked_for_and_then_has_defaults() -> None:
+    args = parse_args(GOOD)
+    assert (args.dp_epsilon, args.dp_delta, args.dp_unit, args.dp_colluding) == (0, 0, "", -1)
+    args = parse_args([*GOOD, *PRIVATE.split()])
+    assert (args.dp_epsilon, args.dp_delta, args.dp_unit) == (4, 1e-5, "sample")
+    assert (args.dp_colluding, args.dp_noise_multiplier, args.dp_sampling_rate) == (1, 0, 0)
+    # Read once more, as a resolved configuration is, it says the same.
+    assert dataclasses.replace(args) == args
+    # A lying server's helpers know their own noise too.
+    verified = [*GOOD, "--dp_epsilon", "4", *VERIFIED]
+    assert parse_args(verified).dp_colluding == parse_args(verified).max_corrupt == 2
+    many = "--dp_unit client --local_steps 5 --compression_rate 0.5 --dp_colluding 0"
+    assert parse_args([*GOOD, *PRIVATE.split(), *many.split()]).dp_colluding == 0
+
+
 @pytest.mark.parametrize(("words", "hint"), BAD)
 def test_bad_input_gets_one_line(words: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:

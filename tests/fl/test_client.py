@@ -67,6 +67,7 @@ class Still:
     """A learner that has its update at once."""
 
     size = SIZE
+    private = False
 
     def update(self, _round: int, _model: Model) -> tuple[np.ndarray, float]:
         return np.zeros(SIZE, np.float32), 0.0

@@ -1,0 +1,94 @@
+"""What a client computes under differential privacy: clipped contributions with noise."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl.arguments import Args
+from fl.learner import ROUNDING, Learner
+from fl.privacy import SILENT, Privacy
+from fl.quantise import Figures
+from fl.session import Model
+from mphe.sampling import RandomSource
+
+
+class BudgetSpent(Exception):
+    """One more update would cost this client's data more privacy than it was promised."""
+
+
+def poisson_batch(source: RandomSource, samples: int, rate: float) -> NDArray[np.intp]:
+    """Return the indices of a batch that holds each sample with this probability, on its own."""
+    if rate >= 1:
+        return np.arange(samples)
+    # Rounded down: a sample is in the batch no more often than is accounted for.
+    return np.flatnonzero(source.words(samples) < np.uint64(rate * 2.0**64))
+
+
+class PrivateLearner(Learner):
+    """A learner whose updates reveal little of one unit, even summed up over the whole run."""
+
+    def __init__(
+        self,
+        args: Args,
+        index: int,
+        dataset: str,
+        own_data: bool = False,
+        secret: RandomSource | None = None,
+    ) -> None:
+        """Load the data and the model; UsageError when they cannot be protected like that.
+
+        Args:
+            args: of the run, with dp_epsilon.
+            index: of this client.
+            dataset: its name.
+            own_data: whether all of it is this client's own.
+            secret: of noise and batches, from the system when left out; a known one is for tests.
+        """
+        super().__init__(args, index, dataset, own_data)
+        if self.privacy is None:
+            raise ValueError("a private learner needs dp_epsilon")
+        self._private: Privacy = self.privacy
+        self._allowed = self._private.budget.rounds
+        self._secret = secret or RandomSource.from_system()
+        if args.dp_unit == "sample":
+            self._trainer.clipped_sum(self._x[:1], self._y[:1], args.clip_norm)
+
+    def update(self, round: int, model: Model) -> tuple[NDArray[Any], Figures]:
+        """Return this round's contribution without noise, floats (size,), and silent figures.
+
+        Raises BudgetSpent before the one that would exceed the budget.
+        """
+        if self.spending.rounds >= self._allowed:
+            raise BudgetSpent(
+                f"{self._allowed} updates have spent this client's privacy budget "
+                f"(--dp_epsilon {self._private.epsilon:g}): it sends no more in this session"
+            )
+        if self._args.dp_unit == "sample":
+            return self._sampled(model), SILENT
+        try:
+            return super().update(round, model)[0], SILENT
+        except ValueError:  # not finite; an error would tell what this client's data do
+            return np.zeros(self.size, np.float32), SILENT
+
+    def _sampled(self, model: Model) -> NDArray[np.float64]:
+        args = self._args
+        with self._lock:
+            chosen = poisson_batch(self._secret, len(self._y), self._private.sampling_rate)
+            self._trainer.set_vector(model.weights)
+            total = self._trainer.clipped_sum(self._x[chosen], self._y[chosen], args.clip_norm)
+        # A constant: dividing by how many there happened to be would tell how many there were.
+        return total / args.batch_size_per_worker
+
+    def encode(
+        self, round: int, model: Model, update: NDArray[Any], figures: Figures
+    ) -> NDArray[Any]:
+        """Return the integers to be encrypted, with their noise."""
+        values = self._compress(round, update)
+        rng = np.random.default_rng([self._args.seed, ROUNDING, self._index, round])
+        return self._private.encode(values, model.reach, rng, self._secret)
+
+    def sends(self, round: int, figures: Figures) -> None:
+        """Note that an update leaves: it is spent, counted by the server or not."""
+        self.spending.add()
+        super().sends(round, figures)

@@ -1,0 +1,81 @@
+"""Membership: was this client's update in the sums?
+
+Source: Dwork and Roth 2014, and Kasiviswanathan and Smith 2014: whoever guesses between two
+neighbours under (ε, δ)-differential privacy has true positives minus false positives of at most
+(e^ε - 1 + 2δ)/(e^ε + 1). The adversary is as strong as the definition allows: it knows all updates,
+the noise of the colluding client, the range and the rounding, and lacks two clients' noise. Claim:
+`Privacy` keeps it within the bound when all that may drop out do. Weakened: no noise; noise that
+counts on all 200 clients.
+"""
+
+from dataclasses import replace
+from math import exp
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+
+from fl.privacy import SILENT, Privacy, make_privacy
+from fl.quantise import quantise
+from tests.fl.federation import flags
+from tests.support import seeded
+
+SIZE, ROUNDS, TRIALS, REACH = 30, 4, 400, 1.0
+EPSILON, DELTA = 1.0, 1e-5
+BOUND = (exp(EPSILON) - 1 + 2 * DELTA) / (exp(EPSILON) + 1)
+# 400 trials of each kind: a difference of two frequencies is right to 0.035 (one deviation).
+MARGIN = 4 * (0.5 / TRIALS) ** 0.5
+
+
+def parameters(directory: Path) -> Privacy:
+    """Return what the flags of a run with 200 clients, any 3 of whom make a sum, ask for."""
+    words = f"--dp_epsilon {EPSILON} --dp_unit client --clip_norm 1 --min_contributors 3"
+    args = flags(directory, *words.split(), "--num_iterations", str(ROUNDS), peers=200)
+    plan = make_privacy(args, SIZE, None)
+    assert plan is not None and plan.honest == 2
+    return plan
+
+
+def advantage(plan: Privacy, noise: bool = True) -> float:
+    """Return true positives minus false positives of the best guess from all sums."""
+    grid, secret = plan.grid(REACH), seeded("membership")
+    update = np.full(SIZE, SIZE**-0.5)
+
+    def integers(values: np.ndarray, seed: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        if not noise:
+            return quantise(values, grid.reach, plan.bits, SILENT, rng)[:SIZE].astype(np.int64)
+        return plan.encode(values, REACH, rng, secret)[:SIZE].astype(np.int64)
+
+    def statistic(member: bool) -> float:
+        total = 0.0
+        for round in range(ROUNDS):
+            # Two clients whose noise nobody knows: the one in question, and one that adds nothing.
+            sums = integers(update * member, round) + integers(0 * update, round)
+            known = [
+                quantise(v, grid.reach, plan.bits, SILENT, np.random.default_rng(round))[:SIZE]
+                for v in (0 * update, 0 * update, update)
+            ]
+            moved = (known[2] - known[0]).astype(np.float64)
+            # The likelihood ratio of equal Gaussians is a projection on what the unit moves.
+            total += float((sums - known[0] - known[1]) @ moved / (moved @ moved))
+        return total / ROUNDS
+
+    guesses = [[statistic(member) > 0.5 for _ in range(TRIALS)] for member in (True, False)]
+    return float(np.mean(guesses[0]) - np.mean(guesses[1]))
+
+
+def test_noise_keeps_the_best_guess_within_its_bound(tmp_path: Path) -> None:
+    found = advantage(parameters(tmp_path))
+    assert found <= BOUND + MARGIN
+    # And it is what the best test of two Gaussians finds, which is less.
+    expected = 2 * NormalDist().cdf(ROUNDS**0.5 / parameters(tmp_path).noise_multiplier / 2) - 1
+    assert abs(found - expected) < MARGIN
+
+
+def test_noise_that_counts_on_all_clients_does_not(tmp_path: Path) -> None:
+    assert advantage(replace(parameters(tmp_path), honest=199)) > BOUND + MARGIN
+
+
+def test_without_noise_membership_is_certain(tmp_path: Path) -> None:
+    assert advantage(parameters(tmp_path), noise=False) == 1.0

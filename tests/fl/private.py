@@ -1,0 +1,60 @@
+"""Private learners without TensorFlow: real clients on models that only pretend to learn."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fl.arguments import Args
+from fl.data import Dataset
+from fl.private_learner import PrivateLearner
+from tests.fl.federation import SIZE, FakeTrainer, Real, flags
+from tests.support import seeded
+
+SAMPLES = 40
+
+
+class StubTrainer(FakeTrainer):
+    """Every gradient is the same; the sum of clipped ones counts the samples of the batch."""
+
+    value = 0.0
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def gradient(self, x: Any, y: Any) -> tuple[np.ndarray, float, float]:
+        return np.full(SIZE, self.value, np.float32), 0.7, 0.6
+
+    def clipped_sum(self, x: Any, y: Any, norm: float) -> np.ndarray:
+        self.batches.append(len(y))
+        return np.full(SIZE, self.value * len(y))
+
+
+def data(samples: int = SAMPLES) -> Dataset:
+    x, y = np.zeros((samples, 3), np.float32), np.arange(samples) % 2
+    return Dataset(name="stub", train_x=x, train_y=y, test_x=x[:2], test_y=y[:2])
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, value: float = 0.0) -> None:
+    """Let learners find gradients of this value in all coordinates."""
+    monkeypatch.setattr("fl.learner.Trainer", StubTrainer)
+    monkeypatch.setattr("fl.learner.load_dataset", lambda name, seed: data())
+    monkeypatch.setattr(StubTrainer, "value", value)
+
+
+def private_flags(directory: Path, *more: str, **options: int) -> Args:
+    """Return flags of a short run with dp_epsilon."""
+    return flags(directory, "--dp_epsilon", "4", "--resiliency", "0.75", *more, **options)
+
+
+def learner(args: Args, index: int = 1, label: str = "learner") -> PrivateLearner:
+    """Return a private learner on known randomness."""
+    return PrivateLearner(args, index, "stub", secret=seeded(f"{label} {index}"))
+
+
+def federation(args: Args, label: str = "federation") -> Real:
+    """Return what `tests.fl.federation.run` trains: private learners on known randomness."""
+    clients = range(1, args.num_peers + 1)
+    return Real(SIZE, {index: learner(args, index, label) for index in clients}, data=data())

@@ -1,0 +1,179 @@
+"""Whole private runs in one process: the noise in sums, what is recorded, and when they stop."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from fl.metrics import History, RoundRecord, Summary
+from fl.privacy import Privacy, make_privacy
+from fl.progress import Display
+from fl.quantise import dequantise
+from fl.resume import INTERRUPTED, Checkpoint
+from fl.rounds import Training
+from fl.session import Model
+from fl.spending import charged
+from net.loopback import Network
+from tests.fl.federation import SIZE, FakeTrainer, run
+from tests.fl.private import data, federation, pretend, private_flags
+
+ROUNDS = 12
+
+
+def watch_sums(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float, np.ndarray]]:
+    """Return a list that will hold contributors, range and integers of every published sum."""
+    seen: list[tuple[int, float, np.ndarray]] = []
+
+    def watched(total: np.ndarray, contributors: int, reach: float, bits: int) -> Any:
+        seen.append((contributors, reach, total[:SIZE].copy()))
+        return dequantise(total, contributors, reach, bits)
+
+    monkeypatch.setattr("fl.global_model.dequantise", watched)
+    return seen
+
+
+def noise(
+    plan: Privacy, sums: list[tuple[int, float, np.ndarray]], bits: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the noise of all sums of zero updates, in units of what one unit can change, (n,)."""
+    found = []
+    for contributors, reach, total in sums:
+        step = 2 * reach / ((1 << bits) - 1)
+        moved = plan.sensitivity / step + SIZE**0.5
+        found.append((total - contributors * reach / step) / moved)
+    return np.concatenate(found), np.array([contributors for contributors, _, _ in sums])
+
+
+def test_a_sum_of_the_fewest_contributors_has_the_promised_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that may drop out do so in every second round; one of the three left may collude."""
+    pretend(monkeypatch)
+    words = ["--num_iterations", str(ROUNDS), "--batch_size_per_worker", "5"]
+    args = private_flags(tmp_path, *words, "--resiliency", "0.5", "--min_contributors", "3")
+    sums = watch_sums(monkeypatch)
+
+    def drop(network: Network, round: int) -> None:
+        if round % 2 == 0:
+            network.cut(4)
+
+    outcome = run(args, meddle=drop, reconnect=[4], real=federation(args))
+    plan = make_privacy(args, SIZE, data().train_y)
+    assert plan is not None and plan.honest == 2
+    values, contributors = noise(plan, sums, args.value_bits)
+    assert sorted(set(contributors)) == [3, 4] and len(outcome.history.records) == ROUNDS
+    few = np.repeat(contributors == 3, SIZE)
+    for chosen, expected in ((few, 3), (~few, 4)):
+        # All but the colluding one's share of it are unknown: that is z, and no less.
+        unknown = np.std(values[chosen]) * np.sqrt((expected - 1) / expected)
+        promised = plan.noise_multiplier * np.sqrt((expected - 1) / 2)
+        # 300 values: the deviation is right to 4.1 % (one deviation). Noise for all four, or for
+        # a colluding one too, would be 18 % too small.
+        assert unknown == pytest.approx(promised, rel=0.13)
+
+
+def test_nothing_of_the_figures_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, 0.001)
+    args = private_flags(tmp_path, "--batch_size_per_worker", "5")
+    outcome = run(args, real=federation(args))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 3 and outcome.client_errors == {}
+    for line in lines:
+        for name in ("train_loss", "train_accuracy", "samples", "saturated"):
+            assert line[name] is None
+        # How long training took depends on how many samples there are.
+        assert line["seconds_by_stage"]["train"] == line["seconds_by_stage"]["encrypt"] == 0
+    spent = [line["epsilon"] for line in lines]
+    assert 0 < spent[0] < spent[1] < spent[2] <= 4
+    assert ("epsilon spent", f"{spent[2]:.4g}") in Summary(outcome.history).rows()
+
+
+def test_training_stops_when_the_budget_is_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch)
+    words = "--dp_unit client --dp_noise_multiplier 2.5 --num_iterations 50"
+    args = private_flags(tmp_path, *words.split())
+    plan = make_privacy(args, SIZE, None)
+    assert plan is not None
+    outcome = run(args, real=federation(args))
+    records = outcome.history.records
+    assert len(records) == plan.budget.rounds < 50
+    last = records[-1].epsilon
+    assert last is not None and last <= 4 < plan.budget.spent(len(records) + 1)
+    assert all(record.abandoned is None for record in records)
+    assert outcome.client_errors == {}
+
+
+def record(attempts: int, abandoned: str | None = None) -> RoundRecord:
+    return RoundRecord(
+        round=1,
+        contributors=(),
+        dropped=(),
+        accuracy=0.0,
+        loss=0.0,
+        train_loss=None,
+        train_accuracy=None,
+        samples=None,
+        seconds=0.0,
+        seconds_by_stage={},
+        upload_bytes_per_client=0,
+        download_bytes_per_client=0,
+        decryption_bytes_per_decryptor=0,
+        attempts=attempts,
+        saturated=None,
+        abandoned=abandoned,
+    )
+
+
+def test_a_round_costs_once_its_sum_may_have_been_seen() -> None:
+    assert charged([]) == 0
+    assert charged([record(1), record(3)]) == 2
+    # Given up before anybody was asked for a share; after that; and lost with the server.
+    assert charged([record(0, "too few")]) == 0
+    assert charged([record(2, "the shares do not fit")]) == 1
+    assert charged([record(0, INTERRUPTED)]) == 1
+
+
+def test_abandoned_rounds_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+
+    def cut(network: Network, round: int) -> None:
+        if round == 2:
+            network.cut(3)
+            network.cut(4)
+
+    args = private_flags(tmp_path, "--dp_unit", "client", "--round_timeout", "0.5")
+    outcome = run(args, meddle=cut, real=federation(args))
+    first, second, third = outcome.history.records
+    assert first.abandoned is None and second.abandoned and third.abandoned
+    assert first.epsilon == second.epsilon == third.epsilon
+
+
+def test_a_resumed_server_counts_on_from_its_history(
+    tmp_path: Path,
+) -> None:
+    """Of three rounds two are in the history, and one was lost with the server."""
+    args = private_flags(tmp_path, "--dp_unit", "client", "--dp_noise_multiplier", "4")
+    plan = make_privacy(args, SIZE, None)
+    assert plan is not None
+    history = History(tmp_path)
+    history.records = [replace(record(1), round=number) for number in (1, 2)]
+    driver: Any = None
+    aggregator: Any = SimpleNamespace(round=0)
+    trainer: Any = FakeTrainer()
+    display = Display(3, Console(quiet=True))
+    training = Training(args, driver, aggregator, trainer, data(), history, display, privacy=plan)
+    training.resume(Checkpoint(2, Model(np.zeros(SIZE, np.float32), 1.0), 0.5, 1.0), 3)
+    assert [entry.abandoned for entry in history.records] == [None, None, INTERRUPTED]
+    assert history.records[-1].epsilon == plan.budget.spent(3)
+    plan.budget.rounds = 4
+    assert not training._budget_is_spent(4)
+    plan.budget.rounds = 3
+    assert training._budget_is_spent(4)
+    assert training.ending.startswith("the privacy budget is spent after round 3")
