@@ -51,6 +51,12 @@ class LearningFlags:
         "their turn",
         1.0,
     )
+    simulate_dropout: float = flag(
+        real,
+        "for experiments: in every round this part of the clients, drawn by --seed, loses its "
+        "connection after it got the model, and is back for the next round",
+        0.0,
+    )
 
 
 def check_learning(args: LearningFlags) -> None:

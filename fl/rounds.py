@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fl.arguments import Args
 from fl.data import Dataset
 from fl.driver import Driver, Observer, Role, name
+from fl.dropout import drops_out
 from fl.global_model import GlobalModel
 from fl.metrics import STAGES, History, RoundRecord
 from fl.model import Trainer
@@ -148,6 +149,7 @@ class Training:
         self._display = display
         self._model = GlobalModel(args, trainer.get_vector())
         self._failures = 0
+        self._droppers: frozenset[int] = frozenset()
         self._score = (0.0, 0.0)
 
     async def run(self) -> None:
@@ -159,6 +161,8 @@ class Training:
         if not self._done:
             self._score = await asyncio.to_thread(self._evaluate)
         for number in range(self._done + 1, self._args.num_iterations + 1):
+            seconds = self._args.round_timeout
+            await self._driver.await_droppers(self._aggregator, self._droppers, seconds)
             await self._driver.catch_up(self._aggregator, Observer())
             present = self._aggregator.members & set(self._driver.transport.connected)
             if self._state is not None:
@@ -209,6 +213,9 @@ class Training:
     async def _round(self, number: int, present: set[int]) -> RoundRecord:
         args, driver = self._args, self._driver
         driver.round = number
+        drop = drops_out(args.simulate_dropout, args.num_peers, args.seed, number)
+        self._droppers = drop & present
+        driver.excused = set(self._droppers)
         observer = RoundObserver(driver.transport, present)
         outputs = self._aggregator.start_round(self._model.sent().to_bytes(), present)
         await driver.run(self._aggregator, outputs, args.round_timeout, observer)

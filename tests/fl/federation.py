@@ -15,6 +15,7 @@ from fl.client import Session, follow
 from fl.compression import sent_length
 from fl.data import Dataset, load_dataset
 from fl.driver import Driver, Observer
+from fl.dropout import leaver
 from fl.learner import Learner
 from fl.metrics import History
 from fl.model import Trainer
@@ -154,7 +155,8 @@ async def _run(
     async def client(index: int) -> None:
         learner: Any = real.learners.get(index) or FakeLearner(args, index, before)
         transport: LoopbackClient = network.connect(index)
-        session = Session(index, learner, transport)
+        leaves = leaver(args.simulate_dropout, args.num_peers, args.seed, index)
+        session = Session(index, learner, transport, leaves=leaves)
         if args.aggregation == "plain":
             session.join_plain()
         else:
