@@ -1,15 +1,17 @@
 """The server's model between rounds: what it sends, and how it steps by a sum."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl.arguments import Args
-from fl.compression import coordinates, expand
+from fl.compression import coordinates, expand, sent_length
 from fl.optimise import ServerOptimizer
 from fl.plain import plain_mean
-from fl.quantise import MAX_WEIGHT, Mean, dequantise, next_reach
+from fl.quantise import MAX_WEIGHT, Mean, dequantise, first_reach, next_reach
+from fl.rotation import rotation_for
 from fl.schedule import Schedule
 from fl.session import Model, Vector
 
@@ -28,7 +30,9 @@ class GlobalModel:
         self._args = args
         self.weights = weights
         self._limit = args.clip_norm * (MAX_WEIGHT if args.weighting == "samples" else 1.0)
-        self.reach = args.clip_norm
+        sent = sent_length(weights.size, args.compression_rate)
+        self._rotation = rotation_for(args, weights.size)
+        self.reach = first_reach(args.clip_norm, sent, args.value_bits)
         self.reference = 0.0
         self._optimizer = ServerOptimizer(args.server_optimizer, weights.size)
         self._schedule = Schedule.parse(args.learning_rate_schedule)
@@ -51,7 +55,10 @@ class GlobalModel:
             mean = dequantise(
                 total.astype(np.int64, copy=False), contributors, self.reach, args.value_bits
             )
-            self.reach = next_reach(self.reach, mean, contributors, self._limit)
+            bits, limit = args.value_bits, self._limit
+            self.reach = next_reach(self.reach, mean, contributors, limit, bits)
+            if self._rotation is not None:
+                mean = replace(mean, update=self._rotation.undo(mean.update, round))
         if args.weighting == "samples" and mean.samples:
             self.reference = mean.samples / contributors
         size = self.weights.size

@@ -15,6 +15,7 @@ from fl.model import Trainer, clip
 from fl.partition import batch, client_part
 from fl.plain import with_figures
 from fl.quantise import Figures, quantise, sample_weight
+from fl.rotation import rotation_for
 from fl.schedule import Schedule
 from fl.session import Model, Vector
 
@@ -45,6 +46,7 @@ class Learner:
         self._schedule = Schedule.parse(args.learning_rate_schedule)
         self._trainer = Trainer(args.seed, args.model, data)
         self.size = self._trainer.size
+        self._rotation = rotation_for(args, self.size)
         # Each round proposes its loss and what it leaves unsent.
         self._ledger: Ledger[_Settled] = Ledger()
         self._unsent: Vector = np.zeros(0, np.float32)
@@ -85,6 +87,8 @@ class Learner:
         values = self._compress(round, update) * np.float32(figures.weight)
         if args.aggregation == "plain":
             return with_figures(values, figures)
+        if self._rotation is not None:
+            values = self._rotation.apply(values, round)
         rng = np.random.default_rng([args.seed, _ROUNDING, self._index, round])
         return quantise(values, model.reach, args.value_bits, figures, rng)
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from fl.flags import Partition, UsageError, flag, model_name, one_of, real, whole
+from fl.flags import Partition, UsageError, flag, model_name, one_of, real, true_or_false, whole
 from fl.schedule import Schedule
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
@@ -50,6 +50,12 @@ class LearningFlags:
         "fraction of the model's values that a client sends in a round; the others wait for "
         "their turn",
         1.0,
+    )
+    rotation: bool = flag(
+        true_or_false,
+        "True: spread an update evenly over its values before it is rounded, which helps with few "
+        "--value_bits; not used with --aggregation plain",
+        False,
     )
     simulate_dropout: float = flag(
         real,
