@@ -21,7 +21,7 @@ CLIENTS = 4
 SEEDS = (0, 1, 2)
 LAST = 20
 COMMON = (
-    "--robust True --resiliency 0.5 --dataset mnist5k --num_iterations 60 --learning_rate 0.2 "
+    "--robust True --resiliency 0.5 --dataset mnist5k --num_iterations 60 --learning_rate 0.3 "
     "--learning_rate_schedule cosine"
 )
 # A row is its name and what its command has beside the common flags.
