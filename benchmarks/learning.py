@@ -111,21 +111,26 @@ def keep(runs: Runs) -> None:
     (RESULTS / "learning.json").write_text(text, encoding="utf-8")
 
 
+def done(flags: str, runs: Runs) -> list[dict[str, Any]]:
+    """Return the runs of a row that were measured."""
+    return [runs[words] for seed in SEEDS if (words := command(flags, seed)) in runs]
+
+
 def cells(name: str, flags: str, runs: Runs) -> tuple[Any, ...]:
     """Return the row of a table; a seed that was not measured is None."""
     found = [runs.get(command(flags, seed)) for seed in SEEDS]
-    done = [run for run in found if run is not None]
+    there = done(flags, runs)
     last = [run["accuracy"][-1] if run is not None else None for run in found]
-    if not done:
+    if not there:
         return name, None, *last, None, None, None, None, None
     return (
         name,
-        f"{mean(run['accuracy'][-1] for run in done):.4f}",
+        f"{mean(run['accuracy'][-1] for run in there):.4f}",
         *(None if accuracy is None else f"{accuracy:.3f}" for accuracy in last),
-        f"{mean(median(run['accuracy'][-LAST:]) for run in done):.4f}",
-        round(mean(run["bytes"] for run in done)),
-        f"{median(run['seconds'] for run in done):.2f}",
-        sum(run["saturated"] for run in done),
+        f"{mean(median(run['accuracy'][-LAST:]) for run in there):.4f}",
+        round(mean(run["bytes"] for run in there)),
+        f"{median(run['seconds'] for run in there):.2f}",
+        sum(run["saturated"] for run in there),
         " ".join(flags.split()) or "none",
     )
 

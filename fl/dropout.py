@@ -4,8 +4,6 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 
-import numpy as np
-
 from fl.flags import UsageError
 
 # Domain of the seed: fl.data, fl.partition and fl.compression use 1 to 4.
@@ -22,6 +20,9 @@ def drops_out(part: float, clients: int, seed: int, round: int) -> frozenset[int
     count = dropped_count(part, clients)
     if count == 0:
         return frozenset()
+    # Here, because every start checks this flag and NumPy takes long to load.
+    import numpy as np
+
     rng = np.random.default_rng([seed, _DROPOUT, round])
     return frozenset((1 + rng.choice(clients, count, replace=False)).tolist())
 

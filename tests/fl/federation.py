@@ -131,6 +131,7 @@ def run(
     meddle: Callable[[Network, int], None] = lambda network, round: None,
     reconnect: Sequence[int] = (),
     real: Real | None = None,
+    away_seconds: float = 0.0,
 ) -> Outcome:
     """Run server and clients to the end.
 
@@ -140,12 +141,18 @@ def run(
         meddle: called on the server before each round, with the network and the round.
         reconnect: the clients that come back when their connection is cut.
         real: models and data instead of stand-ins.
+        away_seconds: what it takes them to come back.
     """
-    return asyncio.run(_run(args, before, meddle, reconnect, real or Real()))
+    return asyncio.run(_run(args, before, meddle, reconnect, real or Real(), away_seconds))
 
 
 async def _run(
-    args: Args, before: Any, meddle: Any, reconnect: Sequence[int], real: "Real"
+    args: Args,
+    before: Any,
+    meddle: Any,
+    reconnect: Sequence[int],
+    real: "Real",
+    away_seconds: float,
 ) -> Outcome:
     network = Network()
     identities = {i: Ed25519PrivateKey.generate() for i in range(1, args.num_peers + 1)}
@@ -166,6 +173,7 @@ async def _run(
         async def connect() -> LoopbackClient:
             if index not in reconnect:
                 raise Unreachable("the test says so")
+            await asyncio.sleep(away_seconds)
             return network.connect(index)
 
         await follow(session, connect)

@@ -49,7 +49,7 @@ def test_rounds_are_without_those_that_drop_out(
 
     monkeypatch.setattr(Decryptor, "receive", listen)
     args = flags(tmp_path, *words.split(), "--num_iterations", "8", "--round_timeout", "600")
-    outcome = run(args, reconnect=EVERYBODY)
+    outcome = run(args, reconnect=EVERYBODY, away_seconds=0.1)
     gone = [
         tuple(sorted(drops_out(args.simulate_dropout, 4, args.seed, round)))
         for round in range(1, 9)
