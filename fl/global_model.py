@@ -41,8 +41,14 @@ class GlobalModel:
         """Return what the clients are sent at the start of a round, and what a restart needs."""
         return Model(self.weights, self.reach, self.reference)
 
-    def restore(self, model: Model) -> None:
-        """Go on from what `sent` returned; an optimizer's averages start at rest."""
+    def averages(self) -> bytes:
+        """Return what the optimizer carries from round to round, for `restore`."""
+        return self._optimizer.state()
+
+    def restore(self, model: Model, averages: bytes = b"") -> None:
+        """Go on from what `sent` and `averages` returned; without averages from rest."""
+        if averages:
+            self._optimizer.restore(averages)
         self.weights, self.reach = model.weights, model.reach
         self.reference = model.reference
 

@@ -94,13 +94,8 @@ def check_learning(args: LearningFlags) -> None:
 
 def check_kept(args: LearningFlags, state_dir: str) -> None:
     """Refuse a state directory for what a restart would lose; UsageError."""
-    lost = []
-    if args.server_optimizer != "sgd":
-        lost.append(f"--server_optimizer {args.server_optimizer}")
-    if args.compression_rate < 1:
-        lost.append(f"--compression_rate {args.compression_rate:g}")
-    if state_dir and lost:
+    if state_dir and args.compression_rate < 1:
         raise UsageError(
-            f"--state_dir does not keep what {' and '.join(lost)} carries from round to round: "
-            "leave out the one or the other"
+            f"--state_dir does not keep what --compression_rate {args.compression_rate:g} leaves "
+            "with the clients from round to round: leave out the one or the other"
         )

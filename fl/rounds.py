@@ -195,7 +195,7 @@ class Training:
         if checkpoint is None:
             accuracy, loss = self._evaluate()
             checkpoint = Checkpoint(0, self._model.sent(), accuracy, loss)
-        self._model.restore(checkpoint.model)
+        self._model.restore(checkpoint.model, checkpoint.averages)
         self._score = (checkpoint.accuracy, checkpoint.loss)
         everybody = range(1, self._args.num_peers + 1)
         for number in range(checkpoint.round + 1, started + 1):
@@ -207,7 +207,7 @@ class Training:
     def _keep(self, record: RoundRecord) -> None:
         """Write down a round that has ended: first what a restart needs, then its line."""
         if self._state is not None:
-            self._state.finished(self._model.sent(), record)
+            self._state.finished(self._model.sent(), record, self._model.averages())
         self._history.append(record)
 
     async def _round(self, number: int, present: set[int]) -> RoundRecord:

@@ -172,8 +172,6 @@ BAD = [
     ("--resiliency 0.5 --simulate_dropout 0.75", "leaves 1 of 4 clients in a round that needs 2"),
     ("--resiliency 0.5 --min_contributors 3 --simulate_dropout 0.5", "lower --resiliency or --min"),
     ("--resiliency 0.5 --decryptors 2 --simulate_dropout 0.25", "may leave 1 of 2 decryptors"),
-    ("--state_dir x --server_optimizer adam", "does not keep what --server_optimizer adam"),
-    ("--state_dir x --server_optimizer momentum", "leave out the one or the other"),
     ("--state_dir x --compression_rate 0.5", "does not keep what --compression_rate 0.5"),
     ("--dataset npz:", "npz:PATH"),
     ("--server_address localhost", "host:port"),
