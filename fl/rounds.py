@@ -161,8 +161,6 @@ class Training:
         if not self._done:
             self._score = await asyncio.to_thread(self._evaluate)
         for number in range(self._done + 1, self._args.num_iterations + 1):
-            seconds = self._args.round_timeout
-            await self._driver.await_droppers(self._aggregator, self._droppers, seconds)
             await self._driver.catch_up(self._aggregator, Observer())
             present = self._aggregator.members & set(self._driver.transport.connected)
             if self._state is not None:
@@ -170,6 +168,9 @@ class Training:
             record = await self._round(number, present)
             self._keep(record)
             self._display.round_ended(record)
+            # After the last round too: who is not there would not hear that it was the last.
+            seconds = self._args.round_timeout
+            await self._driver.await_droppers(self._aggregator, self._droppers, seconds)
             self._failures = self._failures + 1 if record.abandoned else 0
             if self._failures >= self._args.max_failed_rounds:
                 raise TooManyFailures(

@@ -166,6 +166,7 @@ BAD = [
     ("--local_learning_rate 0.1", "without --local_steps"),
     ("--weighting size", "uniform, samples"),
     ("--compression_rate 0", "between 0.0001 and 1"),
+    ("--rotation yes", "True or False"),
     ("--simulate_dropout 1", "below 1, not 1: somebody has to stay"),
     ("--simulate_dropout -0.1", "at least 0"),
     ("--simulate_dropout 0.25", "leaves 3 of 4 clients in a round that needs 4: lower it"),

@@ -16,7 +16,7 @@ EVERYBODY = (1, 2, 3, 4)
 
 
 @pytest.mark.parametrize(
-    ("part", "clients", "count"), [(0.0, 4, 0), (0.5, 5, 2), (0.07, 100, 7), (0.3, 10, 3)]
+    ("part", "clients", "count"), [(0.0, 4, 0), (0.5, 5, 2), (0.29, 100, 29), (0.3, 10, 3)]
 )
 def test_the_part_is_rounded_down_as_it_was_typed(part: float, clients: int, count: int) -> None:
     assert dropped_count(part, clients) == count
@@ -49,7 +49,7 @@ def test_rounds_are_without_those_that_drop_out(
 
     monkeypatch.setattr(Decryptor, "receive", listen)
     args = flags(tmp_path, *words.split(), "--num_iterations", "8", "--round_timeout", "600")
-    outcome = run(args, reconnect=EVERYBODY, away_seconds=0.1)
+    outcome = run(args, reconnect=EVERYBODY, away_seconds=0.05)
     gone = [
         tuple(sorted(drops_out(args.simulate_dropout, 4, args.seed, round)))
         for round in range(1, 9)
@@ -91,4 +91,4 @@ def test_half_of_the_clients_drop_out_of_every_round_of_a_real_run(tmp_path: Pat
     assert gone == [drops_out(0.5, 4, 0, round) for round in range(1, 9)]
     assert len(set(map(frozenset, gone))) > 2
     assert {record["attempts"] for record in records} == {1}
-    assert "is gone" not in text and "left out" not in text
+    assert not any(word in text for word in ("is gone", "left out", "no answer", "come back"))
