@@ -7,6 +7,7 @@
 # make check     everything that must hold: format, lint, types, all tests
 # make bench        measure, in about six minutes; writes benchmarks/results/
 # make bench-plots  draw docs/images/ from what was measured
+# make bench-learning  train with fewer bits, values and clients, three seeds each, an hour or less
 # make bench-peers  install the systems to compare with, each in an environment of its own
 # make clean     remove what the above made, except results in runs/
 
@@ -25,7 +26,8 @@ export OMPI_ALLOW_RUN_AS_ROOT := 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 endif
 
-.PHONY: install demo demo-dropout compare test check format bench bench-plots bench-peers clean
+.PHONY: install demo demo-dropout compare test check format bench bench-plots bench-learning \
+  bench-peers clean
 
 install: $(VENV)/.installed
 
@@ -94,6 +96,9 @@ bench: install
 
 bench-plots: install
 	$(BIN)/python -m benchmarks.plots
+
+bench-learning: install
+	$(BIN)/python -m benchmarks.learning bits compression show
 
 bench-peers:
 	@for pair in tenseal:$(PYTHON) flower:$(PYTHON) openfhe:$(PYTHON310); do \

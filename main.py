@@ -33,6 +33,7 @@ from fl.launch import (
     prepare,
     threads_per_process,
 )
+from fl.user_code import UserError
 
 STARTUP_SECONDS = 120.0
 GRACE_SECONDS = 10.0
@@ -162,7 +163,10 @@ def play(args: Args, launch: Launch, local_size: int) -> int:
 
 
 def report(error: BaseException, place: Place | None) -> int:
-    """Print what went wrong in one line, on one rank; return this process's exit code."""
+    """Print what went wrong in one line, on one rank; return this process's exit code.
+
+    What is wrong with the user's own files is the same for all ranks of a host.
+    """
     first = place is None or place.rank == 0
     if isinstance(error, UsageError):
         # Every rank knows; the first one speaks. Only MPI can be missing on one host alone.
@@ -173,6 +177,8 @@ def report(error: BaseException, place: Place | None) -> int:
         if first:
             say("interrupted")
         return EXIT_SIGNAL + signal.SIGINT if first else 0
+    if isinstance(error, UserError) and place is not None and place.local_rank != 0:
+        return 0
     if os.environ.get("MPHE_DEBUG") == "1":
         traceback.print_exception(error)
     who = f"rank {place.rank}: " if place else ""

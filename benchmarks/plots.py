@@ -4,6 +4,7 @@ python -m benchmarks.plots
 """
 
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import matplotlib
@@ -13,6 +14,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
+from benchmarks.learning import SEEDS, TABLES, done
 from benchmarks.records import load, text
 from fl.metrics import STAGES
 
@@ -102,8 +104,48 @@ def round_breakdown() -> None:
     finish(axes, "round", record)
 
 
+def learning() -> None:
+    """Draw accuracy against rounds, and against the bytes of an update, means over the seeds."""
+    record = load("learning") | {"command": "python -m benchmarks.learning bits compression show"}
+    _, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.2))
+    colours = iter(("#7f7f7f", OURS, "#003d5b", "#d1495b", "#edae49", "#00798c", "#8e6c8a"))
+    for name, flags in TABLES["show"]:
+        found = done(flags, record["runs"])
+        if len(found) < len(SEEDS):
+            continue
+        colour = next(colours, OTHERS)
+        curve = [mean(values) for values in zip(*(run["accuracy"] for run in found), strict=True)]
+        left.plot(range(1, len(curve) + 1), curve, color=colour, label=name)
+    left.set_xlabel("round")
+    left.set_ylabel("accuracy on the test set")
+    left.grid(alpha=0.3)
+    left.legend(frameon=False, fontsize=8, loc="lower right")
+    rows = dict.fromkeys(row for table in ("show", "bits", "compression") for row in TABLES[table])
+    for name, flags in rows:
+        found = done(flags, record["runs"])
+        if len(found) < len(SEEDS):
+            continue
+        kilobytes = mean(run["bytes"] for run in found) / 1000
+        ends = [run["accuracy"][-1] for run in found]
+        colour = "#7f7f7f" if "plain" in name else OURS
+        right.plot([kilobytes] * len(ends), ends, ".", color=colour, alpha=0.35)
+        right.plot(kilobytes, mean(ends), "o", color=colour)
+        label = name.removeprefix("MPHE ")
+        right.annotate(label, (kilobytes, mean(ends)), fontsize=7, rotation=45, alpha=0.9)
+    right.set_xscale("log")
+    ticks = [100, 200, 300, 500, 800, 1400]
+    right.set_xticks(ticks, map(str, ticks))
+    right.minorticks_off()
+    right.set_xlim(70, 2000)
+    right.set_xlabel("kilobytes a client and round")
+    right.set_ylabel(f"accuracy after {len(curve)} rounds")
+    right.grid(alpha=0.3)
+    finish(right, "learning", record)
+
+
 def main() -> None:
     """Draw all figures."""
+    learning()
     bytes_by_system()
     times_by_length()
     round_breakdown()

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,29 +41,38 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def train(clients: int, aggregation: str, rounds: int) -> list[dict[str, Any]]:
-    """Run a training and return its metrics without the first rounds."""
+def launch(clients: int, flags: Sequence[str], timeout: float = TIMEOUT) -> list[dict[str, Any]]:
+    """Run a training on a free port and return its metrics.
+
+    Raises:
+        subprocess.SubprocessError: it failed, or took longer than `timeout` seconds.
+    """
     with tempfile.TemporaryDirectory() as directory:
         mpirun = Path(sys.executable).with_name("mpirun")
         words = f"-n {clients + 1} -H localhost:{clients + 1} {sys.executable} main.py".split()
-        flags = (
-            f"--num_peers {clients} --server_address localhost:{free_port()} --robust True "
-            f"--resiliency 0.75 --dataset mnist5k --num_iterations {rounds + WARM_UP} "
-            f"--aggregation {aggregation} --output {directory}"
-        ).split()
+        where = f"--server_address localhost:{free_port()} --output {directory}".split()
         # One thread is for the other benchmarks; here the program decides.
         environment = {key: value for key, value in os.environ.items() if "NUM_THREADS" not in key}
         subprocess.run(
-            [str(mpirun), *words, *flags],
+            [str(mpirun), *words, "--num_peers", str(clients), *flags, *where],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            timeout=TIMEOUT,
+            timeout=timeout,
             check=True,
         )
         text = (Path(directory) / "metrics.jsonl").read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines()][WARM_UP:]
+        return [json.loads(line) for line in text.splitlines()]
+
+
+def train(clients: int, aggregation: str, rounds: int) -> list[dict[str, Any]]:
+    """Run a training and return its metrics without the first rounds."""
+    flags = (
+        "--robust True --resiliency 0.75 --dataset mnist5k "
+        f"--num_iterations {rounds + WARM_UP} --aggregation {aggregation}"
+    )
+    return launch(clients, flags.split())[WARM_UP:]
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, NoReturn
 
+from fl.dropout import check_dropout
 from fl.flags import (
     DATASETS,
     UsageError,
@@ -161,6 +162,8 @@ class Args(PrivacyFlags, LearningFlags):
             object.__setattr__(self, "min_contributors", self._default_minimum())
         _check_between("min_contributors", self.min_contributors, 2, self.num_peers, "--num_peers")
         check_privacy(self)
+        sizes = (self.num_peers, self.decryptors, self.threshold, self.min_contributors)
+        check_dropout(self.simulate_dropout, *sizes)
 
     def _default_minimum(self) -> int:
         """Return t; with a lying server two more than the corrupt, and at least 3."""

@@ -5,8 +5,10 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 from fl.arguments import Args
+from fl.dropout import leaver
 from fl.keeping import ClientState
 from fl.launch import Launch
 from fl.learner import Learner
@@ -74,6 +76,7 @@ class Session:
         transport: ClientTransport,
         state: ClientState | None = None,
         blocks: BlockMap = map,
+        leaves: Callable[[int], bool] = lambda round: False,
     ) -> None:
         """Wait for `join`, which chooses between encrypted and plain rounds.
 
@@ -83,7 +86,9 @@ class Session:
             transport: may be replaced when the connection is lost; keys and roles stay.
             state: keeps keys and answers for a restart.
             blocks: computes the blocks of an update.
+            leaves: whether to lose the connection in a round on purpose, for experiments.
         """
+        self._leaves = leaves
         self.index = index
         self.transport = transport
         self._learner = learner
@@ -155,13 +160,21 @@ class Session:
             contributor = self._contributor
             # Nor is the end of a round that began before this client was back any news to it.
             if contributor and (contributor.round or isinstance(message, RoundStart)):
-                self._carry_out(contributor.receive(SERVER, message))
+                outputs = contributor.receive(SERVER, message)
+                if isinstance(message, RoundStart) and self._leaves(message.round):
+                    self._leave(outputs)
+                self._carry_out(outputs)
         elif isinstance(message, SessionOpen) and self.admitted:
             pass  # the answer to a client that came back without having died
         elif self._setup is not None:
             self._carry_out(self._setup.receive(SERVER, message))
         else:
             raise ProtocolError(f"the server sent a {type(message).__name__} out of place")
+
+    def _leave(self, outputs: list[Output]) -> NoReturn:
+        """Lose the connection before training, but after what is said about the next round."""
+        self._carry_out([output for output in outputs if isinstance(output, Send)])
+        raise ServerGone("left this round on purpose")
 
     def _decrypt(self, request: DecryptionRequest) -> None:
         """Answer a request, or say why not."""
@@ -306,7 +319,9 @@ async def _take_part(args: Args, launch: Launch) -> None:
     # Under a launcher a dead server ends the job; alone it may be started again.
     waits = RESTART_SECONDS if args.state_dir and not launch.processes else 0.0
     transport = await _connect(args, launch, limit, max(CONNECT_SECONDS, waits if kept else 0.0))
-    session = Session(launch.index, learner, transport, state, block_map(args.crypto_threads))
+    blocks = block_map(args.crypto_threads)
+    leaves = leaver(args.simulate_dropout, args.num_peers, args.seed, launch.index)
+    session = Session(launch.index, learner, transport, state, blocks, leaves)
     closing = FLUSH_SECONDS
     try:
         if args.aggregation == "plain":

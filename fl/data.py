@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl.flags import is_reference
-from fl.user_code import find_function, load_function
+from fl.user_code import UserError, find_function, load_function
 
 Images = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -32,7 +32,7 @@ CLASSES = 10
 _SPLIT = 1
 
 
-class DatasetError(Exception):
+class DatasetError(UserError):
     """The data cannot be used; the message is one line that says what to do."""
 
 

@@ -53,13 +53,18 @@ class Observer:
 
 
 class Driver:
-    """Runs one role after the other; keeps who went missing and when."""
+    """Runs one role after the other; keeps who went missing and when.
+
+    Attributes:
+        excused: clients whose next loss is no news: they leave this round on purpose.
+    """
 
     def __init__(self, transport: ServerTransport, display: Display) -> None:
         """Drive nothing yet."""
         self.transport = transport
         self.departures: list[Departure] = []
         self.round = 0
+        self.excused: set[int] = set()
         self._display = display
         self._gone: set[int] = set()
         self._deadlines = Deadlines()
@@ -104,6 +109,13 @@ class Driver:
             if event is None:
                 return
             await self._handle(role, event, observer)
+
+    async def await_droppers(self, role: Role, clients: Iterable[int], seconds: float) -> None:
+        """Wait for clients that left a round on purpose; who stays away is lost after all."""
+        for client in sorted(clients):
+            await self.await_return(role, {client}, seconds, Observer())
+            if client not in self.transport.connected:
+                self._depart(Lost(client, "left the round and did not come back"))
 
     async def catch_up(self, role: Role, observer: Observer) -> None:
         """Take what happened while no role was running."""
@@ -155,6 +167,9 @@ class Driver:
             self._take(role, received, observer)
 
     def _depart(self, event: Lost) -> None:
+        if event.peer in self.excused:
+            self.excused.discard(event.peer)
+            return
         self._display.warn(f"client {event.peer} is gone: {event.reason}")
         self._note([event.peer], event.reason)
         self._gone.add(event.peer)

@@ -1,16 +1,18 @@
 """The server's model between rounds: what it sends, and how it steps by a sum."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl.arguments import Args
-from fl.compression import coordinates, expand
+from fl.compression import coordinates, expand, sent_length
 from fl.optimise import ServerOptimizer
 from fl.plain import plain_mean
 from fl.privacy import Privacy, without_figures
-from fl.quantise import MAX_WEIGHT, Mean, dequantise, next_reach
+from fl.quantise import MAX_WEIGHT, Mean, dequantise, first_reach, next_reach
+from fl.rotation import rotation_for
 from fl.schedule import Schedule
 from fl.session import Model, Vector
 
@@ -30,7 +32,12 @@ class GlobalModel:
         self.weights = weights
         self._limit = args.clip_norm * (MAX_WEIGHT if args.weighting == "samples" else 1.0)
         self._privacy = privacy
-        self.reach = privacy.start_reach(args.clip_norm) if privacy else args.clip_norm
+        self._rotation = rotation_for(args, weights.size)
+        sent = sent_length(weights.size, args.compression_rate)
+        if privacy:
+            self.reach = privacy.start_reach(args.clip_norm)
+        else:
+            self.reach = first_reach(args.clip_norm, sent, args.value_bits)
         self.reference = 0.0
         self._optimizer = ServerOptimizer(args.server_optimizer, weights.size)
         self._schedule = Schedule.parse(args.learning_rate_schedule)
@@ -39,8 +46,14 @@ class GlobalModel:
         """Return what the clients are sent at the start of a round, and what a restart needs."""
         return Model(self.weights, self.reach, self.reference)
 
-    def restore(self, model: Model) -> None:
-        """Go on from what `sent` returned; an optimizer's averages start at rest."""
+    def averages(self) -> bytes:
+        """Return what the optimizer carries from round to round, for `restore`."""
+        return self._optimizer.state()
+
+    def restore(self, model: Model, averages: bytes = b"") -> None:
+        """Go on from what `sent` and `averages` returned; without averages from rest."""
+        if averages:
+            self._optimizer.restore(averages)
         self.weights, self.reach = model.weights, model.reach
         self.reference = model.reference
 
@@ -55,7 +68,10 @@ class GlobalModel:
                 total.astype(np.int64, copy=False), contributors, reach, args.value_bits
             )
             mean = without_figures(mean) if self._privacy else mean
-            self.reach = next_reach(self.reach, mean, contributors, self._limit)
+            bits, limit = args.value_bits, self._limit
+            self.reach = next_reach(self.reach, mean, contributors, limit, bits)
+            if self._rotation is not None:
+                mean = replace(mean, update=self._rotation.undo(mean.update, round))
         if args.weighting == "samples" and mean.samples:
             self.reference = mean.samples / contributors
         size = self.weights.size

@@ -255,6 +255,7 @@ def find_output(args: Args) -> str:
     """
     if not args.state_dir:
         return make_output(args.output)
+    from fl.same_flags import check_same_flags
     from fl.state import OUTPUT, StateError, make_private, party_directory, write_atomically
 
     directory = party_directory(args, 0)
@@ -275,6 +276,7 @@ def find_output(args: Args) -> str:
         raise UsageError(
             f"cannot write to {kept}, where the results of this session are: restore it"
         )
+    check_same_flags(args, Path(kept))
     return kept
 
 

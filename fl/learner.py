@@ -16,6 +16,7 @@ from fl.partition import batch, client_part
 from fl.plain import with_figures
 from fl.privacy import make_privacy
 from fl.quantise import Figures, quantise, sample_weight
+from fl.rotation import rotation_for
 from fl.schedule import Schedule
 from fl.session import Model, Vector
 from fl.spending import Spending
@@ -49,6 +50,7 @@ class Learner:
         self.size = self._trainer.size
         self.spending = Spending(args)
         self.privacy = make_privacy(args, self.size, None if own_data else data.train_y)
+        self._rotation = rotation_for(args, self.size)
         # Each round proposes its loss and what it leaves unsent.
         self._ledger: Ledger[_Settled] = Ledger()
         self._unsent: Vector = np.zeros(0, np.float32)
@@ -94,6 +96,8 @@ class Learner:
         values = self._compress(round, update) * np.float32(figures.weight)
         if args.aggregation == "plain":
             return with_figures(values, figures)
+        if self._rotation is not None:
+            values = self._rotation.apply(values, round)
         rng = np.random.default_rng([args.seed, ROUNDING, self._index, round])
         return quantise(values, model.reach, args.value_bits, figures, rng)
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from fl.flags import Partition, UsageError, flag, model_name, one_of, real, whole
+from fl.flags import Partition, UsageError, flag, model_name, one_of, real, true_or_false, whole
 from fl.schedule import Schedule
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
@@ -51,6 +51,18 @@ class LearningFlags:
         "their turn",
         1.0,
     )
+    rotation: bool = flag(
+        true_or_false,
+        "True: spread an update evenly over its values before it is rounded, which helps with few "
+        "--value_bits; not used with --aggregation plain",
+        False,
+    )
+    simulate_dropout: float = flag(
+        real,
+        "for experiments: in every round this part of the clients, drawn by --seed, loses its "
+        "connection after it got the model, and is back for the next round",
+        0.0,
+    )
 
 
 def check_learning(args: LearningFlags) -> None:
@@ -82,13 +94,8 @@ def check_learning(args: LearningFlags) -> None:
 
 def check_kept(args: LearningFlags, state_dir: str) -> None:
     """Refuse a state directory for what a restart would lose; UsageError."""
-    lost = []
-    if args.server_optimizer != "sgd":
-        lost.append(f"--server_optimizer {args.server_optimizer}")
-    if args.compression_rate < 1:
-        lost.append(f"--compression_rate {args.compression_rate:g}")
-    if state_dir and lost:
+    if state_dir and args.compression_rate < 1:
         raise UsageError(
-            f"--state_dir does not keep what {' and '.join(lost)} carries from round to round: "
-            "leave out the one or the other"
+            f"--state_dir does not keep what --compression_rate {args.compression_rate:g} leaves "
+            "with the clients from round to round: leave out the one or the other"
         )

@@ -1,9 +1,7 @@
 """Keras models behind flat float32 vectors: the reference CNN, or a user's own."""
 
-import importlib
 import os
 import sys
-import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,8 @@ from numpy.typing import NDArray
 from fl.data import CLASSES, Dataset
 from fl.loss import Loss
 from fl.per_sample import compile_clipped_sum
-from fl.user_code import load_function
+from fl.quiet import import_quietly
+from fl.user_code import UserError, load_function
 
 Vector = NDArray[np.float32]
 EVALUATION_BATCH = 500
@@ -49,27 +48,6 @@ def clip(vector: Vector, norm: float) -> Vector:
     return (vector * scale).astype(np.float32)
 
 
-def import_quietly() -> None:
-    """Import Keras and TensorFlow without the lines that TF_CPP_MIN_LOG_LEVEL does not silence.
-
-    What they write to file descriptor 2 is shown only if the import fails.
-    """
-    sys.stderr.flush()
-    real = os.dup(2)
-    with tempfile.TemporaryFile() as noise:
-        try:
-            os.dup2(noise.fileno(), 2)
-            importlib.import_module("keras")
-            importlib.import_module("tensorflow")
-        except BaseException:
-            noise.seek(0)
-            os.write(real, noise.read())
-            raise
-        finally:
-            os.dup2(real, 2)
-            os.close(real)
-
-
 def build_model(seed: int) -> Any:
     """Return the Keras functional CNN: (n, 28, 28, 1) in, (n, 10) logits out."""
     import_quietly()
@@ -94,7 +72,7 @@ def build_model(seed: int) -> Any:
     return keras.Model(inputs, outputs)
 
 
-class ModelError(Exception):
+class ModelError(UserError):
     """The model cannot be trained here; the message is one line that says what to do."""
 
 

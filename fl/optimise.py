@@ -24,6 +24,18 @@ class ServerOptimizer:
         """Return the weights after one step against an update, all float32 (size,)."""
         return (weights - rate * self._direction(update)).astype(np.float32)
 
+    def state(self) -> bytes:
+        """Return the averages, for `restore`."""
+        return np.concatenate((self.velocity, self.squares)).astype("<f4").tobytes()
+
+    def restore(self, state: bytes) -> None:
+        """Go on from what `state` returned; ValueError for that of another optimizer or size."""
+        ends = self.velocity.size
+        values = np.frombuffer(state, "<f4").astype(np.float32)
+        if values.size != ends + self.squares.size or not np.isfinite(values).all():
+            raise ValueError(f"these are no averages of {self.kind} for this model")
+        self.velocity, self.squares = values[:ends], values[ends:]
+
     def _direction(self, update: Vector) -> Vector:
         if self.kind == "sgd":
             return update

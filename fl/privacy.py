@@ -6,7 +6,7 @@ h contributors whose noise nobody knows, one unit changes the integers of a sum 
     Δ = C/s + sqrt(d),   and each contributor's noise has σ = z·Δ/sqrt(h), at least 3.
 
 So a sum holds noise of z·Δ, whatever range the server sends and whoever drops out. The grid
-has room for the range R and 12 deviations: (2^bits - 1)·s/2 = R + (12·σ + 1)·s.
+has room for the range R and 12 deviations: (2^(bits-1) - 1)·s = R + (12·σ + 1)·s.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from fl.compression import sent_length
 from fl.discrete_gaussian import DISTANCE, gaussian
 from fl.flags import Partition, UsageError
 from fl.partition import split
-from fl.quantise import Figures, Integers, Mean, quantise
+from fl.quantise import Figures, Integers, Mean, half_levels, quantise
 from mphe.sampling import RandomSource
 
 TAIL = 12.0
@@ -47,7 +47,7 @@ class Grid:
 
     Attributes:
         step: value of one integer.
-        reach: value of the largest integer, 2·reach = (2^bits - 1)·step; what dequantising needs.
+        reach: value of the largest integer, (2^(bits-1) - 1)·step; what dequantising needs.
         deviation: of one contributor's noise, in steps.
     """
 
@@ -83,7 +83,7 @@ class Privacy:
 
     def grid(self, reach: float) -> Grid:
         """Return the grid for values within ±reach; UsageError when the bits do not suffice."""
-        half = ((1 << self.bits) - 1) / 2
+        half = half_levels(self.bits)
         share = self.noise_multiplier * _ROUNDING / sqrt(self.honest)
         left = half - 1 - TAIL * share * sqrt(self.size)
         step = (reach + TAIL * share * self.sensitivity) / left if left > 0 else inf
@@ -122,7 +122,7 @@ class Privacy:
         grid = self.grid(reach)
         integers = quantise(np.clip(values, -reach, reach), grid.reach, self.bits, SILENT, rng)
         noisy = integers[: self.size] + gaussian(grid.deviation).sample(secret, self.size)
-        integers[: self.size] = np.clip(noisy, 0, (1 << self.bits) - 1)
+        integers[: self.size] = np.clip(noisy, 0, 2 * half_levels(self.bits))
         return integers
 
     @cached_property

@@ -120,6 +120,10 @@ def _check_combinations(args: "Args") -> None:
         raise UsageError(
             "--weighting samples tells how many samples there are: leave it out with --dp_epsilon"
         )
+    if args.rotation:
+        raise UsageError(
+            "--rotation True saves bits that the noise of --dp_epsilon needs: leave it out"
+        )
     if args.dp_unit == "client":
         if args.dp_sampling_rate:
             raise UsageError(

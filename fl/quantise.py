@@ -1,13 +1,17 @@
 """Updates to small non-negative integers and back (docs/protocol.md, A round).
 
-    q = floor((v + R)/step + U[0, 1)),   step = 2R / (2^bits - 1),   mean = (step·Σq - |U|·R)/Σw
+    q = floor(v/step + h + U[0, 1)),   h = 2^(bits-1) - 1,   step = R/h
+    mean = step·(Σq - |U|·h)/Σw
 
-Stochastic rounding keeps the mean unbiased. The range R is public and the same for all clients:
-the server sends it with the model and adapts it to the aggregate that it saw. Behind the update
+Stochastic rounding keeps the mean unbiased. Zero is a level: most values of an update are much
+smaller than a step, and rounding adds variance |v|·step to them, where a grid with zero between
+two levels would add step²/4. The range R is public and the same for all clients: the server sends
+it with the model and adapts it to the aggregate that it saw. Behind the update
 lie a few counts (clipped values, loss, accuracy, samples, weight) as digits, so that only their
 sums are seen.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +29,11 @@ MAX_WEIGHT = 8.0
 NUM_COUNTS = 5
 MIN_RANGE = 1e-6
 HEADROOM = 4.0
+NARROWING, WIDENING = 0.8, 1.5
 TOLERATED_SATURATION = 1e-4
+# Steps of this part of the values' root mean square add next to nothing to their variance.
+FINE_STEP = 0.125
+FIRST_REACH = 8.0
 PIECE = 1 << 16
 
 
@@ -95,13 +103,14 @@ def quantise(
         figures: of this client.
         rng: of the stochastic rounding.
     """
-    largest = (1 << bits) - 1
+    half = half_levels(bits)
+    largest = 2 * half
     values = np.empty(payload_length(update.size, bits), np.int32)
     saturated = 0
     # In pieces: the doubles of a whole vector would take several times its memory.
     for start in range(0, update.size, PIECE):
         piece = update[start : start + PIECE]
-        scaled = (piece.astype(np.float64) + reach) * (largest / (2 * reach))
+        scaled = piece.astype(np.float64) * (half / reach) + half
         saturated += int(np.count_nonzero((scaled < 0) | (scaled > largest)))
         scaled += rng.random(piece.size)
         np.floor(scaled, out=scaled)
@@ -125,12 +134,11 @@ def dequantise(total: Integers, contributors: int, reach: float, bits: int) -> M
     saturated, losses, accuracies, samples, weights = (
         _number(total[size + position * digits :][:digits], bits) for position in range(NUM_COUNTS)
     )
-    step = 2 * reach / ((1 << bits) - 1)
+    half = half_levels(bits)
     # A contributor that lies about its weight must not make everybody divide by zero.
     weight = max(weights, 1) * WEIGHT_UNIT
-    update = total[:size] * step
-    update -= contributors * reach
-    update /= weight
+    update = (total[:size] - contributors * half).astype(np.float64)
+    update *= reach / half / weight
     return Mean(
         update.astype(np.float32),
         saturated,
@@ -140,16 +148,39 @@ def dequantise(total: Integers, contributors: int, reach: float, bits: int) -> M
     )
 
 
-def next_reach(reach: float, mean: Mean, contributors: int, limit: float) -> float:
+def first_reach(clip_norm: float, size: int, bits: int) -> float:
+    """Return the range of the first round, from what is known before any sum.
+
+    With few bits a range of the whole norm would drown a long update in rounding noise; one that
+    is too narrow is widened soon.
+    """
+    root_mean_square = clip_norm / math.sqrt(size)
+    return min(clip_norm, max(FIRST_REACH, FINE_STEP * half_levels(bits)) * root_mean_square)
+
+
+def next_reach(reach: float, mean: Mean, contributors: int, limit: float, bits: int) -> float:
     """Return the range of the next round, from the aggregate of this one.
 
-    Twice as wide when too many values left it; else down to a few times the largest mean, at
-    most by half a round, since single updates exceed the mean.
+    Wider when too many values left it. As long as steps are fine it follows the largest mean,
+    with headroom since single updates exceed the mean. Where they are not, the largest mean is
+    partly rounding noise: it narrows until the first values leave it. It never shrinks by more
+    than half.
     """
     if mean.saturated > TOLERATED_SATURATION * mean.update.size * contributors:
-        return min(2 * reach, limit)
-    wanted = HEADROOM * float(np.abs(mean.update).max(initial=0.0))
+        return min(WIDENING * reach, limit)
+    update = mean.update.astype(np.float64)
+    fine = FINE_STEP * half_levels(bits) * math.sqrt(float(np.mean(update * update)))
+    wanted = HEADROOM * float(np.abs(update).max(initial=0.0))
+    if reach > fine:
+        wanted = max(fine, min(wanted, NARROWING * reach)) if not mean.saturated else reach
+    else:
+        wanted = min(wanted, fine)
     return min(max(wanted, reach / 2, MIN_RANGE), limit)
+
+
+def half_levels(bits: int) -> int:
+    """Return the levels on either side of zero."""
+    return (1 << (bits - 1)) - 1
 
 
 def _units(value: float, unit: float) -> int:

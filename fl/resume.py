@@ -25,12 +25,16 @@ INTERRUPTED = "the server was stopped in this round"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where training stands after a round; round 0 is before the first."""
+    """Where training stands after a round; round 0 is before the first.
+
+    `averages` are those of the server's optimizer, b"" before the first round.
+    """
 
     round: int
     model: Model
     accuracy: float
     loss: float
+    averages: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class ProgressRecord:
 
     round: int
     model: bytes
+    averages: bytes
     line: bytes
 
 
@@ -87,10 +92,11 @@ class ServerState:
         except EncodingError as error:
             raise self.vault.refusal(STARTED, str(error)) from error
 
-    def finished(self, model: Model, record: RoundRecord) -> None:
-        """Keep the model after a round, before its line is in metrics.jsonl."""
+    def finished(self, model: Model, record: RoundRecord, averages: bytes = b"") -> None:
+        """Keep the model and the optimizer's averages, before the line is in metrics.jsonl."""
         line = record.to_json().encode()
-        self.vault.write(PROGRESS, pack(ProgressRecord(record.round, model.to_bytes(), line)))
+        progress = ProgressRecord(record.round, model.to_bytes(), averages, line)
+        self.vault.write(PROGRESS, pack(progress))
 
     def restore(self, history: History) -> Checkpoint | None:
         """Return the last checkpoint, None before the first; make the history agree with it.
@@ -111,7 +117,7 @@ class ServerState:
         if last.round != progress.round or progress.round > self.started():
             raise self.vault.refusal(PROGRESS, "its round does not fit the other files")
         restore_history(history, last)
-        return Checkpoint(progress.round, model, last.accuracy, last.loss)
+        return Checkpoint(progress.round, model, last.accuracy, last.loss, progress.averages)
 
 
 def restore_history(history: History, last: RoundRecord | None) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fl.arguments import Args
 from fl.data import Dataset
 from fl.driver import Driver, Observer, Role, name
+from fl.dropout import drops_out
 from fl.global_model import GlobalModel
 from fl.metrics import STAGES, History, RoundRecord
 from fl.model import Trainer
@@ -155,6 +156,7 @@ class Training:
         self._display = display
         self._model = GlobalModel(args, trainer.get_vector(), privacy)
         self._failures = 0
+        self._droppers: frozenset[int] = frozenset()
         self._score = (0.0, 0.0)
 
     async def run(self) -> None:
@@ -175,6 +177,9 @@ class Training:
             record = await self._round(number, present)
             self._keep(record)
             self._display.round_ended(record)
+            # After the last round too: who is not there would not hear that it was the last.
+            seconds = self._args.round_timeout
+            await self._driver.await_droppers(self._aggregator, self._droppers, seconds)
             self._failures = self._failures + 1 if record.abandoned else 0
             if self._failures >= self._args.max_failed_rounds:
                 raise TooManyFailures(
@@ -211,7 +216,7 @@ class Training:
         if checkpoint is None:
             accuracy, loss = self._evaluate()
             checkpoint = Checkpoint(0, self._model.sent(), accuracy, loss)
-        self._model.restore(checkpoint.model)
+        self._model.restore(checkpoint.model, checkpoint.averages)
         self._score = (checkpoint.accuracy, checkpoint.loss)
         everybody = range(1, self._args.num_peers + 1)
         for number in range(checkpoint.round + 1, started + 1):
@@ -226,12 +231,15 @@ class Training:
     def _keep(self, record: RoundRecord) -> None:
         """Write down a round that has ended: first what a restart needs, then its line."""
         if self._state is not None:
-            self._state.finished(self._model.sent(), record)
+            self._state.finished(self._model.sent(), record, self._model.averages())
         self._history.append(record)
 
     async def _round(self, number: int, present: set[int]) -> RoundRecord:
         args, driver = self._args, self._driver
         driver.round = number
+        drop = drops_out(args.simulate_dropout, args.num_peers, args.seed, number)
+        self._droppers = drop & present
+        driver.excused = set(self._droppers)
         observer = RoundObserver(driver.transport, present)
         outputs = self._aggregator.start_round(self._model.sent().to_bytes(), present)
         await driver.run(self._aggregator, outputs, args.round_timeout, observer)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fl.arguments import Args
 from fl.compression import sent_length
 from fl.quantise import payload_length
+from fl.rotation import padded_length
 from mphe.agreement import SessionParameters
 from mphe.errors import EncodingError
 from mphe.parameters import Plan, make_plan
@@ -17,6 +18,12 @@ from mphe.parameters import Plan, make_plan
 Vector = NDArray[np.float32]
 MAX_NOTE = 256
 _HEAD = struct.Struct("<dd")
+
+
+def quantised_length(args: Args, size: int) -> int:
+    """Return how many quantised values a client sends of an update of `size` values."""
+    sent = sent_length(size, args.compression_rate)
+    return padded_length(sent) if args.rotation else sent
 
 
 def plan_for(args: Args, size: int) -> Plan:
@@ -29,7 +36,7 @@ def plan_for(args: Args, size: int) -> Plan:
         SessionParameters(
             num_clients=args.num_peers,
             threshold=args.threshold,
-            length=payload_length(sent_length(size, args.compression_rate), args.value_bits),
+            length=payload_length(quantised_length(args, size), args.value_bits),
             rounds=args.num_iterations,
             robust=args.robust,
             encryption=args.encryption,

@@ -7,6 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fl.quiet import import_quietly
+
+
+class UserError(Exception):
+    """What the user gave fails in the same way in every process of a host: one report will do."""
+
 
 def find_function(reference: str, flag: str, error: type[Exception]) -> Path:
     """Return the file of FILE.py:FUNCTION without running it.
@@ -38,6 +44,17 @@ def _top_level_names(tree: ast.Module) -> set[str]:
     return names
 
 
+def _imports_keras(path: Path) -> bool:
+    """Return whether a file imports Keras or TensorFlow, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        if any(name.partition(".")[0] in ("keras", "tensorflow") for name in names):
+            return True
+    return False
+
+
 def load_function(reference: str, flag: str, error: type[Exception]) -> Callable[[], Any]:
     """Run the file of FILE.py:FUNCTION and return a guarded function of it.
 
@@ -45,6 +62,8 @@ def load_function(reference: str, flag: str, error: type[Exception]) -> Callable
     in the call, is raised as `error` with one line that names the place.
     """
     path = find_function(reference, flag, error)
+    if _imports_keras(path):
+        import_quietly()  # else the file's own import would show TensorFlow's log
     name = f"user_{path.stem}"
     if name not in sys.modules or sys.modules[name].__file__ != str(path.resolve()):
         spec = importlib.util.spec_from_file_location(name, path.resolve())

@@ -1,13 +1,16 @@
 """What benchmarks write can be read again, and a peer that is missing is named, not hidden."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks import peers, plots, records
+from benchmarks import learning, peers, plots, records
 from benchmarks.peers import Script
 from benchmarks.records import Spread, Table
+from fl.arguments import parse_args
 
 
 @dataclass(frozen=True)
@@ -49,4 +52,47 @@ def test_figures_are_drawn_from_the_committed_results(
 ) -> None:
     monkeypatch.setattr(plots, "IMAGES", tmp_path)
     plots.main()
-    assert {path.name for path in tmp_path.iterdir()} == {"bytes.png", "length.png", "round.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{name}.png" for name in ("bytes", "learning", "length", "round")
+    }
+
+
+def test_a_table_of_learning_is_measured_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launched: list[str] = []
+
+    def launch(clients: int, flags: list[str]) -> list[dict[str, Any]]:
+        launched.append(" ".join(flags))
+        record = {"upload_bytes_per_client": 1000, "seconds": 0.5, "saturated": 2}
+        ends = {"0": 0.9, "1": 0.8, "2": 0.7}
+        final = ends[flags[-1]]
+        return [{**record, "abandoned": None, "accuracy": score} for score in (0.1, final)]
+
+    monkeypatch.setattr(learning, "launch", launch)
+    monkeypatch.setattr(learning, "RESULTS", tmp_path)
+
+    def call(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["learning", *words])
+        learning.main()
+        return capsys.readouterr().out
+
+    call("bits", "--only", "8 bits", "--seed", "1")
+    assert len(launched) == 1 and launched[0].endswith("--value_bits 8 --seed 1")
+    out = call("bits", "--only", "8 bits", "--reuse")
+    assert [words[-1] for words in launched] == ["1", "0", "2"]
+    (row,) = [line.split() for line in out.splitlines() if " 8 bits " in line and "0.9" in line]
+    assert row[2:6] == ["0.8000", "0.900", "0.800", "0.700"]
+    assert "1,000" in row and "0.50" in row
+    # The row of another table with the same command needs no run.
+    assert "0.8000" in call("show", "--only", "8 bits", "--reuse") and len(launched) == 3
+    with pytest.raises(SystemExit):
+        call("bits", "--only", "9 bits")
+
+
+def test_every_row_of_learning_is_a_command_that_the_program_takes() -> None:
+    for title, rows in learning.TABLES.items():
+        assert len({flags for _, flags in rows}) == len(rows), title
+        for _, flags in rows:
+            words = learning.command(flags, 0).split(" main.py ")[1].split()
+            assert parse_args(words).num_iterations == 60

@@ -15,6 +15,7 @@ from fl.client import Session, follow
 from fl.compression import sent_length
 from fl.data import Dataset, load_dataset
 from fl.driver import Driver, Observer
+from fl.dropout import leaver
 from fl.learner import Learner
 from fl.metrics import History
 from fl.model import Trainer
@@ -133,6 +134,7 @@ def run(
     meddle: Callable[[Network, int], None] = lambda network, round: None,
     reconnect: Sequence[int] = (),
     real: Real | None = None,
+    away_seconds: float = 0.0,
 ) -> Outcome:
     """Run server and clients to the end.
 
@@ -142,12 +144,18 @@ def run(
         meddle: called on the server before each round, with the network and the round.
         reconnect: the clients that come back when their connection is cut.
         real: models and data instead of stand-ins.
+        away_seconds: what it takes them to come back.
     """
-    return asyncio.run(_run(args, before, meddle, reconnect, real or Real()))
+    return asyncio.run(_run(args, before, meddle, reconnect, real or Real(), away_seconds))
 
 
 async def _run(
-    args: Args, before: Any, meddle: Any, reconnect: Sequence[int], real: "Real"
+    args: Args,
+    before: Any,
+    meddle: Any,
+    reconnect: Sequence[int],
+    real: "Real",
+    away_seconds: float,
 ) -> Outcome:
     network = Network()
     identities = {i: Ed25519PrivateKey.generate() for i in range(1, args.num_peers + 1)}
@@ -157,7 +165,8 @@ async def _run(
     async def client(index: int) -> None:
         learner: Any = real.learners.get(index) or FakeLearner(args, index, before)
         transport: LoopbackClient = network.connect(index)
-        session = Session(index, learner, transport)
+        leaves = leaver(args.simulate_dropout, args.num_peers, args.seed, index)
+        session = Session(index, learner, transport, leaves=leaves)
         if args.aggregation == "plain":
             session.join_plain()
         else:
@@ -167,6 +176,7 @@ async def _run(
         async def connect() -> LoopbackClient:
             if index not in reconnect:
                 raise Unreachable("the test says so")
+            await asyncio.sleep(away_seconds)
             return network.connect(index)
 
         await follow(session, connect)

@@ -104,8 +104,12 @@ def test_the_global_model_follows_the_schedule(tmp_path: Path) -> None:
     assert model.weights[0] == pytest.approx(-0.1 - 0.05)
 
 
-def test_a_model_that_was_kept_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    args = flags(tmp_path, "--weighting", "samples", "--learning_rate_schedule", "cosine")
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+def test_a_model_that_was_kept_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, optimizer: str
+) -> None:
+    words = ["--weighting", "samples", "--learning_rate_schedule", "cosine"]
+    args = flags(tmp_path, *words, "--server_optimizer", optimizer)
     rng = np.random.default_rng(0)
     sums = []
     for number in (1, 2):
@@ -114,9 +118,15 @@ def test_a_model_that_was_kept_goes_on_as_if_nothing_had_happened(tmp_path: Path
         sums.append(sum(quantise(update, 3.0, 16, figures, rng) for _ in range(2)))
     whole, again = (GlobalModel(args, np.zeros(8, np.float32)) for _ in range(2))
     whole.step(1, np.asarray(sums[0]), 2)
-    again.restore(Model.from_bytes(whole.sent().to_bytes(), 8))
+    again.restore(Model.from_bytes(whole.sent().to_bytes(), 8), whole.averages())
     assert (again.reach, again.reference) == (whole.reach, 300) and whole.reach < 3 * 8
     for model in (whole, again):
         model.step(2, np.asarray(sums[1]), 2)
     assert np.array_equal(again.weights, whole.weights)
     assert (again.reach, again.reference) == (whole.reach, whole.reference)
+
+
+def test_averages_of_another_optimizer_are_refused() -> None:
+    for state in (ServerOptimizer("adam", 3).state(), np.full(3, np.nan, "<f4").tobytes()):
+        with pytest.raises(ValueError, match="no averages of momentum"):
+            ServerOptimizer("momentum", 3).restore(state)

@@ -26,6 +26,8 @@ from fl.launch import (
     prepare,
     threads_per_process,
 )
+from fl.user_code import UserError
+from main import report
 from tests.fl.program import ROOT, run
 
 ARGV = ["--num_peers", "2", "--server_address", "localhost:8080", "--robust", "True"]
@@ -177,6 +179,31 @@ def test_usage_errors_are_one_line(argv: list[str], environ: dict[str, str], hin
 def test_other_ranks_stay_silent() -> None:
     # Their code is 0: prterun loses rank 0's line when another rank leaves with 2 before it.
     done = run("--wat", OMPI_COMM_WORLD_RANK="1", OMPI_COMM_WORLD_SIZE="3")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(("local_rank", "speaks"), [(0, True), (1, False)])
+def test_what_is_wrong_with_a_users_file_is_reported_once_a_host(
+    local_rank: int, speaks: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place = Place(4 + local_rank, 8, local_rank, 4)
+    assert report(UserError("--model m.py:f failed"), place) == 0
+    assert ("--model m.py:f failed" in capfd.readouterr().err) is speaks
+    # Other errors may be of one rank alone.
+    report(MemoryError("full"), place)
+    assert f"rank {place.rank}: MemoryError: full" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_users_file_may_import_keras_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def data():\n    import keras\n    return keras\n")
+    code = (
+        "from fl.user_code import load_function as f; "
+        f"f('{tmp_path}/own.py:data', '--dataset', ValueError)()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

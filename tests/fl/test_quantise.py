@@ -1,11 +1,13 @@
 """Quantisation: unbiased, bounded, and its sums mean what single values mean."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl.quantise import Figures, Mean, dequantise, next_reach, payload_length, quantise
+from fl.quantise import Figures, Mean, dequantise, first_reach, next_reach, payload_length, quantise
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -64,8 +66,35 @@ def test_rounding_is_unbiased() -> None:
 
 def test_reach_widens_when_values_are_clipped_and_narrows_slowly_otherwise() -> None:
     update = np.full(1000, 0.01, np.float32)
-    assert next_reach(1.0, Mean(update, 900, 0.0), 3, 3.0) == 2.0
-    assert next_reach(2.0, Mean(update, 900, 0.0), 3, 3.0) == 3.0
-    assert next_reach(1.0, Mean(update, 0, 0.0), 3, 3.0) == 0.5
-    assert next_reach(0.05, Mean(update, 0, 0.0), 3, 3.0) == pytest.approx(0.04)
-    assert next_reach(1e-6, Mean(0 * update, 0, 0.0), 3, 3.0) > 0
+    assert next_reach(1.0, Mean(update, 900, 0.0), 3, 3.0, 16) == 1.5
+    assert next_reach(2.0, Mean(update, 900, 0.0), 3, 2.5, 16) == 2.5
+    assert next_reach(1.0, Mean(update, 0, 0.0), 3, 3.0, 16) == 0.5
+    assert next_reach(0.05, Mean(update, 0, 0.0), 3, 3.0, 16) == pytest.approx(0.04)
+    assert next_reach(1e-6, Mean(0 * update, 0, 0.0), 3, 3.0, 16) > 0
+
+
+def test_with_coarse_steps_reach_narrows_until_the_first_values_leave_it() -> None:
+    update = rng().standard_normal(1000).astype(np.float32)
+    # With 4 bits steps of 6/7 are no small part of a value: it is not widened to the headroom.
+    assert next_reach(6.0, Mean(update, 0, 0.0), 3, 30.0, 4) == pytest.approx(4.8)
+    assert next_reach(6.0, Mean(update, 0, 0.0), 3, 30.0, 16) > 12
+    assert next_reach(4.8, Mean(update, 0, 0.0), 3, 30.0, 4) == pytest.approx(3.84)
+    # The tolerated are few enough to keep it, more are not.
+    many = np.resize(update, 100_000)
+    assert next_reach(3.84, Mean(many, 30, 0.0), 3, 30.0, 4) == 3.84
+    assert next_reach(3.84, Mean(many, 31, 0.0), 3, 30.0, 4) == pytest.approx(5.76)
+
+
+def test_the_first_reach_suits_the_bits() -> None:
+    assert first_reach(3.0, 200_000, 16) == 3.0
+    assert first_reach(3.0, 50, 4) == 3.0
+    assert first_reach(3.0, 200_000, 4) == pytest.approx(8 * 3 / math.sqrt(200_000))
+
+
+def test_small_values_cost_little_noise() -> None:
+    update = np.full(10_000, 0.01, np.float32)
+    mean = dequantise(quantise(update, 1.0, 4, Figures(0.0), rng()), 1, 1.0, 4).update
+    # |v|·step; with zero between two levels it would be step²/4, three times as much.
+    assert np.mean((mean - update) ** 2) == pytest.approx(0.01 / 7, rel=0.2)
+    zero = quantise(0 * update, 1.0, 4, Figures(0.0), rng())
+    assert not dequantise(zero, 1, 1.0, 4).update.any()

@@ -15,6 +15,7 @@ from fl.client import Session, follow
 from fl.data import Dataset
 from fl.driver import Driver, Observer
 from fl.metrics import History, RoundRecord
+from fl.optimise import ServerOptimizer
 from fl.progress import Display
 from fl.resume import INTERRUPTED, Gathering, ServerState, read_record, restore_history
 from fl.rounds import Training
@@ -53,9 +54,9 @@ class DyingState(ServerState):
         super().starting(round)
         self.die("after start", round)
 
-    def finished(self, model: Model, record: RoundRecord) -> None:
+    def finished(self, model: Model, record: RoundRecord, averages: bytes = b"") -> None:
         self.die("before finish", record.round)
-        super().finished(model, record)
+        super().finished(model, record, averages)
         self.die("after finish", record.round)
 
 
@@ -176,6 +177,16 @@ def test_death_after_death(tmp_path: Path) -> None:
     assert check(args, tmp_path, history, weights) == [1, 2, 6]
 
 
+@pytest.mark.parametrize("kind", ["momentum", "adam"])
+def test_an_optimizer_goes_on_with_its_averages(tmp_path: Path, kind: str) -> None:
+    args = flags(tmp_path, "--num_iterations", "5", "--server_optimizer", kind)
+    _, weights = asyncio.run(live_through(args, tmp_path, ("after finish", 3)))
+    optimizer, expected = ServerOptimizer(kind, SIZE), np.zeros(SIZE, np.float32)
+    for _ in range(5):
+        expected = optimizer.step(expected, np.full(SIZE, 0.25, np.float32), args.learning_rate)
+    assert np.allclose(weights, expected, atol=1e-3)
+
+
 def record(number: int, **other: Any) -> RoundRecord:
     fields = {"round": number, "contributors": (1, 2), "dropped": (3,), "accuracy": 0.5}
     zero: dict[str, Any] = {"seconds": 0.5, "attempts": 1, "saturated": 0}
@@ -239,11 +250,12 @@ def test_progress_of_another_round_than_was_started_is_refused(tmp_path: Path) -
     assert state.restore(History(tmp_path)) is None
     model = Model(np.ones(SIZE, np.float32), 2.0)
     state.starting(1)
-    state.finished(model, record(1))
+    state.finished(model, record(1), b"averages")
     checkpoint = state.restore(History(tmp_path))
     assert checkpoint is not None
     assert (checkpoint.round, checkpoint.model.reach, checkpoint.accuracy) == (1, 2.0, 0.5)
     assert np.array_equal(checkpoint.model.weights, model.weights)
+    assert checkpoint.averages == b"averages"
     with pytest.raises(StateError, match="progress cannot be used"):
         ServerState(vault, SIZE + 1).restore(History(tmp_path))
     state.finished(model, record(2))

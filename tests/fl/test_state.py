@@ -1,5 +1,6 @@
 """Files of the state directory: private, whole or refused, one process at a time."""
 
+import dataclasses
 import os
 import stat
 from pathlib import Path
@@ -13,6 +14,8 @@ from fl import launch, state
 from fl.arguments import Args, parse_args
 from fl.flags import UsageError
 from fl.keeping import ClientState
+from fl.metrics import write_config
+from fl.same_flags import MAY_CHANGE
 from fl.state import StateError, Vault, check_fresh, party_directory, write_atomically
 from mphe.decryptor import Memory
 from tests.simulation import Simulation
@@ -193,12 +196,44 @@ def test_results_go_on_where_they_were(tmp_path: Path) -> None:
     where, results = tmp_path / "state", tmp_path / "results"
     output = launch.find_output(flags(where, "--output", str(results)))
     assert Path(output) == results
+    write_config(results, dataclasses.asdict(flags(where)), {})
     assert launch.find_output(flags(where, "--resume", "True")) == str(results)
     with pytest.raises(UsageError, match="leave out --output"):
         launch.find_output(flags(where, "--resume", "True", "--output", str(tmp_path / "other")))
+    (results / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"config\.json: restore it"):
+        launch.find_output(flags(where, "--resume", "True"))
+    (results / "config.json").unlink()
     results.rmdir()
     with pytest.raises(UsageError, match="restore it"):
         launch.find_output(flags(where, "--resume", "True"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--learning_rate", "0.2"],
+        ["--seed", "1"],
+        ["--dataset", "mnist"],
+        ["--partition", "shards:2"],
+        ["--num_iterations", "7"],
+        ["--value_bits", "8"],
+        ["--local_steps", "2"],
+    ],
+)
+def test_a_session_goes_on_with_the_flags_of_before(tmp_path: Path, words: list[str]) -> None:
+    where = tmp_path / "state"
+    output = Path(launch.find_output(flags(where, "--output", str(tmp_path / "out"))))
+    write_config(output, dataclasses.asdict(flags(where)), {})
+    with pytest.raises(UsageError, match=f"^{words[0]} was .+, not {words[1]}") as caught:
+        launch.find_output(flags(where, "--resume", "True", *words))
+    assert "\n" not in str(caught.value)
+    other = ["--server_address", "localhost:9000", "--round_timeout", "5", "--crypto_threads", "2"]
+    launch.find_output(flags(where, "--resume", "True", *other))
+
+
+def test_every_flag_that_may_change_exists() -> None:
+    assert {field.name for field in dataclasses.fields(Args)} >= MAY_CHANGE
 
 
 def test_a_client_finds_its_keys_and_its_memory(tmp_path: Path) -> None:

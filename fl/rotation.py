@@ -1,0 +1,81 @@
+"""`--rotation True`: updates are spread evenly over their values before they are rounded.
+
+A randomised Hadamard transform (Ailon and Chazelle 2009; for federated learning Suresh et al.,
+arXiv 1611.00429): y = H·D·x, where D holds public random signs and H is orthonormal. It is
+linear, so it commutes with the sum, and keeps the L2 norm. No value of y is much larger than
+the others, so a few bits are spent on all of them and not on the reach of a single one.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl.arguments import Args
+from fl.compression import sent_length
+
+Vector = NDArray[np.float32]
+LONGEST_BLOCK = 1 << 13
+# Of the length, at most so much is padding.
+PADDING = 1 / 64
+# Domain of the seed: fl.data, fl.partition, fl.compression and fl.dropout use 1 to 5.
+_SIGNS = 6
+
+
+def block_length(size: int) -> int:
+    """Return the longest power of two whose multiples leave little padding."""
+    block = LONGEST_BLOCK
+    while -size % block > PADDING * size:
+        block //= 2
+    return block
+
+
+def padded_length(size: int) -> int:
+    """Return the values of a rotated vector of `size` values."""
+    return size + -size % block_length(size)
+
+
+def hadamard(rows: Vector) -> Vector:
+    """Transform float32 (2^k, m) along its first axis; orthonormal, and its own inverse."""
+    block, count = rows.shape
+    half = 1
+    while half < block:
+        pairs = rows.reshape(block // (2 * half), 2, half * count)
+        rows = np.stack((pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]), axis=1)
+        half *= 2
+    return rows.reshape(block, count) * np.float32(1 / math.sqrt(block))
+
+
+class Rotation:
+    """Of vectors of one size; every round has signs of its own, from the public seed."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        """Take vectors of `size` values."""
+        self._size = size
+        self._seed = seed
+        self._block = block_length(size)
+        self.length = padded_length(size)
+
+    def apply(self, values: Vector, round: int) -> Vector:
+        """Return float32 (length,) of float32 (size,)."""
+        padded = np.zeros(self.length, np.float32)
+        padded[: self._size] = values
+        # Neighbours go to different blocks, so that no block gets all of a layer.
+        rows = (padded * self._signs(round)).reshape(self._block, -1)
+        return hadamard(rows).reshape(-1)
+
+    def undo(self, values: Vector, round: int) -> Vector:
+        """Return what `apply` was given, float32 (size,)."""
+        rows = values.reshape(self._block, -1)
+        return (hadamard(rows).reshape(-1) * self._signs(round))[: self._size]
+
+    def _signs(self, round: int) -> Vector:
+        rng = np.random.default_rng([self._seed, _SIGNS, round])
+        signs: Vector = rng.integers(0, 2, self.length, np.int8).astype(np.float32)
+        return 2 * signs - 1
+
+
+def rotation_for(args: Args, size: int) -> Rotation | None:
+    """Return the rotation of what is sent of updates of `size` values; None without one."""
+    sent = sent_length(size, args.compression_rate)
+    return Rotation(sent, args.seed) if args.rotation else None
