@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+INTERRUPTED = "the server was stopped in this round"
+"""Why the round in flight was abandoned when the server died."""
 STAGES = ("train", "encrypt", "upload", "aggregate", "decrypt", "recover", "evaluate")
 PACKAGES = (
     "numpy",

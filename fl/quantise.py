@@ -137,7 +137,8 @@ def dequantise(total: Integers, contributors: int, reach: float, bits: int) -> M
     half = half_levels(bits)
     # A contributor that lies about its weight must not make everybody divide by zero.
     weight = max(weights, 1) * WEIGHT_UNIT
-    update = (total[:size] - contributors * half).astype(np.float64)
+    update = total[:size].astype(np.float64)
+    update -= contributors * half
     update *= reach / half / weight
     return Mean(
         update.astype(np.float32),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fl.driver import Role
-from fl.metrics import STAGES, History, RoundRecord
+from fl.metrics import INTERRUPTED, STAGES, History, RoundRecord
 from fl.session import Model
 from fl.state import PROGRESS, SESSION, STARTED, StateError, Vault
 from mphe import keyfile
@@ -19,8 +19,6 @@ from mphe.machine import Output
 from mphe.messages import Join, Message, Ready
 from mphe.parameters import Plan
 from mphe.setup import Identities, PublicSession
-
-INTERRUPTED = "the server was stopped in this round"
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fl.arguments import Args
-from fl.metrics import RoundRecord
-from fl.resume import INTERRUPTED
+from fl.metrics import INTERRUPTED, RoundRecord
 from fl.state import PRIVACY, StateError, Vault
 
 # What the promise depends on; the rest of the session is bound by the other files.

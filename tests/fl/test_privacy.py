@@ -18,7 +18,7 @@ from fl.privacy import (
     failure_probability,
     make_privacy,
 )
-from fl.quantise import count_digits, dequantise, payload_length, quantise
+from fl.quantise import count_digits, dequantise, half_levels, payload_length, quantise
 from tests.fl.federation import flags
 from tests.fl.private import private_flags
 from tests.support import seeded
@@ -83,7 +83,7 @@ def test_one_unit_moves_the_integers_by_no_more_than_the_noise_is_sized_for(
     # And all of the range and 12 deviations fit the grid.
     margin = 12 * grid.deviation
     assert margin <= min(near.min(), far.min()) and max(near.max(), far.max()) <= (
-        (1 << bits) - 1 - margin
+        2 * half_levels(bits) - margin
     )
 
 
@@ -111,7 +111,7 @@ def test_no_range_that_a_server_sends_makes_the_noise_too_small(
     grid = plan.grid(reach)
     needed = plan.noise_multiplier * (sensitivity / grid.step + sqrt(plan.size)) / sqrt(2)
     assert grid.deviation >= max(needed, MIN_DEVIATION)
-    assert grid.reach == pytest.approx(grid.step * 65535 / 2)
+    assert grid.reach == pytest.approx(grid.step * 32767)
     assert grid.reach >= reach + 12 * grid.deviation * grid.step
     noisy = plan.encode(np.zeros(200), reach, np.random.default_rng(0), seeded("range"))
     assert np.var(noisy[:200]) == pytest.approx(grid.deviation**2, rel=0.35)

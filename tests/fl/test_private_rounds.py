@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fl.metrics import History, RoundRecord, Summary
+from fl.metrics import INTERRUPTED, History, RoundRecord, Summary
 from fl.privacy import Privacy, make_privacy
 from fl.progress import Display
-from fl.quantise import dequantise
-from fl.resume import INTERRUPTED, Checkpoint
+from fl.quantise import dequantise, half_levels
+from fl.resume import Checkpoint
 from fl.rounds import Training
 from fl.session import Model
 from fl.spending import charged
@@ -43,7 +43,7 @@ def noise(
     """Return the noise of all sums of zero updates, in units of what one unit can change, (n,)."""
     found = []
     for contributors, reach, total in sums:
-        step = 2 * reach / ((1 << bits) - 1)
+        step = reach / half_levels(bits)
         moved = plan.sensitivity / step + SIZE**0.5
         found.append((total - contributors * reach / step) / moved)
     return np.concatenate(found), np.array([contributors for contributors, _, _ in sums])

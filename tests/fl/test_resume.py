@@ -14,10 +14,10 @@ from fl.arguments import Args
 from fl.client import Session, follow
 from fl.data import Dataset
 from fl.driver import Driver, Observer
-from fl.metrics import History, RoundRecord
+from fl.metrics import INTERRUPTED, History, RoundRecord
 from fl.optimise import ServerOptimizer
 from fl.progress import Display
-from fl.resume import INTERRUPTED, Gathering, ServerState, read_record, restore_history
+from fl.resume import Gathering, ServerState, read_record, restore_history
 from fl.rounds import Training
 from fl.session import Model, plan_for
 from fl.state import StateError, Vault

@@ -53,6 +53,7 @@ def play(
             for number in range(1, rounds + 1):
                 self.history.append(record(number))
             self._summary = Summary(self.history)
+            self._ending = ""
 
         async def play(self) -> None:
             await ending()
