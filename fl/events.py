@@ -68,6 +68,7 @@ def _scalars(record: RoundRecord) -> Iterator[tuple[str, float]]:
         "loss": record.loss,
         "train_accuracy": record.train_accuracy,
         "train_loss": record.train_loss,
+        "epsilon": record.epsilon,
         "contributors": len(record.contributors),
         "seconds/round": record.seconds,
         **{f"seconds/{stage}": value for stage, value in record.seconds_by_stage.items()},

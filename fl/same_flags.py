@@ -11,7 +11,7 @@ from fl.flags import UsageError
 MAY_CHANGE = frozenset(
     {
         *("server_address", "output", "state_dir", "resume", "tls", "role", "roster", "identity"),
-        *("crypto_threads", "round_timeout", "max_failed_rounds", "simulate_dropout"),
+        *("crypto_threads", "round_timeout", "max_failed_rounds", "simulate_dropout", "quiet"),
     }
 )
 

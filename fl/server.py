@@ -244,7 +244,7 @@ class Run:
         """Show the final table."""
         self._display.finish(self._summary, f"results in {self._directory}")
         if self._ending:
-            self._display.say(self._ending)
+            self._display.warn(self._ending)
 
     def draw(self) -> None:
         """Draw the rounds that ended, if any; OSError when the picture cannot be written."""

@@ -94,7 +94,8 @@ def _model(record: RoundRecord) -> str:
     known = (record.train_accuracy, record.train_loss)
     training = [f"{value:.4f}" for value in known if value is not None]
     own = f" (training {', '.join(training)})" if training else ""
-    return f"{accuracy}loss {record.loss:.4f}{own}"
+    spent = "" if record.epsilon is None else f", epsilon {record.epsilon:.4g}"
+    return f"{accuracy}loss {record.loss:.4f}{own}{spent}"
 
 
 def _clients(record: RoundRecord, records: Sequence[RoundRecord]) -> str:

@@ -53,7 +53,7 @@ def test_a_round_becomes_one_event(tmp_path: Path) -> None:
     assert told["bytes/download_per_client"] == 798_670
     # An abandoned round has no training figures, and says so by leaving them out.
     assert scalars(two)["contributors"] == 0
-    assert "train_loss" not in scalars(two)
+    assert "train_loss" not in scalars(two) and "epsilon" not in told
 
 
 def test_what_is_no_number_is_left_out(tmp_path: Path) -> None:

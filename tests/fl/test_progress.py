@@ -131,6 +131,17 @@ def test_a_model_without_classes_shows_no_accuracy(tmp_path: Path) -> None:
     assert '"accuracy": null' in (tmp_path / "metrics.jsonl").read_text()
 
 
+def test_a_privacy_budget_is_shown_as_it_is_spent(tmp_path: Path) -> None:
+    private = record(1, train_loss=None, train_accuracy=None, saturated=None, epsilon=0.5)
+    view = View(2)
+    view.took(private)
+    assert "loss 2.0000, epsilon 0.5" in "\n".join(render(view))
+    file = StringIO()
+    display = Display(2, Console(file=file, width=100, highlight=False, soft_wrap=True))
+    display.round_ended(private)
+    assert file.getvalue().endswith("sum of 4 updates, epsilon 0.5\n")
+
+
 def test_time_left() -> None:
     records = [record(1, seconds=9.0), record(2, seconds=1.0), record(3, seconds=1.0)]
     assert seconds_left(records, 10, 0.0) == pytest.approx(7.0)
