@@ -59,7 +59,9 @@ def test_a_round_becomes_one_event(tmp_path: Path) -> None:
 def test_what_is_no_number_is_left_out(tmp_path: Path) -> None:
     events = Events(tmp_path)
     events.append(record(1, accuracy=nan, train_accuracy=None))
-    _, one = read(events.path)
+    events.append(record(2, epsilon=0.5))
+    _, one, two = read(events.path)
+    assert scalars(two)["epsilon"] == 0.5
     assert {"loss", "train_loss"} <= set(scalars(one))
     assert not {"accuracy", "train_accuracy"} & set(scalars(one))
 
