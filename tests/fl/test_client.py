@@ -7,12 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl.client import Session
+from fl.client import ServerGone, Session
 from fl.session import Model, plan_for
 from mphe import codec
 from mphe.contributor import State, TrainOn
 from mphe.errors import LocalProtocolError, RemoteProtocolError
-from mphe.messages import SERVER, DecryptionRequest, Join, Refusal, RoundEnd, RoundStart
+from mphe.machine import Send
+from mphe.messages import (
+    SERVER,
+    DecryptionRequest,
+    Join,
+    Pledge,
+    Refusal,
+    RoundEnd,
+    RoundStart,
+)
 from mphe.sampling import RandomSource
 from mphe.setup_client import SetupClient
 from net.tls import new_identity, public_key
@@ -104,3 +113,21 @@ def test_the_end_of_a_round_that_began_before_a_client_was_back_is_no_news(tmp_p
     contributor.receive(SERVER, RoundStart(14, b"model"))
     with pytest.raises(RemoteProtocolError, match="end of round 13 in 14"):
         session._take(RoundEnd(13, ()))
+
+
+class Pledging:
+    """A contributor that pledges the next round's c1 when a round starts."""
+
+    round = 1
+
+    def receive(self, _sender: int, message: RoundStart) -> list[Any]:
+        return [Send(SERVER, Pledge(1, b"digest")), TrainOn(message.round, message.model)]
+
+
+def test_who_leaves_a_round_on_purpose_has_pledged_the_next_and_does_not_train() -> None:
+    sink, learner = Sink(), Still()
+    session = Session(1, learner, sink, leaves=lambda round: round == 2)  # type: ignore[arg-type]
+    session._contributor = Pledging()  # type: ignore[assignment]
+    with pytest.raises(ServerGone):
+        session._take(RoundStart(2, b"model"))
+    assert [codec.decode(payload, 1) for payload in sink.sent] == [Pledge(1, b"digest")]
