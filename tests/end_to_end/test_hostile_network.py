@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from fl.arguments import Args
-from fl.client import Session
+from fl.client_session import Session
 from fl.session import max_frame, plan_for
 from mphe import codec
 from mphe.messages import Contribution

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 
 from fl.arguments import Args, parse_args
-from fl.client import Session, follow
+from fl.client_session import Session, follow
 from fl.compression import sent_length
 from fl.data import Dataset, load_dataset
 from fl.driver import Driver, Observer

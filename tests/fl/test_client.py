@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl.client import ServerGone, Session
+from fl.client_session import ServerGone, Session
 from fl.session import Model, plan_for
 from mphe import codec
 from mphe.contributor import State, TrainOn

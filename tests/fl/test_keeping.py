@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fl import state
-from fl.client import Session, follow
+from fl.client_session import Session, follow
 from fl.keeping import ClientState
 from fl.state import Vault
 from mphe import codec, keyfile

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 
 from fl.arguments import Args
-from fl.client import Session, follow
+from fl.client_session import Session, follow
 from fl.data import Dataset
 from fl.driver import Driver, Observer
 from fl.metrics import INTERRUPTED, History, RoundRecord

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import fl.client
+import fl.client_session
 import fl.learner
 from fl.arguments import Args, parse_args
 from fl.data import Dataset
@@ -364,7 +365,7 @@ def test_exit_codes_of_a_client_that_fails(
     code: int,
 ) -> None:
     async def fail(_args: Args, _launch: Launch) -> None:
-        raise fl.client.ServerGone("left out")
+        raise fl.client_session.ServerGone("left out")
 
     monkeypatch.setattr("fl.client._take_part", fail)
     monkeypatch.setattr("fl.client.server_listens", lambda _host, _port: listens)
