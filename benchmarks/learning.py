@@ -28,6 +28,8 @@ COMMON = (
 PLAIN, HYBRID = ("plain float32", "--aggregation plain"), ("MPHE hybrid, 16 bits", "")
 EIGHT = ("8 bits", "--value_bits 8")
 QUARTER = ("compression 0.25", "--compression_rate 0.25")
+# Later flags replace those of COMMON: three of four contributors, steps as large as noise allows.
+PRIVATE = "--resiliency 0.75 --value_bits 20 --clip_norm 1 --learning_rate 2"
 TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     "bits": (
         PLAIN,
@@ -54,6 +56,8 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("half drop out", "--simulate_dropout 0.5"),
         QUARTER,
         EIGHT,
+        ("privacy, ε = 8", f"{PRIVATE} --dp_epsilon 8"),
+        ("privacy, ε = 2", f"{PRIVATE} --dp_epsilon 2"),
     ),
 }
 Runs = dict[str, dict[str, Any]]
@@ -86,7 +90,7 @@ def measure(flags: str, seed: int) -> dict[str, Any]:
         "accuracy": [round(record["accuracy"], 4) for record in records],
         "bytes": round(mean(record["upload_bytes_per_client"] for record in records)),
         "seconds": round(median(record["seconds"] for record in records), 3),
-        "saturated": sum(record["saturated"] for record in records),
+        "saturated": sum(record["saturated"] or 0 for record in records),
         "abandoned": sum(record["abandoned"] is not None for record in records),
         "circumstances": circumstances(),
     }

@@ -11,7 +11,7 @@ from fl.compression import coordinates, expand, sent_length
 from fl.optimise import ServerOptimizer
 from fl.plain import plain_mean
 from fl.privacy import Privacy, without_figures
-from fl.quantise import MAX_WEIGHT, Mean, dequantise, first_reach, next_reach
+from fl.quantise import FINEST_BITS, MAX_WEIGHT, Mean, dequantise, first_reach, next_reach
 from fl.rotation import rotation_for
 from fl.schedule import Schedule
 from fl.session import Model, Vector
@@ -68,8 +68,9 @@ class GlobalModel:
                 total.astype(np.int64, copy=False), contributors, reach, args.value_bits
             )
             mean = without_figures(mean) if self._privacy else mean
-            bits, limit = args.value_bits, self._limit
-            self.reach = next_reach(self.reach, mean, contributors, limit, bits)
+            # Private clients do not tell what leaves the range: it must not narrow to find out.
+            bits = FINEST_BITS if self._privacy else args.value_bits
+            self.reach = next_reach(self.reach, mean, contributors, self._limit, bits)
             if self._rotation is not None:
                 mean = replace(mean, update=self._rotation.undo(mean.update, round))
         if args.weighting == "samples" and mean.samples:

@@ -79,6 +79,14 @@ class PastRun:
         return ", ".join(f"{name} {self.flags.get(name, 'not set')}" for name in names)
 
 
+def find_runs(directory: Path) -> list[Path]:
+    """Return a run's directory, or those of all runs below it, by name; itself if there is none."""
+    if (directory / "config.json").exists():
+        return [directory]
+    below = sorted(path.parent for path in directory.glob("**/config.json"))
+    return below or [directory]
+
+
 def read_run(directory: Path) -> PastRun:
     """Read a run; UsageError, in one line, when the directory holds none."""
     config = directory / "config.json"

@@ -23,7 +23,7 @@ from fl.compression import sent_length
 from fl.discrete_gaussian import DISTANCE, gaussian
 from fl.flags import Partition, UsageError
 from fl.partition import split
-from fl.quantise import Figures, Integers, Mean, half_levels, quantise
+from fl.quantise import FINEST_BITS, Figures, Integers, Mean, half_levels, quantise
 from mphe.sampling import RandomSource
 
 TAIL = 12.0
@@ -36,7 +36,7 @@ _ROUNDING = 1 + 1e-6
 _SLACK = 0.01
 _LARGEST_COORDINATE = 32.0
 _MUCH_INFLATION = 1.1
-_FINE_BITS, _MOST_BITS = 20, 24
+_FINE_BITS = 20
 SILENT = Figures(0.0)
 """What a client reports of itself: nothing, with weight 1."""
 
@@ -248,8 +248,8 @@ def describe(args: Args, privacy: Privacy) -> list[str]:
         f"{privacy.budget.rounds} rounds in the budget"
     ]
     inflation = privacy.inflation(privacy.start_reach(args.clip_norm))
-    if inflation > _MUCH_INFLATION and args.value_bits < _MOST_BITS:
-        better = _FINE_BITS if args.value_bits < _FINE_BITS else _MOST_BITS
+    if inflation > _MUCH_INFLATION and args.value_bits < FINEST_BITS:
+        better = _FINE_BITS if args.value_bits < _FINE_BITS else FINEST_BITS
         lines.append(
             f"rounding to {args.value_bits} bits makes the noise {100 * (inflation - 1):.0f} % "
             f"larger in the first round: --value_bits {better} avoids that"

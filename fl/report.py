@@ -17,7 +17,7 @@ from rich.table import Table
 from fl import picture
 from fl.arguments import OneLineParser
 from fl.flags import UsageError
-from fl.past_runs import PastRun, differences, group_runs, read_run
+from fl.past_runs import PastRun, differences, find_runs, group_runs, read_run
 
 LAST = 20
 """Completed rounds whose median accuracy is shown."""
@@ -117,7 +117,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         given = _parse(argv)
         target = Path(given.picture)
-        runs = [read_run(Path(directory)) for directory in given.directories]
+        found = [run for directory in given.directories for run in find_runs(Path(directory))]
+        runs = [read_run(directory) for directory in dict.fromkeys(found)]
     except UsageError as error:
         return _fail(str(error))
     except SystemExit:  # after --help
@@ -140,13 +141,15 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
         description="Compare runs, finished or not, in one table and one picture.",
     )
-    parser.add_argument("directories", nargs="*", metavar="DIRECTORY", help="--output of a run")
+    parser.add_argument(
+        "directories", nargs="*", metavar="DIRECTORY", help="of a run, or of several"
+    )
     parser.add_argument(
         "--picture", metavar="FILE.png", default="report.png", help="default: %(default)s"
     )
     given = parser.parse_args(list(argv))
     if not given.directories:
-        raise UsageError("name at least one run: python -m fl.report runs/*")
+        raise UsageError("name at least one run: python -m fl.report runs")
     if Path(given.picture).suffix != ".png":
         raise UsageError(f"--picture must end in .png, not {given.picture!r}")
     return given

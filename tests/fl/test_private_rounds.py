@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from fl.global_model import GlobalModel
 from fl.metrics import INTERRUPTED, History, RoundRecord, Summary
 from fl.privacy import Privacy, make_privacy
 from fl.progress import Display
-from fl.quantise import dequantise, half_levels
+from fl.quantise import Mean, dequantise, half_levels
 from fl.resume import Checkpoint
 from fl.rounds import Training
 from fl.session import Model
@@ -91,6 +92,19 @@ def test_nothing_of_the_figures_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     spent = [line["epsilon"] for line in lines]
     assert 0 < spent[0] < spent[1] < spent[2] <= 4
     assert ("epsilon spent", f"{spent[2]:.4g}") in Summary(outcome.history).rows()
+
+
+def test_the_range_does_not_narrow_until_unseen_values_leave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Private clients do not tell how many do."""
+    args = private_flags(tmp_path, "--dp_unit", "client", "--value_bits", "8", "--clip_norm", "9")
+    update = np.eye(1, SIZE, dtype=np.float32)[0]
+    monkeypatch.setattr("fl.global_model.dequantise", lambda *_: Mean(update, 0, None))
+    model = GlobalModel(args, np.zeros(SIZE, np.float32), make_privacy(args, SIZE, None))
+    for round in range(1, 20):
+        model.step(round, np.zeros(SIZE), 4)
+    assert model.reach == pytest.approx(4.0)
 
 
 def test_training_stops_when_the_budget_is_spent(

@@ -52,6 +52,17 @@ def test_the_numbers_of_a_run(tmp_path: Path) -> None:
     assert (run.planned, len(run.lines), run.finished) == (30, 25, False)
 
 
+def test_all_runs_below_a_directory_are_compared_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs" / "compare").mkdir(parents=True)
+    make_run(tmp_path / "runs" / "b", *THREE)
+    make_run(tmp_path / "runs" / "compare" / "a", *THREE, aggregation="plain")
+    target = tmp_path / "report.png"
+    rows = show(capsys, target, tmp_path / "runs", tmp_path / "runs" / "b")
+    assert [row[0] for row in rows if row and row[0] in ("b", "compare/a")] == ["b", "compare/a"]
+
+
 def test_a_row_a_run_and_one_for_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     better = [record(number, accuracy=number / 100 + 0.02) for number in (1, 2, 3)]
     runs = [
@@ -155,7 +166,7 @@ def test_what_is_no_run_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "name at least one run: python -m fl.report runs/*"),
+        ([], "name at least one run: python -m fl.report runs"),
         (["{run}", "--pictures", "x.png"], "--pictures"),
         (["{run}", "--picture", "x.jpg"], "--picture must end in .png, not 'x.jpg'"),
         (["{run}", "--picture", "{run}/no/x.png"], "choose another --picture"),
