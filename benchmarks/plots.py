@@ -120,27 +120,74 @@ def learning() -> None:
     left.set_ylabel("accuracy on the test set")
     left.grid(alpha=0.3)
     left.legend(frameon=False, fontsize=8, loc="lower right")
-    rows = dict.fromkeys(row for table in ("show", "bits", "compression") for row in TABLES[table])
-    for name, flags in rows:
-        found = done(flags, record["runs"])
-        if len(found) < len(SEEDS):
-            continue
-        kilobytes = mean(run["bytes"] for run in found) / 1000
-        ends = [run["accuracy"][-1] for run in found]
-        colour = "#7f7f7f" if "plain" in name else OURS
-        right.plot([kilobytes] * len(ends), ends, ".", color=colour, alpha=0.35)
-        right.plot(kilobytes, mean(ends), "o", color=colour)
-        label = name.removeprefix("MPHE ")
-        right.annotate(label, (kilobytes, mean(ends)), fontsize=7, rotation=45, alpha=0.9)
-    right.set_xscale("log")
-    ticks = [100, 200, 300, 500, 800, 1400]
-    right.set_xticks(ticks, map(str, ticks))
-    right.minorticks_off()
-    right.set_xlim(70, 2000)
-    right.set_xlabel("kilobytes a client and round")
-    right.set_ylabel(f"accuracy after {len(curve)} rounds")
-    right.grid(alpha=0.3)
+    accuracy_by_bytes(right, record["runs"])
     finish(right, "learning", record)
+
+
+# Label, style, colour and rows of each line; a row's mark is what tells it from the others.
+Series = tuple[str, str, str, list[tuple[str, str]]]
+
+
+def series() -> list[Series]:
+    """Return the lines of accuracy against bytes, as (mark, flags) of each point."""
+
+    def marks(table: str, flag: str) -> list[tuple[str, str]]:
+        found = [flags for _, flags in TABLES[table] if flags.startswith(flag) or not flags]
+        return [(flags.removeprefix(flag).strip(), flags) for flags in found if "True" not in flags]
+
+    bits = [(mark or "16", flags) for mark, flags in marks("bits", "--value_bits")]
+    rates = [(mark or "1", flags) for mark, flags in marks("compression", "--compression_rate")]
+    shown = dict(TABLES["show"])
+    return [
+        ("hybrid, 4 to 20 bits a value", "o-", OURS, bits),
+        ("hybrid, 16 bits, part of the values", "s-", "#edae49", rates),
+        ("direct, 16 bits", "D", "#003d5b", [("", shown["MPHE direct"])]),
+        (
+            "hybrid, 20 bits, privacy with ε",
+            "^",
+            "#8e6c8a",
+            [
+                (name.removeprefix("privacy, ε = "), flags)
+                for name, flags in shown.items()
+                if name.startswith("privacy")
+            ],
+        ),
+        ("plain float32", "X", "#7f7f7f", [("", shown["plain float32"])]),
+    ]
+
+
+def accuracy_by_bytes(axes: Axes, runs: dict[str, Any]) -> None:
+    """Draw what rows with other bytes learn; bars reach from the worst seed to the best."""
+    for label, style, colour, rows_of in series():
+        measured = [(mark, done(flags, runs)) for mark, flags in rows_of]
+        points = [
+            (
+                mean(run["bytes"] for run in found) / 1000,
+                [run["accuracy"][-1] for run in found],
+                mark,
+            )
+            for mark, found in measured
+            if len(found) == len(SEEDS)
+        ]
+        if not points:
+            continue
+        sizes, middle = [x for x, _, _ in points], [mean(ends) for _, ends, _ in points]
+        low = [value - min(ends) for value, (_, ends, _) in zip(middle, points, strict=True)]
+        high = [max(ends) - value for value, (_, ends, _) in zip(middle, points, strict=True)]
+        spread, offset = (low, high), (4, -11) if style == "s-" else (4, 4)
+        axes.errorbar(sizes, middle, spread, fmt=style, color=colour, label=label, elinewidth=0.7)
+        for x, y, (_, _, mark) in zip(sizes, middle, points, strict=True):
+            axes.annotate(
+                mark, (x, y), offset, textcoords="offset points", fontsize=8, color=colour
+            )
+    axes.set_xscale("log")
+    ticks = [100, 200, 300, 500, 800, 1400]
+    axes.set_xticks(ticks, map(str, ticks))
+    axes.minorticks_off()
+    axes.set_xlabel("kilobytes a client and round")
+    axes.set_ylabel("accuracy after the last round")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
 
 
 def main() -> None:
