@@ -62,6 +62,7 @@ class SmallLearner(fl.learner.Learner):
         self._index = index
         self._ledger = Ledger()
         self._unsent = np.zeros(0, np.float32)
+        self._rotation = self.privacy = None
 
     def update(self, round: int, model: Any) -> tuple[np.ndarray, Figures]:
         time.sleep(self.pause)
