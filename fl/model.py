@@ -153,6 +153,21 @@ class Trainer:
         total: NDArray[np.float64] = self._clipped_sum(x, y, norm).numpy()
         return total
 
+    def try_alone(self, x: NDArray[Any], y: NDArray[Any], norm: float) -> None:
+        """Refuse a model in which a sample's gradient depends on the samples before it.
+
+        The masks of Dropout do: they follow from a seed and the number of calls so far, so one
+        sample more would change the gradients of all later ones.
+        """
+        state = [np.array(variable) for variable in self._model.non_trainable_variables]
+        self.clipped_sum(x, y, norm)
+        for before, variable in zip(state, self._model.non_trainable_variables, strict=True):
+            if not np.array_equal(before, np.array(variable)):
+                raise ModelError(
+                    f"training changes {variable.path}, so samples are not clipped on their own: "
+                    "leave out layers like Dropout, or use --dp_unit client"
+                )
+
     @cached_property
     def _clipped_sum(self) -> Any:
         return compile_clipped_sum(self._model, self._loss, self._signature, self.size)

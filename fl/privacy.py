@@ -220,7 +220,8 @@ def make_privacy(args: Args, size: int, labels: NDArray[Any] | None) -> Privacy 
 
 def _check(args: Args, privacy: Privacy) -> None:
     """Refuse too few bits, and a budget that no round fits; UsageError."""
-    privacy.grid(privacy.start_reach(args.clip_norm))
+    for reach in (privacy.start_reach(args.clip_norm), args.clip_norm):
+        privacy.grid(reach)
     if args.dp_noise_multiplier and not privacy.budget.rounds:
         raise UsageError(
             f"one round with --dp_noise_multiplier {args.dp_noise_multiplier:g} costs more than "

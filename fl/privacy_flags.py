@@ -110,6 +110,17 @@ def _check_numbers(args: "Args") -> None:
             f"of --min_contributors {args.min_contributors}: raise the one or lower the other"
         )
 
+    if args.dp_colluding >= args.threshold:
+        raise UsageError(
+            f"--dp_colluding {args.dp_colluding} clients could decrypt single updates, since "
+            f"{args.threshold} are enough: raise --resiliency or lower --dp_colluding"
+        )
+    if args.verify_aggregate and args.dp_colluding < args.max_corrupt:
+        raise UsageError(
+            f"--dp_colluding must be at least --max_corrupt {args.max_corrupt}: a client that "
+            "helps a lying server tells it its noise too"
+        )
+
 
 def _check_combinations(args: "Args") -> None:
     if args.aggregation == "plain":

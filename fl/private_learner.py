@@ -10,6 +10,7 @@ from fl.learner import ROUNDING, Learner
 from fl.privacy import SILENT, Privacy
 from fl.quantise import Figures
 from fl.session import Model
+from fl.user_code import UserError
 from mphe.sampling import RandomSource
 
 
@@ -52,7 +53,17 @@ class PrivateLearner(Learner):
         self._allowed = self._private.budget.rounds
         self._secret = secret or RandomSource.from_system()
         if args.dp_unit == "sample":
-            self._trainer.clipped_sum(self._x[:1], self._y[:1], args.clip_norm)
+            self._trainer.try_alone(self._x[:2], self._y[:2], args.clip_norm)
+        self._check_samples()
+
+    def _check_samples(self) -> None:
+        """Refuse data that the model cannot learn: later, an error would tell who is in a batch."""
+        try:
+            self._trainer.evaluate(self._x, self._y)
+        except Exception as error:  # TensorFlow raises all kinds
+            raise UserError(
+                "--dataset: not all of this client's samples fit the model: check labels and values"
+            ) from error
 
     def update(self, round: int, model: Model) -> tuple[NDArray[Any], Figures]:
         """Return this round's contribution without noise, floats (size,), and silent figures.

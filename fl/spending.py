@@ -19,6 +19,9 @@ _BINDING = (
     "clip_norm",
     "batch_size_per_worker",
     "partition",
+    "seed",
+    "dataset",
+    "local_steps",
 )
 
 

@@ -27,6 +27,9 @@ class StubTrainer(FakeTrainer):
     def gradient(self, x: Any, y: Any) -> tuple[np.ndarray, float, float]:
         return np.full(SIZE, self.value, np.float32), 0.7, 0.6
 
+    def try_alone(self, x: Any, y: Any, norm: float) -> None:
+        """Every sample's gradient is its own."""
+
     def clipped_sum(self, x: Any, y: Any, norm: float) -> np.ndarray:
         self.batches.append(len(y))
         return np.full(SIZE, self.value * len(y))

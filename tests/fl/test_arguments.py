@@ -221,6 +221,7 @@ BAD += [
     (f"{PRIVATE} --dp_unit person", "sample, client"),
     (f"{PRIVATE} --dp_colluding 3", "raise the one or lower the other"),
     (f"{PRIVATE} --dp_colluding -1", "at least 0, not -1"),
+    ("--dp_epsilon 4 --resiliency 0.5 --min_contributors 4 --dp_colluding 2", "2 are enough"),
     ("--dp_epsilon 4 --min_contributors 2 --dp_colluding 2", "--min_contributors 2"),
     (f"{PRIVATE} --dp_noise_multiplier 0", "above 0, not 0"),
     (f"{PRIVATE} --dp_noise_multiplier 1e9", "between 0.01 and 10000"),

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from fl.data import Dataset
-from fl.model import Trainer
+from fl.model import ModelError, Trainer
 from fl.private_learner import BudgetSpent, poisson_batch
 from fl.session import Model
 from fl.spending import Spending
 from fl.state import StateError, Vault
+from fl.user_code import UserError
 from net.tls import new_identity
 from tests.fl.federation import SIZE
 from tests.fl.private import SAMPLES, StubTrainer, learner, pretend, private_flags
@@ -107,7 +108,7 @@ def test_batches_are_secret_and_their_size_is_told_nobody(
         updates = [one.update(number, MODEL)[0] for number in range(1, 9)]
         trainer = one._trainer
         assert isinstance(trainer, StubTrainer)
-        sizes.append(trainer.batches[1:])  # the first compiles
+        sizes.append(trainer.batches)
         # Divided by a constant, not by what the batch happened to hold.
         assert [update[0] for update in updates] == [size / 4 for size in sizes[-1]]
     assert sizes[0] == sizes[1] != sizes[2]  # of the secret source, not of --seed
@@ -187,3 +188,38 @@ def test_a_session_without_privacy_does_not_go_on_with_it(tmp_path: Path) -> Non
     with pytest.raises(StateError, match=r"started with --dp_epsilon 2\.0, not --dp"):
         Spending(private_flags(tmp_path), vault)
     vault.close()
+
+
+def forgetful_model() -> Any:
+    import keras
+
+    inputs = keras.Input((5,))
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dropout(0.5)(inputs)))
+
+
+def test_a_model_that_draws_anew_for_each_sample_is_refused(
+    trainer: Trainer, tmp_path: Path
+) -> None:
+    """Its masks depend on how many samples came before."""
+    data = sixty_samples()
+    trainer.try_alone(data.train_x[:2], data.train_y[:2], 1.0)
+    file = tmp_path / "forgetful.py"
+    file.write_text("from tests.fl.test_private_learner import forgetful_model as model\n")
+    forgetful = Trainer(1, f"{file}:model", data)
+    with pytest.raises(ModelError, match="--dp_unit client"):
+        forgetful.try_alone(data.train_x[:2], data.train_y[:2], 1.0)
+
+
+def test_samples_that_would_fail_later_are_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch)
+    learner(private_flags(tmp_path))
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("label 11 of 0..9")
+
+    monkeypatch.setattr(StubTrainer, "evaluate", fail)
+    with pytest.raises(UserError, match="check labels") as refused:
+        learner(private_flags(tmp_path))
+    assert "11" not in str(refused.value)
