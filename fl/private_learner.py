@@ -10,12 +10,15 @@ from fl.learner import ROUNDING, Learner
 from fl.privacy import SILENT, Privacy
 from fl.quantise import Figures
 from fl.session import Model
-from fl.user_code import UserError
 from mphe.sampling import RandomSource
 
 
 class BudgetSpent(Exception):
     """One more update would cost this client's data more privacy than it was promised."""
+
+
+class UnfitSamples(Exception):
+    """The model cannot take some of this client's samples."""
 
 
 def poisson_batch(source: RandomSource, samples: int, rate: float) -> NDArray[np.intp]:
@@ -61,7 +64,8 @@ class PrivateLearner(Learner):
         try:
             self._trainer.evaluate(self._x, self._y)
         except Exception as error:  # TensorFlow raises all kinds
-            raise UserError(
+            # Not a UserError: the data of other clients may be in order.
+            raise UnfitSamples(
                 "--dataset: not all of this client's samples fit the model: check labels and values"
             ) from error
 

@@ -10,11 +10,10 @@ import pytest
 
 from fl.data import Dataset
 from fl.model import ModelError, Trainer
-from fl.private_learner import BudgetSpent, poisson_batch
+from fl.private_learner import BudgetSpent, UnfitSamples, poisson_batch
 from fl.session import Model
 from fl.spending import Spending
 from fl.state import StateError, Vault
-from fl.user_code import UserError
 from net.tls import new_identity
 from tests.fl.federation import SIZE
 from tests.fl.private import SAMPLES, StubTrainer, learner, pretend, private_flags
@@ -220,6 +219,6 @@ def test_samples_that_would_fail_later_are_refused_at_the_start(
         raise RuntimeError("label 11 of 0..9")
 
     monkeypatch.setattr(StubTrainer, "evaluate", fail)
-    with pytest.raises(UserError, match="check labels") as refused:
+    with pytest.raises(UnfitSamples, match="check labels") as refused:
         learner(private_flags(tmp_path))
     assert "11" not in str(refused.value)
