@@ -144,6 +144,7 @@ def test_a_fresh_identity_is_told_that_it_is_not_on_the_roster(desk: Path) -> No
     assert "is not on" in text
 
 
+@pytest.mark.slow
 def test_a_client_that_was_killed_comes_back_and_a_dead_server_is_noticed(desk: Path) -> None:
     port, flags = free_port(), ["--num_iterations", "1000"]
     with ExitStack() as stack:

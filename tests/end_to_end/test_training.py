@@ -58,6 +58,7 @@ def test_encrypted_training_follows_plain_training(tmp_path: Path) -> None:
     assert losses["mphe"] == pytest.approx(losses["plain"], rel=0.02)
 
 
+@pytest.mark.slow
 def test_hybrid_sends_fewer_bytes_than_float32(tmp_path: Path) -> None:
     code, text = run(command(3, free_port(), tmp_path, "--num_iterations", "2"))
     assert code == 0, text
@@ -83,6 +84,7 @@ def test_training_goes_on_when_a_client_is_killed(tmp_path: Path) -> None:
     assert "8 completed, 0 abandoned" in text
 
 
+@pytest.mark.slow
 def test_a_hung_client_is_left_out_at_the_deadline(tmp_path: Path) -> None:
     port = free_port()
     more = ["--num_iterations", "4", "--resiliency", "0.6", "--round_timeout", "6"]
@@ -97,6 +99,7 @@ def test_a_hung_client_is_left_out_at_the_deadline(tmp_path: Path) -> None:
     assert all(record["abandoned"] is None for record in records)
 
 
+@pytest.mark.slow
 def test_clients_leave_when_the_server_is_killed(tmp_path: Path) -> None:
     port = free_port()
     with started(command(3, port, tmp_path, "--num_iterations", "1000")) as process:
