@@ -45,5 +45,5 @@ def test_the_run_ends_when_the_budget_is_spent_and_stays_so(tmp_path: Path) -> N
     assert metrics.read_bytes() == before
     code, lines = run(tmp_path, "--dp_epsilon", "8", "--resume", "True")
     assert code == 2, lines
-    assert any("started with --dp_epsilon 3.0, not --dp_epsilon 8.0" in line for line in lines)
+    assert any("--dp_epsilon was 3.0 in this session, not 8.0" in line for line in lines)
     assert metrics.read_bytes() == before
