@@ -1,11 +1,13 @@
 """Reads what runs left behind, finished or not: config.json and metrics.jsonl, nothing else."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fl.arguments import Args
 from fl.flags import UsageError
 
 OWN = frozenset(
@@ -22,6 +24,7 @@ OWN = frozenset(
     ]
 )
 """Flags that say where and how a run is played, not what it learns; and the seed."""
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,10 @@ class PastRun:
         return tuple(sorted((key, json.dumps(value)) for key, value in flags.items()))
 
     def differing(self, names: Sequence[str]) -> str:
-        """Return these flags and their values in words."""
-        return ", ".join(f"{name} {self.flags.get(name, 'not set')}" for name in names)
+        """Return these flags and their values in words, as far as they are not the default."""
+        given = {name: self.flags.get(name, DEFAULTS.get(name)) for name in names}
+        words = [f"{name} {value}" for name, value in given.items() if value != DEFAULTS.get(name)]
+        return ", ".join(words)
 
 
 def find_runs(directory: Path) -> list[Path]:

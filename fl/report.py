@@ -23,6 +23,7 @@ LAST = 20
 """Completed rounds whose median accuracy is shown."""
 EXIT_USAGE = 2
 UNLIMITED = 10_000
+WIDEST_FLAGS = 36
 NOTHING = "–"
 COLUMNS = (
     ("final\naccuracy", 4),
@@ -60,7 +61,7 @@ def make_table(runs: Sequence[PastRun]) -> Table:
     names = differences(runs)
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("run", "sums", *(["other flags"] if names else []), "seed"):
-        table.add_column(heading)
+        table.add_column(heading, max_width=WIDEST_FLAGS if heading == "other flags" else None)
     for heading in ("rounds", "aban-\ndoned", *(heading for heading, _ in COLUMNS)):
         table.add_column(heading, justify="right")
     short = _short([run.name for run in runs])
