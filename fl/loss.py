@@ -92,3 +92,19 @@ def _ends_in_probabilities(model: Any) -> bool:
     layer = model.layers[-1] if model.layers else None
     name = getattr(getattr(layer, "activation", None), "__name__", "")
     return name in ("softmax", "sigmoid") or type(layer).__name__ == "Softmax"
+
+
+def flat_gradient(model: Any, tape: Any, value: Any) -> Any:
+    """Return the gradient of a recorded loss as one tensor, zero where a weight has no part in it.
+
+    Args:
+        model: whose trainable weights are meant, in their order.
+        tape: tf.GradientTape that saw how `value` came about.
+        value: scalar.
+    """
+    import tensorflow as tf
+
+    variables = [variable.value for variable in model.trainable_variables]
+    zero = tf.UnconnectedGradients.ZERO
+    pieces = tape.gradient(value, variables, unconnected_gradients=zero)
+    return tf.concat([tf.reshape(tf.convert_to_tensor(piece), [-1]) for piece in pieces], 0)

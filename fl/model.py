@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl.data import CLASSES, Dataset
-from fl.loss import Loss
+from fl.loss import Loss, flat_gradient
 from fl.per_sample import compile_clipped_sum
 from fl.quiet import import_quietly
 from fl.user_code import UserError, load_function
@@ -229,11 +229,7 @@ def _compiled(model: Any, loss: Loss, signature: list[Any]) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
             outputs = model(x, training=True)
             value = loss(x, y, outputs, training=True)
-        variables = [variable.value for variable in model.trainable_variables]
-        zero = tf.UnconnectedGradients.ZERO
-        pieces = tape.gradient(value, variables, unconnected_gradients=zero)
-        flat = [tf.reshape(tf.convert_to_tensor(piece), [-1]) for piece in pieces]
-        return tf.concat(flat, 0), value, loss.accuracy(y, outputs)
+        return flat_gradient(model, tape, value), value, loss.accuracy(y, outputs)
 
     def evaluate(x: Any, y: Any) -> tuple[Any, Any]:
         outputs = model(x, training=False)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fl.loss import Loss
+from fl.loss import Loss, flat_gradient
 
 
 def compile_clipped_sum(model: Any, loss: Loss, signature: list[Any], size: int) -> Any:
@@ -24,11 +24,7 @@ def compile_clipped_sum(model: Any, loss: Loss, signature: list[Any], size: int)
         with tf.GradientTape() as tape:
             outputs = model(x, training=True)
             value = loss(x, y, outputs, training=True)
-        variables = [variable.value for variable in model.trainable_variables]
-        zero = tf.UnconnectedGradients.ZERO
-        pieces = tape.gradient(value, variables, unconnected_gradients=zero)
-        flat = [tf.reshape(tf.convert_to_tensor(piece), [-1]) for piece in pieces]
-        gradient = tf.cast(tf.concat(flat, 0), tf.float64)
+        gradient = tf.cast(flat_gradient(model, tape, value), tf.float64)
         length = tf.norm(gradient)
         clipped = gradient * (norm / tf.maximum(length, norm))
         return tf.where(tf.math.is_finite(length), clipped, tf.zeros_like(gradient))

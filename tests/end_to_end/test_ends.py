@@ -7,7 +7,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +14,7 @@ from fl.metrics import History, RoundRecord
 from tests.end_to_end.faults import Fault
 from tests.end_to_end.parties import Federation
 from tests.end_to_end.small import assert_sums
+from tests.fl.records import FullDisk
 
 pytestmark = pytest.mark.timeout(120)
 Make = Callable[..., Federation]
@@ -219,28 +219,6 @@ def record(round: int) -> RoundRecord:
     return RoundRecord(round, (1, 2), (), 0.5, 0.5, 0.5, 0.5, 9, 1.0, {}, 1, 1, 1, 1, 0)
 
 
-class Full:
-    """A file that takes half of what it is given, then nothing."""
-
-    def __init__(self, file: Any, error: bool) -> None:
-        self._file, self._error = file, error
-
-    def __enter__(self) -> "Full":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def write(self, data: bytes) -> int:
-        written = int(self._file.write(data[: len(data) // 2]))
-        if self._error:
-            raise OSError(28, "No space left on device")
-        return written
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-
 @pytest.mark.parametrize("error", [True, False])
 def test_half_a_line_is_taken_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: bool
@@ -250,7 +228,7 @@ def test_half_a_line_is_taken_back(
     whole = (tmp_path / "metrics.jsonl").read_bytes()
     opened = Path.open
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", lambda *a, **k: Full(opened(*a, **k), error))
+        patch.setattr(Path, "open", lambda *a, **k: FullDisk(opened(*a, **k), error))
         with pytest.raises(OSError, match="No space left"):
             history.append(record(2))
     assert (tmp_path / "metrics.jsonl").read_bytes() == whole

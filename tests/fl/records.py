@@ -1,7 +1,7 @@
-"""Records of rounds that never happened."""
+"""Records of rounds that never happened, and a disk that has no room for them."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Self
 
 from fl.metrics import STAGES, RoundRecord
 
@@ -30,3 +30,25 @@ def record(round: int, contributors: tuple[int, ...] = CLIENTS, **fields: Any) -
         abandoned=abandoned,
     )
     return dataclasses.replace(whole, **fields)
+
+
+class FullDisk:
+    """A file that takes half of what it is given, and says so or not."""
+
+    def __init__(self, file: Any, error: bool) -> None:
+        self._file, self._error = file, error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> int:
+        written = int(self._file.write(data[: len(data) // 2]))
+        if self._error:
+            raise OSError(28, "No space left on device")
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from math import nan
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tensorboard.compat.proto.event_pb2 import Event
@@ -12,7 +11,7 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_
 
 from fl.events import Events
 from fl.metrics import STAGES, History
-from tests.fl.records import record
+from tests.fl.records import FullDisk, record
 
 
 def read(path: Path) -> Iterator[Event]:
@@ -66,28 +65,6 @@ def test_what_is_no_number_is_left_out(tmp_path: Path) -> None:
     assert not {"accuracy", "train_accuracy"} & set(scalars(one))
 
 
-class Full:
-    """A file on a full disk: it takes half of what it is given, or says so."""
-
-    def __init__(self, file: Any, error: bool) -> None:
-        self._file, self._error = file, error
-
-    def __enter__(self) -> "Full":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def write(self, data: bytes) -> int:
-        written = int(self._file.write(data[: len(data) // 2]))
-        if self._error:
-            raise OSError(28, "No space left on device")
-        return written
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-
 @pytest.mark.parametrize("error", [True, False])
 def test_half_an_event_is_taken_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: bool
@@ -96,7 +73,7 @@ def test_half_an_event_is_taken_back(
     events.append(record(1))
     opened = Path.open
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", lambda *a, **k: Full(opened(*a, **k), error))
+        patch.setattr(Path, "open", lambda *a, **k: FullDisk(opened(*a, **k), error))
         with pytest.raises(OSError, match="No space left"):
             events.append(record(2))
     events.append(record(3))
@@ -109,7 +86,7 @@ def test_a_failed_first_event_leaves_a_readable_file(
     events = Events(tmp_path)
     opened = Path.open
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", lambda *a, **k: Full(opened(*a, **k), True))
+        patch.setattr(Path, "open", lambda *a, **k: FullDisk(opened(*a, **k), True))
         with pytest.raises(OSError, match="No space left"):
             events.append(record(1))
     events.append(record(2))
