@@ -1,1 +1,0 @@
-"""Moves bytes between the server and its clients; knows no protocol message."""
