@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 ROUNDS ?= 80
 SEEDS ?= 0 1
 ADDRESS ?= localhost:8080
-CODE = $(wildcard main.py fl mphe net tests benchmarks examples)
+CODE = $(wildcard main.py fl mphe tests benchmarks examples)
 
 # Open MPI refuses to start for root unless both are set.
 ifeq ($(shell id -u),0)
@@ -83,6 +83,7 @@ check: $(VENV)/.tools
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest -q
 
 format: $(VENV)/.tools

@@ -16,24 +16,23 @@ import threading
 import traceback
 from collections.abc import Sequence
 
-from fl.arguments import Args, parse_args
-from fl.flags import UsageError
-from fl.launch import (
+from fl.config.arguments import Args, parse_args
+from fl.config.flags import UsageError
+from fl.config.place import Place, find_place
+from fl.data.user_code import UserError
+from fl.launch.mpi import (
     OFFER_BYTES,
     Launch,
     Offer,
-    Place,
     assemble,
     check_launcher,
     check_world,
     end_stragglers,
-    find_place,
     no_launcher,
     own_mpirun,
     prepare,
     threads_per_process,
 )
-from fl.user_code import UserError
 
 STARTUP_SECONDS = 120.0
 GRACE_SECONDS = 10.0
@@ -117,7 +116,7 @@ def start(args: Args, argv: Sequence[str], place: Place) -> Launch:
 
 def show_identity(argv: Sequence[str], place: Place | None) -> int:
     """Make an identity, print its roster line and say what to do with it; return 0."""
-    from fl import roster
+    from fl.launch import roster
 
     line, directory = roster.identity_command(argv, place)
     print(line, flush=True)
@@ -130,7 +129,7 @@ def show_identity(argv: Sequence[str], place: Place | None) -> int:
 
 def play_alone(args: Args, place: Place | None) -> int:
     """Run one party that no launcher started, from its roster; return the exit code."""
-    from fl import roster
+    from fl.launch import roster
 
     launch, greeting = roster.join(args, place)
     if not args.quiet:
@@ -143,21 +142,21 @@ def play_alone(args: Args, place: Place | None) -> int:
 
 def play(args: Args, launch: Launch, local_size: int) -> int:
     """Run this rank's role to its end; return the exit code."""
-    from fl.model import configure_tensorflow
+    from fl.model.trainer import configure_tensorflow
 
     configure_tensorflow(threads_per_process(local_size))
     if launch.index == 0 or not launch.processes:
         for line in (*args.warnings, *filter(None, [launch.notice])):
             say(f"note: {line}")
     if launch.index == 0:
-        from fl import server
+        from fl.run import server
 
         code = server.run(args, launch)
         grace = GRACE_SECONDS if code < EXIT_SIGNAL else STOPPED_GRACE_SECONDS
         for rank in end_stragglers(launch, grace):
             say(f"rank {rank} still ran {grace:g} s after the end and was killed")
         return code
-    from fl import client
+    from fl.run import client
 
     return client.run(args, launch, launch.index)
 

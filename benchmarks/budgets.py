@@ -16,11 +16,12 @@ import numpy as np
 
 from benchmarks.federation import Federation, sends
 from benchmarks.records import Spread, Table, save, show
-from mphe.aggregator import Summed
-from mphe.agreement import SessionParameters
-from mphe.machine import Output
-from mphe.messages import SERVER
-from mphe.parameters import Plan, describe, make_plan
+from mphe.plan.agreement import SessionParameters
+from mphe.plan.plan import Plan, make_plan
+from mphe.plan.printout import describe
+from mphe.roles.machine import Output
+from mphe.roles.rounds.aggregator import Summed
+from mphe.wire.messages import SERVER
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,17 @@
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mphe.aggregator import Aggregator
-from mphe.contributor import Contributor
-from mphe.decryptor import Decryptor
-from mphe.encryptor import Encryptor
-from mphe.machine import Output, Send
-from mphe.messages import SERVER, DecryptionRequest, Message
-from mphe.parameters import Plan
-from mphe.sampling import RandomSource
-from mphe.setup import PublicSession, SessionKeys
-from mphe.setup_client import KeysReady, SetupClient
-from mphe.setup_server import SetupDone, SetupServer
+from mphe.arithmetic.sampling import RandomSource
+from mphe.plan.plan import Plan
+from mphe.roles.machine import Output, Send
+from mphe.roles.rounds.aggregator import Aggregator
+from mphe.roles.rounds.contributor import Contributor
+from mphe.roles.rounds.decryptor import Decryptor
+from mphe.roles.setup.client import KeysReady, SetupClient
+from mphe.roles.setup.common import PublicSession, SessionKeys
+from mphe.roles.setup.server import SetupDone, SetupServer
+from mphe.scheme.encryptor import Encryptor
+from mphe.wire.messages import SERVER, DecryptionRequest, Message
 
 
 class Federation:

@@ -16,16 +16,16 @@ import numpy as np
 
 from benchmarks.federation import Federation, sends
 from benchmarks.records import Table, save, show
-from fl.quantise import Figures, dequantise, payload_length, quantise
-from mphe import codec
-from mphe.aggregator import Summed
-from mphe.agreement import SessionParameters
-from mphe.contributor import Contributor
-from mphe.encryptor import Encryptor
-from mphe.machine import Output
-from mphe.messages import SERVER
-from mphe.parameters import Plan, make_plan
-from mphe.sampling import RandomSource
+from mphe.arithmetic.sampling import RandomSource
+from mphe.plan.agreement import SessionParameters
+from mphe.plan.plan import Plan, make_plan
+from mphe.roles.machine import Output
+from mphe.roles.rounds.aggregator import Summed
+from mphe.roles.rounds.contributor import Contributor
+from mphe.scheme.encryptor import Encryptor
+from mphe.update.quantise import Figures, dequantise, payload_length, quantise
+from mphe.wire import codec
+from mphe.wire.messages import SERVER
 
 LIMIT = 6.0
 BITS = 16

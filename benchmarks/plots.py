@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 
 from benchmarks.learning import SEEDS, TABLES, done
 from benchmarks.records import load, text
-from fl.metrics import STAGES
+from fl.report.metrics import STAGES
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 OURS, OTHERS = "#1b6ca8", "#b8b8b8"

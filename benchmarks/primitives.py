@@ -11,12 +11,9 @@ from math import log2
 import numpy as np
 
 from benchmarks.records import Spread, Table, measure, save, show
-from mphe import packing
-from mphe.agreement import SessionParameters
-from mphe.parameters import SlotLayout, make_plan
-from mphe.ring import Ring
-from mphe.rings import RINGS, RingParameters
-from mphe.sampling import (
+from mphe.arithmetic.ring import Ring
+from mphe.arithmetic.rings import RINGS, RingParameters
+from mphe.arithmetic.sampling import (
     RandomSource,
     add_smudging,
     error,
@@ -24,6 +21,9 @@ from mphe.sampling import (
     ternary,
     uniform,
 )
+from mphe.plan.agreement import SessionParameters
+from mphe.plan.plan import SlotLayout, make_plan
+from mphe.scheme import packing
 
 MEBI = 1 << 20
 SMUDGING = 2.0**60

@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.records import Table, save, show
 from benchmarks.scaling import SEED, Dealt, plan_for
-from mphe.encryptor import Encryptor
-from mphe.onetime import OneTimeCipher
+from mphe.scheme.encryptor import Encryptor
+from mphe.scheme.onetime import OneTimeCipher
 
 CLIENTS = 8
 RUNS = 500

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.records import Spread, Table, save, show
-from fl.metrics import STAGES
+from fl.report.metrics import STAGES
 
 ROOT = Path(__file__).parents[1]
 WARM_UP = 3

@@ -17,17 +17,18 @@ import numpy as np
 
 from benchmarks.federation import Federation, sends
 from benchmarks.records import Spread, Table, measure, save, show
-from mphe import codec, decryption, shamir
-from mphe.aggregator import Summed
-from mphe.agreement import SessionParameters
-from mphe.encryptor import Encryptor, Payload
-from mphe.machine import Output
-from mphe.messages import SERVER, Contribution
-from mphe.parameters import Plan, make_plan
-from mphe.ring import Limbs, Ring
-from mphe.rlwe import CollectiveKey, aggregate_shares, common_reference, gen_share
-from mphe.running_sum import RunningSum
-from mphe.sampling import RandomSource, derive_seed
+from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.sampling import RandomSource, derive_seed
+from mphe.plan.agreement import SessionParameters
+from mphe.plan.plan import Plan, make_plan
+from mphe.roles.machine import Output
+from mphe.roles.rounds.aggregator import Summed
+from mphe.scheme import decryption, shamir
+from mphe.scheme.encryptor import Encryptor, Payload
+from mphe.scheme.rlwe import CollectiveKey, aggregate_shares, common_reference, gen_share
+from mphe.scheme.running_sum import RunningSum
+from mphe.wire import codec
+from mphe.wire.messages import SERVER, Contribution
 
 COMMITTEE, THRESHOLD = 8, 4
 ROUNDS = 100

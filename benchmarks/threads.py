@@ -10,10 +10,10 @@ import numpy as np
 
 from benchmarks.records import Spread, Table, measure, save, show
 from benchmarks.scaling import SEED, Dealt, plan_for
-from fl.threads import block_map
-from mphe.encryptor import Encryptor
-from mphe.onetime import OneTimeCipher
-from mphe.packing import BlockMap
+from fl.run.threads import block_map
+from mphe.scheme.encryptor import Encryptor
+from mphe.scheme.onetime import OneTimeCipher
+from mphe.scheme.packing import BlockMap
 
 LENGTHS = (199_658, 1_000_000, 10_000_000)
 CLIENTS = 8

@@ -18,17 +18,25 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from mphe import codec
-from mphe.aggregator import Abandoned, Aggregator, Summed
-from mphe.agreement import SessionParameters
-from mphe.contributor import Contributor, TrainOn
-from mphe.decryption import read_blocks
-from mphe.decryptor import Decryptor
-from mphe.encryptor import Encryptor
+from mphe.arithmetic.ring import Limbs, Ring, Small
+from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import RefusedDecryption, RemoteProtocolError
-from mphe.evidence import Notary
-from mphe.machine import Event, Output, Send
-from mphe.messages import (
+from mphe.plan.agreement import SessionParameters
+from mphe.plan.plan import make_plan
+from mphe.roles.machine import Event, Output, Send
+from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
+from mphe.roles.rounds.contributor import Contributor, TrainOn
+from mphe.roles.rounds.decryptor import Decryptor
+from mphe.roles.setup.client import KeysReady, Opened, SetupClient
+from mphe.roles.setup.common import PublicSession, SessionKeys
+from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer
+from mphe.roles.verified.evidence import Notary
+from mphe.roles.verified.pledges import Pledger
+from mphe.scheme.decryption import read_blocks
+from mphe.scheme.encryptor import Encryptor
+from mphe.scheme.running_sum import RunningSum
+from mphe.wire import codec
+from mphe.wire.messages import (
     SERVER,
     Contribution,
     DecryptionRequest,
@@ -38,14 +46,6 @@ from mphe.messages import (
     RoundEnd,
     RoundStart,
 )
-from mphe.parameters import make_plan
-from mphe.pledging import Pledger
-from mphe.ring import Limbs, Ring, Small
-from mphe.running_sum import RunningSum
-from mphe.sampling import RandomSource
-from mphe.setup import PublicSession, SessionKeys
-from mphe.setup_client import KeysReady, Opened, SetupClient
-from mphe.setup_server import SetupAbandoned, SetupDone, SetupServer
 
 Intercept = Callable[[int, int, Message], Iterable[Message]]
 """(sender, receiver, message) → the messages that are delivered in its stead."""

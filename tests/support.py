@@ -15,14 +15,14 @@ import flint
 import numpy as np
 from numpy.typing import NDArray
 
-from mphe import shamir
-from mphe.agreement import SessionParameters
-from mphe.parameters import Plan, make_plan
-from mphe.ring import Complexes, Limbs, Ring, Small
-from mphe.rings import RingParameters
-from mphe.rlwe import CollectiveKey, KeyShare, aggregate_shares, common_reference, gen_share
-from mphe.sampling import RandomSource
-from mphe.sealing import PairwiseKeys
+from mphe.arithmetic.ring import Complexes, Limbs, Ring, Small
+from mphe.arithmetic.rings import RingParameters
+from mphe.arithmetic.sampling import RandomSource
+from mphe.plan.agreement import SessionParameters
+from mphe.plan.plan import Plan, make_plan
+from mphe.scheme import shamir
+from mphe.scheme.rlwe import CollectiveKey, KeyShare, aggregate_shares, common_reference, gen_share
+from mphe.scheme.sealing import PairwiseKeys
 
 TINY = RingParameters("tiny", 16, 2, 59)
 """q = 2^64 - 59 is prime; small enough for schoolbook products. Insecure, for tests only."""

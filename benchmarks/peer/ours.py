@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from benchmarks.federation import Federation, sends
 from benchmarks.peer.common import ROUNDS, Result, run
-from fl.quantise import Figures, dequantise, payload_length, quantise
-from mphe import codec
-from mphe.aggregator import Summed
-from mphe.agreement import SessionParameters
-from mphe.machine import Output
-from mphe.messages import SERVER
-from mphe.parameters import make_plan
+from mphe.plan.agreement import SessionParameters
+from mphe.plan.plan import make_plan
+from mphe.roles.machine import Output
+from mphe.roles.rounds.aggregator import Summed
+from mphe.update.quantise import Figures, dequantise, payload_length, quantise
+from mphe.wire import codec
+from mphe.wire.messages import SERVER
 
 REACH = 0.25
 BITS = 16

@@ -9,8 +9,8 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from fl.dropout import check_dropout
-from fl.flags import (
+from fl.config.dropout import check_dropout
+from fl.config.flags import (
     DATASETS,
     UsageError,
     address,
@@ -23,8 +23,14 @@ from fl.flags import (
     true_or_false,
     whole,
 )
-from fl.learning_flags import OPTIMIZERS, WEIGHTINGS, LearningFlags, check_kept, check_learning
-from fl.privacy_flags import UNITS, PrivacyFlags, check_privacy, check_typed
+from fl.config.learning_flags import (
+    OPTIMIZERS,
+    WEIGHTINGS,
+    LearningFlags,
+    check_kept,
+    check_learning,
+)
+from fl.config.privacy_flags import UNITS, PrivacyFlags, check_privacy, check_typed
 
 ENCRYPTIONS = ("hybrid", "direct")
 AGGREGATIONS = ("mphe", "plain")

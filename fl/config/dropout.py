@@ -4,10 +4,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 
-from fl.flags import UsageError
-
-# Domain of the seed: fl.data, fl.partition and fl.compression use 1 to 4.
-_DROPOUT = 5
+from fl.config.flags import UsageError
 
 
 def dropped_count(part: float, clients: int) -> int:
@@ -21,9 +18,9 @@ def drops_out(part: float, clients: int, seed: int, round: int) -> frozenset[int
     if count == 0:
         return frozenset()
     # Here, because every start checks this flag and NumPy takes long to load.
-    import numpy as np
+    from mphe.update.streams import Stream, generator
 
-    rng = np.random.default_rng([seed, _DROPOUT, round])
+    rng = generator(Stream.DROPOUT, seed, round)
     return frozenset((1 + rng.choice(clients, count, replace=False)).tolist())
 
 

@@ -3,8 +3,17 @@
 import dataclasses
 import math
 
-from fl.flags import Partition, UsageError, flag, model_name, one_of, real, true_or_false, whole
-from fl.schedule import Schedule
+from fl.config.flags import (
+    Partition,
+    UsageError,
+    flag,
+    model_name,
+    one_of,
+    real,
+    true_or_false,
+    whole,
+)
+from fl.config.schedule import Schedule
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
 WEIGHTINGS = ("uniform", "samples")

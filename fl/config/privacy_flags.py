@@ -3,10 +3,10 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
-from fl.flags import UsageError, flag, one_of, real, whole
+from fl.config.flags import UsageError, flag, one_of, real, whole
 
 if TYPE_CHECKING:
-    from fl.arguments import Args
+    from fl.config.arguments import Args
 
 UNITS = ("sample", "client")
 DEFAULT_DELTA = 1e-5

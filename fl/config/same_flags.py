@@ -4,8 +4,8 @@ import dataclasses
 import json
 from pathlib import Path
 
-from fl.arguments import Args
-from fl.flags import UsageError
+from fl.config.arguments import Args
+from fl.config.flags import UsageError
 
 # What says where and how a party runs, not what is learnt or encrypted.
 MAY_CHANGE = frozenset(

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.flags import is_reference
-from fl.user_code import UserError, find_function, load_function
+from fl.config.flags import is_reference
+from fl.data.user_code import UserError, find_function, load_function
+from mphe.update.streams import Stream, generator
 
 Images = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -28,8 +29,6 @@ MNIST_ORIGIN = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnis
 CONNECT_SECONDS = 3.0
 DOWNLOAD_SECONDS = 45.0
 CLASSES = 10
-# Domain of the seed, so that no two uses of it draw the same numbers (fl.partition has more).
-_SPLIT = 1
 
 
 class DatasetError(UserError):
@@ -174,7 +173,7 @@ def _mnist5k(seed: int) -> Dataset:
     table = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.float32)
     x = _images("mnist5k", table[:, :-1].reshape(-1, 28, 28).astype(np.uint8))
     y = table[:, -1].astype(np.int64)
-    random = np.random.default_rng([seed, _SPLIT])
+    random = generator(Stream.TEST_SPLIT, seed)
     order = random.permutation(len(y))
     is_test = np.zeros(len(y), dtype=bool)
     for label in range(CLASSES):

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.data import Dataset, DatasetError
-from fl.flags import Partition
+from fl.config.flags import Partition
+from fl.data.load import Dataset, DatasetError
+from mphe.update.streams import Stream, generator
 
 Indices = NDArray[np.int64]
-# Domains of the seed, so that no two uses of it draw the same numbers (fl.data has the first).
-_PARTS, _BATCH = 2, 3
 SHOWN_CLIENTS = 12
 SHOWN_LABELS = 20
 
@@ -36,7 +35,7 @@ def split(partition: Partition, labels: NDArray[Any], clients: int, seed: int) -
             f"{samples} samples for {clients} clients with --partition {partition}: too few, so "
             "use fewer clients or more data"
         )
-    random = np.random.default_rng([seed, _PARTS])
+    random = generator(Stream.PARTITION, seed)
     if partition.kind == "iid":
         return list(np.array_split(random.permutation(samples), clients))
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
@@ -148,6 +147,6 @@ def batch(
 
     The whole part when batch_size is larger. The same arguments give the same batch.
     """
-    random = np.random.default_rng([seed, _BATCH, index, round, *([step] if step else [])])
+    random = generator(Stream.BATCH, seed, index, round, *([step] if step else []))
     chosen = random.choice(len(y), min(batch_size, len(y)), replace=False)
     return x[chosen], y[chosen]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fl.quiet import import_quietly
+from fl.data.keras_import import import_quietly
 
 
 class UserError(Exception):

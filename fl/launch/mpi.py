@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from errno import EADDRINUSE
 from pathlib import Path
@@ -16,39 +16,14 @@ from typing import TYPE_CHECKING
 
 import msgpack
 
-from fl.arguments import Args
-from fl.flags import UsageError
+from fl.config.arguments import Args
+from fl.config.flags import UsageError
+from fl.config.place import Place
 
 if TYPE_CHECKING:
-    from net.tls import Identity
+    from mphe.net.tls import Identity
 
-# Launchers name these differently; the first rank that is set wins. Inside a Slurm job
-# the SLURM ones are set too, so they come last.
-_RANK_AND_SIZE = (
-    ("OMPI_COMM_WORLD_RANK", ("OMPI_COMM_WORLD_SIZE",)),
-    ("PMIX_RANK", ("SLURM_STEP_NUM_TASKS",)),
-    ("PMI_RANK", ("PMI_SIZE", "SLURM_STEP_NUM_TASKS")),
-    ("SLURM_PROCID", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")),
-)
 POLL_SECONDS = 0.05
-_LOCAL_RANK = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
-_LOCAL_SIZE = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
-
-
-@dataclass(frozen=True)
-class Place:
-    """What the launcher's environment says about this process, before any MPI call.
-
-    `size` is None where the launcher does not tell; `local_rank` and `local_size` count the
-    processes on this host.
-    """
-
-    rank: int
-    size: int | None
-    local_rank: int
-    local_size: int
-
-
 OFFER_BYTES = 1 << 14
 
 
@@ -115,32 +90,6 @@ class Launch:
     own_data: bool = False
 
 
-def _number(environ: Mapping[str, str], names: Sequence[str]) -> int | None:
-    """Return the first of these variables that holds a whole number."""
-    for name in names:
-        if environ.get(name, "").isdecimal():
-            return int(environ[name])
-    return None
-
-
-def find_place(environ: Mapping[str, str]) -> Place | None:
-    """Read this process's place from the launcher's environment; None without a launcher."""
-    for rank_name, size_names in _RANK_AND_SIZE:
-        rank = _number(environ, [rank_name])
-        if rank is None:
-            continue
-        size = _number(environ, size_names)
-        local_rank = _number(environ, _LOCAL_RANK)
-        local_size = _number(environ, _LOCAL_SIZE)
-        return Place(
-            rank,
-            size,
-            rank if local_rank is None else local_rank,
-            local_size or size or 1,
-        )
-    return None
-
-
 def mpirun_line(num_peers: int, argv: Sequence[str], mpirun: str = "mpirun") -> str:
     """Return the command that starts these flags with the right number of processes."""
     ranks = num_peers + 1
@@ -196,7 +145,7 @@ def prepare(args: Args, rank: int) -> tuple["Identity | None", Offer]:
     the offer.
     """
     try:
-        from net.tls import new_identity
+        from mphe.net.tls import new_identity
 
         name = "server" if rank == 0 else f"client {rank}"
         identity = kept_identity(args, rank, name) if args.state_dir else new_identity(name)
@@ -208,7 +157,7 @@ def prepare(args: Args, rank: int) -> tuple["Identity | None", Offer]:
 
 def _configure(args: Args, offer: Offer) -> Offer:
     """Decide on rank 0 what all ranks must agree on."""
-    from fl.data import resolve_dataset
+    from fl.data.load import resolve_dataset
 
     check_port(args)
     dataset, notice = resolve_dataset(args.dataset)
@@ -234,8 +183,8 @@ def check_port(args: Args) -> None:
 
 def kept_identity(args: Args, rank: int, name: str) -> "Identity":
     """Return the identity in this rank's state directory, made at the first start; UsageError."""
-    from fl import roster
-    from fl.state import check_fresh, make_private, party_directory
+    from fl.launch import roster
+    from fl.state.vault import check_fresh, make_private, party_directory
 
     check_fresh(args, rank)
     directory = party_directory(args, rank)
@@ -255,8 +204,8 @@ def find_output(args: Args) -> str:
     """
     if not args.state_dir:
         return make_output(args.output)
-    from fl.same_flags import check_same_flags
-    from fl.state import OUTPUT, StateError, make_private, party_directory, write_atomically
+    from fl.config.same_flags import check_same_flags
+    from fl.state.vault import OUTPUT, StateError, make_private, party_directory, write_atomically
 
     directory = party_directory(args, 0)
     make_private(directory)

@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509 import InvalidVersion
 
-from fl.arguments import Args, OneLineParser
-from fl.flags import UsageError, is_reference
-from fl.launch import Launch, Place, check_port, find_output
-from fl.state import check_fresh
-from net.tls import Identity, new_identity, public_key
-from net.transport import SERVER
+from fl.config.arguments import Args, OneLineParser
+from fl.config.flags import UsageError, is_reference
+from fl.config.place import Place
+from fl.launch.mpi import Launch, check_port, find_output
+from fl.state.vault import check_fresh
+from mphe.net.tls import Identity, new_identity, public_key
+from mphe.net.transport import SERVER
 
 KEY_FILE, CERTIFICATE_FILE = "key.pem", "certificate.pem"
 MAX_NAME = 64  # bytes: X.509 has no room for a longer common name
@@ -289,7 +290,7 @@ def join(args: Args, place: Place | None) -> tuple[Launch, str]:
 def _dataset(name: str) -> tuple[str, str | None]:
     """Resolve --dataset before anyone waits for this party."""
     # Here, because NumPy takes long to load and a wrong flag should not have to wait for it.
-    from fl.data import DatasetError, resolve_dataset
+    from fl.data.load import DatasetError, resolve_dataset
 
     try:
         return resolve_dataset(name)

@@ -6,15 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.arguments import Args
-from fl.compression import coordinates, expand, sent_length
-from fl.optimise import ServerOptimizer
-from fl.plain import plain_mean
-from fl.privacy import Privacy, without_figures
-from fl.quantise import FINEST_BITS, MAX_WEIGHT, Mean, dequantise, first_reach, next_reach
-from fl.rotation import rotation_for
-from fl.schedule import Schedule
-from fl.session import Model, Vector
+from fl.config.arguments import Args
+from fl.config.schedule import Schedule
+from fl.model.optimise import ServerOptimizer
+from fl.privacy.privacy import Privacy, without_figures
+from fl.schemes.plain import plain_mean
+from fl.schemes.session import Model, Vector, rotation_for
+from mphe.update.compression import coordinates, expand, sent_length
+from mphe.update.quantise import FINEST_BITS, MAX_WEIGHT, Mean, dequantise, first_reach, next_reach
 
 
 class GlobalModel:

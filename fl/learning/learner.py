@@ -7,22 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.arguments import Args
-from fl.bookkeeping import Ledger
-from fl.compression import compress, coordinates
-from fl.data import load_dataset
-from fl.model import Trainer, clip
-from fl.partition import batch, client_part
-from fl.plain import with_figures
-from fl.privacy import make_privacy
-from fl.quantise import Figures, quantise, sample_weight
-from fl.rotation import rotation_for
-from fl.schedule import Schedule
-from fl.session import Model, Vector
-from fl.spending import Spending
-
-# Domain of the seed of stochastic rounding.
-ROUNDING = 3
+from fl.config.arguments import Args
+from fl.config.schedule import Schedule
+from fl.data.load import load_dataset
+from fl.data.partition import batch, client_part
+from fl.learning.bookkeeping import Ledger
+from fl.model.trainer import Trainer, clip
+from fl.privacy.privacy import make_privacy
+from fl.schemes.plain import with_figures
+from fl.schemes.session import Model, Vector, rotation_for
+from fl.state.spending import Spending
+from mphe.update.compression import compress, coordinates
+from mphe.update.quantise import Figures, quantise, sample_weight
+from mphe.update.streams import Stream, generator
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ class Learner:
             return with_figures(values, figures)
         if self._rotation is not None:
             values = self._rotation.apply(values, round)
-        rng = np.random.default_rng([args.seed, ROUNDING, self._index, round])
+        rng = generator(Stream.ROUNDING, args.seed, self._index, round)
         return quantise(values, model.reach, args.value_bits, figures, rng)
 
     def _compress(self, round: int, update: Vector) -> Vector:

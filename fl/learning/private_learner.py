@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.arguments import Args
-from fl.learner import ROUNDING, Learner
-from fl.privacy import SILENT, Privacy
-from fl.quantise import Figures
-from fl.session import Model
-from mphe.sampling import RandomSource
+from fl.config.arguments import Args
+from fl.learning.learner import Learner
+from fl.privacy.privacy import SILENT, Privacy
+from fl.schemes.session import Model
+from mphe.arithmetic.sampling import RandomSource
+from mphe.update.quantise import Figures
+from mphe.update.streams import Stream, generator
 
 
 class BudgetSpent(Exception):
@@ -100,7 +101,7 @@ class PrivateLearner(Learner):
     ) -> NDArray[Any]:
         """Return the integers to be encrypted, with their noise."""
         values = self._compress(round, update)
-        rng = np.random.default_rng([self._args.seed, ROUNDING, self._index, round])
+        rng = generator(Stream.ROUNDING, self._args.seed, self._index, round)
         return self._private.encode(values, model.reach, rng, self._secret)
 
     def sends(self, round: int, figures: Figures) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fl.loss import Loss, flat_gradient
+from fl.model.loss import Loss, flat_gradient
 
 
 def compile_clipped_sum(model: Any, loss: Loss, signature: list[Any], size: int) -> Any:

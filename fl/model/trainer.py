@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.data import CLASSES, Dataset
-from fl.loss import Loss, flat_gradient
-from fl.per_sample import compile_clipped_sum
-from fl.quiet import import_quietly
-from fl.user_code import UserError, load_function
+from fl.data.keras_import import import_quietly
+from fl.data.load import CLASSES, Dataset
+from fl.data.user_code import UserError, load_function
+from fl.model.loss import Loss, flat_gradient
+from fl.model.per_sample import compile_clipped_sum
 
 Vector = NDArray[np.float32]
 EVALUATION_BATCH = 500

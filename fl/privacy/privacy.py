@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.accountant import Accountant, smallest_noise
-from fl.arguments import Args
-from fl.compression import sent_length
-from fl.discrete_gaussian import DISTANCE, gaussian
-from fl.flags import Partition, UsageError
-from fl.partition import split
-from fl.quantise import FINEST_BITS, Figures, Integers, Mean, half_levels, quantise
-from mphe.sampling import RandomSource
+from fl.config.arguments import Args
+from fl.config.flags import Partition, UsageError
+from fl.data.partition import split
+from fl.privacy.accountant import Accountant, smallest_noise
+from mphe.arithmetic.sampling import RandomSource
+from mphe.update.compression import sent_length
+from mphe.update.noise import DISTANCE, gaussian
+from mphe.update.quantise import FINEST_BITS, Figures, Integers, Mean, half_levels, quantise
 
 TAIL = 12.0
 """Deviations of its noise that one contributor's grid has room for."""

@@ -14,10 +14,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fl import picture
-from fl.arguments import OneLineParser
-from fl.flags import UsageError
-from fl.past_runs import PastRun, differences, find_runs, group_runs, read_run
+from fl.config.arguments import OneLineParser
+from fl.config.flags import UsageError
+from fl.report import picture
+from fl.report.past_runs import PastRun, differences, find_runs, group_runs, read_run
 
 LAST = 20
 """Completed rounds whose median accuracy is shown."""
@@ -159,7 +159,3 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 def _fail(line: str) -> int:
     sys.stderr.write(f"report: {line}\n")
     return EXIT_USAGE
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

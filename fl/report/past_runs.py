@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fl.arguments import Args
-from fl.flags import UsageError
+from fl.config.arguments import Args
+from fl.config.flags import UsageError
 
 OWN = frozenset(
     [

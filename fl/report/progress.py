@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from fl.launch import find_place
-from fl.metrics import RoundRecord, Summary, score
-from fl.view import View
+from fl.config.place import find_place
+from fl.report.metrics import RoundRecord, Summary, score
+from fl.report.view import View
 
 REFRESHES_PER_SECOND = 2
 

@@ -18,7 +18,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from fl.metrics import RoundRecord
+from fl.report.metrics import RoundRecord
 
 FORMAT = "brain.Event:2"
 """What the first event of a file has to say."""

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fl.metrics import STAGES, RoundRecord
+from fl.report.metrics import STAGES, RoundRecord
 
 CLIENT_STAGES = STAGES[:3]
 SERVER_STAGES = STAGES[3:]

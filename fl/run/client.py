@@ -4,28 +4,28 @@ import asyncio
 import socket
 import sys
 
-from fl.arguments import Args
-from fl.client_session import ServerGone, Session, follow
-from fl.dropout import leaver
-from fl.keeping import ClientState
-from fl.launch import Launch
-from fl.learner import Learner
-from fl.private_learner import BudgetSpent, PrivateLearner
-from fl.session import max_frame, plan_for
-from fl.spending import Spending
-from fl.state import StateError, Vault, party_directory
-from fl.stopping import CLOSE_SECONDS, Stopped, stoppable
-from fl.threads import block_map
-from mphe.decryptor import Memory
+from fl.config.arguments import Args
+from fl.config.dropout import leaver
+from fl.launch.mpi import Launch
+from fl.learning.learner import Learner
+from fl.learning.private_learner import BudgetSpent, PrivateLearner
+from fl.run.client_session import ServerGone, Session, follow
+from fl.run.stopping import CLOSE_SECONDS, Stopped, stoppable
+from fl.run.threads import block_map
+from fl.schemes.session import max_frame, plan_for
+from fl.state.client import ClientState
+from fl.state.spending import Spending
+from fl.state.vault import StateError, Vault, party_directory
+from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import EncodingError, ProtocolError
-from mphe.messages import SERVER
-from mphe.parameters import Plan
-from mphe.returning import ReturningClient
-from mphe.sampling import RandomSource
-from mphe.setup import SessionKeys
-from mphe.setup_client import SetupClient
-from net.tcp import Client, Unreachable, WrongServer
-from net.tls import client_context, fingerprint, public_key
+from mphe.net.tcp import Client, Unreachable, WrongServer
+from mphe.net.tls import client_context, fingerprint, public_key
+from mphe.plan.plan import Plan
+from mphe.roles.rounds.decryptor import Memory
+from mphe.roles.setup.client import SetupClient
+from mphe.roles.setup.common import SessionKeys
+from mphe.roles.setup.returning import ReturningClient
+from mphe.wire.messages import SERVER
 
 CONNECT_SECONDS = 120.0
 RECONNECT_SECONDS = 20.0

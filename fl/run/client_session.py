@@ -5,22 +5,30 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
-from fl.keeping import ClientState
-from fl.learner import Learner
-from fl.plain import PlainEncryptor
-from fl.session import Model, Note
-from mphe import codec
-from mphe.contributor import Contributor, Counted, TrainOn
-from mphe.decryptor import Decryptor, Memory
-from mphe.encryptor import Encryptor
+from fl.learning.learner import Learner
+from fl.schemes.plain import PlainEncryptor
+from fl.schemes.session import Model, Note
+from fl.state.client import ClientState
+from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import (
     LocalProtocolError,
     ProtocolError,
     RefusedDecryption,
 )
-from mphe.evidence import Notary
-from mphe.machine import Event, Output, Send
-from mphe.messages import (
+from mphe.net.events import Lost, Received
+from mphe.net.transport import ClientTransport
+from mphe.roles.machine import Event, Output, Send
+from mphe.roles.rounds.contributor import Contributor, Counted, TrainOn
+from mphe.roles.rounds.decryptor import Decryptor, Memory
+from mphe.roles.setup.client import KeysReady, Opened, SetupClient
+from mphe.roles.setup.common import SessionKeys
+from mphe.roles.setup.returning import ReturningClient, announce
+from mphe.roles.verified.evidence import Notary
+from mphe.roles.verified.pledges import Pledger
+from mphe.scheme.encryptor import Encryptor
+from mphe.scheme.packing import BlockMap
+from mphe.wire import codec
+from mphe.wire.messages import (
     SERVER,
     DecryptionRequest,
     Finish,
@@ -31,14 +39,6 @@ from mphe.messages import (
     RoundStart,
     SessionOpen,
 )
-from mphe.packing import BlockMap
-from mphe.pledging import Pledger
-from mphe.returning import ReturningClient, announce
-from mphe.sampling import RandomSource
-from mphe.setup import SessionKeys
-from mphe.setup_client import KeysReady, Opened, SetupClient
-from net.events import Lost, Received
-from net.transport import ClientTransport
 
 
 class ServerGone(Exception):

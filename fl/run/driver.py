@@ -5,16 +5,16 @@ import time
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
-from fl.deadlines import Deadlines
-from fl.metrics import Departure
-from fl.progress import Display
-from mphe import codec
+from fl.report.metrics import Departure
+from fl.report.progress import Display
 from mphe.errors import RemoteProtocolError
-from mphe.machine import Event, Output, Send
-from mphe.messages import Message
-from net.events import Connected, Lost, Received
-from net.events import Event as NetEvent
-from net.transport import ServerTransport
+from mphe.net.events import Connected, Lost, Received
+from mphe.net.events import Event as NetEvent
+from mphe.net.transport import ServerTransport
+from mphe.roles.machine import Event, Output, Send
+from mphe.run.deadlines import Deadlines
+from mphe.wire import codec
+from mphe.wire.messages import Message
 
 
 class Role(Protocol):

@@ -10,23 +10,23 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.arguments import Args
-from fl.data import Dataset
-from fl.driver import Driver, Observer, Role, name
-from fl.dropout import drops_out
-from fl.global_model import GlobalModel
-from fl.metrics import STAGES, History, RoundRecord
-from fl.model import Trainer
-from fl.privacy import Privacy
-from fl.progress import Display
-from fl.quantise import Mean
-from fl.resume import Checkpoint, ServerState, interrupted
-from fl.session import Note
-from fl.spending import charged
-from mphe.aggregator import Abandoned, Accepted, Closed, Summed
-from mphe.machine import Event, Output
-from mphe.messages import Contribution, DecryptionShare, Message
-from net.transport import ServerTransport
+from fl.config.arguments import Args
+from fl.config.dropout import drops_out
+from fl.data.load import Dataset
+from fl.learning.global_model import GlobalModel
+from fl.model.trainer import Trainer
+from fl.privacy.privacy import Privacy
+from fl.report.metrics import STAGES, History, RoundRecord
+from fl.report.progress import Display
+from fl.run.driver import Driver, Observer, Role, name
+from fl.schemes.session import Note
+from fl.state.server import Checkpoint, ServerState, interrupted
+from fl.state.spending import charged
+from mphe.net.transport import ServerTransport
+from mphe.roles.machine import Event, Output
+from mphe.roles.rounds.aggregator import Abandoned, Accepted, Closed, Summed
+from mphe.update.quantise import Mean
+from mphe.wire.messages import Contribution, DecryptionShare, Message
 
 
 class TooManyFailures(Exception):

@@ -7,35 +7,37 @@ import logging
 import sys
 from pathlib import Path
 
-from fl import partition, picture
-from fl.arguments import Args
-from fl.compression import sent_length
-from fl.data import load_dataset
-from fl.driver import Driver, Observer, name
-from fl.events import Events
-from fl.flags import Partition
-from fl.launch import Launch
-from fl.metrics import History, Summary, write_config
-from fl.model import Trainer
-from fl.plain import PlainAggregator, PlainSetup, plain_length
-from fl.privacy import describe, make_privacy
-from fl.progress import Display
-from fl.resume import Gathering, ServerState
-from fl.rounds import Aggregates, TooManyFailures, Training
-from fl.session import max_frame, plan_for
-from fl.spending import Spending
-from fl.state import StateError, Vault, party_directory
-from fl.stopping import CLOSE_SECONDS, Stopped, stoppable
-from fl.threads import block_map
-from mphe import codec
-from mphe.aggregator import Aggregator
+from fl.config.arguments import Args
+from fl.config.flags import Partition
+from fl.data import partition
+from fl.data.load import load_dataset
+from fl.launch.mpi import Launch
+from fl.model.trainer import Trainer
+from fl.privacy.privacy import describe, make_privacy
+from fl.report import picture
+from fl.report.metrics import History, Summary, write_config
+from fl.report.progress import Display
+from fl.report.tensorboard import Events
+from fl.run.driver import Driver, Observer, name
+from fl.run.gathering import Gathering
+from fl.run.rounds import Aggregates, TooManyFailures, Training
+from fl.run.stopping import CLOSE_SECONDS, Stopped, stoppable
+from fl.run.threads import block_map
+from fl.schemes.plain import PlainAggregator, PlainSetup, plain_length
+from fl.schemes.session import max_frame, plan_for
+from fl.state.server import ServerState
+from fl.state.spending import Spending
+from fl.state.vault import StateError, Vault, party_directory
 from mphe.errors import SetupFailed
-from mphe.machine import Event
-from mphe.messages import SERVER, Finish
-from mphe.setup import PublicSession
-from mphe.setup_server import SetupAbandoned, SetupDone, SetupServer
-from net.tcp import AddressError, Server
-from net.tls import fingerprint, public_key, server_context
+from mphe.net.tcp import AddressError, Server
+from mphe.net.tls import fingerprint, public_key, server_context
+from mphe.roles.machine import Event
+from mphe.roles.rounds.aggregator import Aggregator
+from mphe.roles.setup.common import PublicSession
+from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer
+from mphe.update.compression import sent_length
+from mphe.wire import codec
+from mphe.wire.messages import SERVER, Finish
 
 SETUP_SECONDS = 60.0
 FLUSH_SECONDS = 5.0

@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.quantise import Figures, Mean
-from mphe.aggregator import Abandoned, Accepted, Closed, Late, State, Summed
-from mphe.attendance import Attendance
-from mphe.encryptor import Payload
+from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import DuplicateMessage, MalformedMessage, RoundAborted, UnexpectedSender
-from mphe.machine import Output, Send
-from mphe.messages import Contribution, Join, Message, RoundEnd, RoundStart
-from mphe.sampling import RandomSource
+from mphe.roles.attendance import Attendance
+from mphe.roles.machine import Output, Send
+from mphe.roles.rounds.aggregator import Abandoned, Accepted, Closed, Late, State, Summed
+from mphe.scheme.encryptor import Payload
+from mphe.update.quantise import Figures, Mean
+from mphe.wire.messages import Contribution, Join, Message, RoundEnd, RoundStart
 
 _FIGURES = 4
 
 
 class PlainEncryptor:
-    """Drop-in for `mphe.contributor.Encryptor` that hides nothing."""
+    """Drop-in for `mphe.roles.rounds.contributor.Encryptor` that hides nothing."""
 
     def encrypt(self, values: NDArray[Any], source: RandomSource) -> Payload:
         """Return an update, float32 (size,), in clear."""
@@ -76,7 +76,7 @@ class PlainSetup:
 
 
 class PlainAggregator:
-    """Drop-in for `mphe.aggregator.Aggregator` that adds what it can read."""
+    """Drop-in for `mphe.roles.rounds.aggregator.Aggregator` that adds what it can read."""
 
     def __init__(self, size: int, num_clients: int, minimum: int) -> None:
         """Expect updates of `size` values, at least `minimum` of them a round."""

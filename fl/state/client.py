@@ -1,11 +1,11 @@
 """What a client keeps in its state directory: its keys, and what it answered."""
 
-from fl.state import JOURNAL, KEYS, Vault
-from mphe import keyfile
-from mphe.decryptor import Memory
+from fl.state.vault import JOURNAL, KEYS, Vault
 from mphe.errors import EncodingError
-from mphe.parameters import Plan
-from mphe.setup import Identities, SessionKeys
+from mphe.plan.plan import Plan
+from mphe.roles import keyfile
+from mphe.roles.rounds.decryptor import Memory
+from mphe.roles.setup.common import Identities, SessionKeys
 
 
 class ClientState:

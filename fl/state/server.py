@@ -8,17 +8,14 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-from fl.driver import Role
-from fl.metrics import INTERRUPTED, STAGES, History, RoundRecord
-from fl.session import Model
-from fl.state import PROGRESS, SESSION, STARTED, StateError, Vault
-from mphe import keyfile
-from mphe.codec import pack, unpack
+from fl.report.metrics import INTERRUPTED, STAGES, History, RoundRecord
+from fl.schemes.session import Model
+from fl.state.vault import PROGRESS, SESSION, STARTED, StateError, Vault
 from mphe.errors import EncodingError
-from mphe.machine import Output
-from mphe.messages import Join, Message, Ready
-from mphe.parameters import Plan
-from mphe.setup import Identities, PublicSession
+from mphe.plan.plan import Plan
+from mphe.roles import keyfile
+from mphe.roles.setup.common import Identities, PublicSession
+from mphe.wire.codec import pack, unpack
 
 
 @dataclass(frozen=True)
@@ -186,33 +183,3 @@ def interrupted(number: int, clients: Iterable[int], checkpoint: Checkpoint) -> 
         saturated=0,
         abandoned=INTERRUPTED,
     )
-
-
-class Gathering:
-    """Before the first round after a restart: waits until the clients have come back."""
-
-    def __init__(self, aggregator: Role, clients: Iterable[int]) -> None:
-        """Wait for all of these clients, for one deadline."""
-        self._aggregator = aggregator
-        self._waiting = set(clients)
-        self.step = ("gathering",)
-
-    def receive(self, sender: int, message: Message) -> list[Output]:
-        """Let the aggregator take the message; who speaks is back."""
-        outputs = self._aggregator.receive(sender, message)
-        if isinstance(message, Join | Ready):
-            self._waiting.discard(sender)
-        return outputs
-
-    def lost(self, *peers: int) -> list[Output]:
-        """Go on waiting: they may come back."""
-        return self._aggregator.lost(*peers)
-
-    def deadline_passed(self) -> list[Output]:
-        """Go on with who is there."""
-        self._waiting.clear()
-        return []
-
-    def waiting_for(self) -> tuple[int, ...]:
-        """Return who has not come back."""
-        return tuple(sorted(self._waiting))

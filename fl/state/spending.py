@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from fl.arguments import Args
-from fl.metrics import INTERRUPTED, RoundRecord
-from fl.state import PRIVACY, StateError, Vault
+from fl.config.arguments import Args
+from fl.report.metrics import INTERRUPTED, RoundRecord
+from fl.state.vault import PRIVACY, StateError, Vault
 
 # What the promise depends on; the rest of the session is bound by the other files.
 _BINDING = (

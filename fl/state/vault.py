@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from fl.arguments import Args
-from fl.flags import UsageError
-from net.transport import SERVER
+from fl.config.arguments import Args
+from fl.config.flags import UsageError
+from mphe.net.transport import SERVER
 
 KEYS, JOURNAL = "keys", "journal"
 SESSION, STARTED, PROGRESS = "session", "started", "progress"

@@ -15,9 +15,9 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from mphe.arithmetic.noise import typical_product_error, worst_case_product_error
+from mphe.arithmetic.rings import LIMB_BITS, RingParameters
 from mphe.errors import EncodingError, ParameterError
-from mphe.noise import typical_product_error, worst_case_product_error
-from mphe.rings import LIMB_BITS, RingParameters
 
 Limbs = NDArray[np.int64]
 Small = NDArray[np.int64]

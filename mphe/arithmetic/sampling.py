@@ -14,10 +14,10 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
+from mphe.arithmetic.noise import ERROR_PAIRS, KEY_PAIRS, PART_BITS, smudging_widths
+from mphe.arithmetic.ring import Limbs, Ring, Small
+from mphe.arithmetic.rings import LIMB_BITS
 from mphe.errors import ParameterError
-from mphe.noise import ERROR_PAIRS, KEY_PAIRS, PART_BITS, smudging_widths
-from mphe.ring import Limbs, Ring, Small
-from mphe.rings import LIMB_BITS
 
 SEED_BYTES = 32
 

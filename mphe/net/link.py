@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from net.events import Connected, Event, Lost, Received
-from net.frames import HEADER_SIZE, FrameError, FrameReader, encode_header
+from mphe.net.events import Connected, Event, Lost, Received
+from mphe.net.frames import HEADER_SIZE, FrameError, FrameReader, encode_header
 
 HELLO_SIZE = 4  # the first frame each way: the sender's index
 HELLO_BYTES = HEADER_SIZE + HELLO_SIZE

@@ -1,12 +1,12 @@
-"""All parties in one process: the events and counters of `net.tcp` without sockets."""
+"""All parties in one process: the events and counters of `mphe.net.tcp` without sockets."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Set
 
-from net.events import Connected, Event, Lost, Received, next_event
-from net.frames import HEADER_SIZE, encode_header
-from net.transport import SERVER
+from mphe.net.events import Connected, Event, Lost, Received, next_event
+from mphe.net.frames import HEADER_SIZE, encode_header
+from mphe.net.transport import SERVER
 
 
 class Network:

@@ -11,10 +11,10 @@ import ssl
 from collections.abc import Mapping, Set
 from typing import Self
 
-from net.events import Event, Received, next_event
-from net.link import HELLO_SIZE, Link, Peer, describe
-from net.tls import fingerprint
-from net.transport import SERVER
+from mphe.net.events import Event, Received, next_event
+from mphe.net.link import HELLO_SIZE, Link, Peer, describe
+from mphe.net.tls import fingerprint
+from mphe.net.transport import SERVER
 
 log = logging.getLogger(__name__)
 

@@ -1,9 +1,9 @@
-"""The two interfaces that `net.tcp` and `net.loopback` share; callers type against these."""
+"""The two interfaces that `tcp` and `loopback` share; callers type against these."""
 
 from collections.abc import Set
 from typing import Protocol
 
-from net.events import Event
+from mphe.net.events import Event
 
 SERVER = 0  # the server's peer index; clients are 1..n
 

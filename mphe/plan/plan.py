@@ -1,32 +1,24 @@
-"""What a session agrees on, and the plan that follows from it.
-
-`python -m mphe.parameters --length 199658 --num_peers 8 --threshold 4` prints a plan.
-"""
+"""The plan that follows from what a session agrees on: rings, slots, noise and bytes."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import ceil, log2, sqrt
+from math import ceil, log2
 
-from mphe.agreement import SessionParameters
-from mphe.errors import ParameterError
-from mphe.noise import (
-    ERROR_VARIANCE,
+from mphe.arithmetic.noise import (
     KEY_PAIRS,
-    KEY_VARIANCE,
-    NORMS_EXPONENT,
     RELAXATION,
     aggregate_noise,
-    failure_exponent,
     plaintext_scale,
     proof_bytes,
     smudging_deviation,
     smudging_widths,
     verified_noise,
 )
-from mphe.rings import DATA_RING, KEY_RING, LARGE_RING, MAX_LOG_Q, RINGS, RingParameters
+from mphe.arithmetic.rings import DATA_RING, KEY_RING, LARGE_RING, RINGS, RingParameters
+from mphe.errors import ParameterError
+from mphe.plan.agreement import SessionParameters
 
 SMUDGING_KAPPA = 64
 MIN_DECRYPTION_BUDGET = 1 << 12
@@ -264,81 +256,3 @@ def _can_be_sampled(smudging: float) -> bool:
 def _droppable(room: float, summands: int) -> int:
     """Return the most low bytes d with summands·2^(8d-1) ≤ room."""
     return max(0, int((log2(room / summands) + 1) // 8)) if room > summands else 0
-
-
-def describe(plan: Plan) -> str:
-    """Return the plan as lines of text for the terminal."""
-    session, layout, payload = plan.session, plan.threshold, plan.payload
-    decrypted = (
-        session.rounds * session.max_attempts * layout.coefficients
-        + session.confirmation_attempts * layout.ring.degree
-    )
-    lines = {
-        "threshold ring": _describe_ring(layout.ring, ERROR_VARIANCE),
-        "ciphertexts": f"{layout.blocks} an aggregate, {_describe_slots(layout)}",
-        "noise": f"E = 2^{log2(plan.noise):.1f}, smudging σ = 2^{log2(plan.smudging):.1f} "
-        f"for {SMUDGING_KAPPA} bits",
-        "budget": f"τ = {plan.budget} decryptions, {plan.answers} a decryptor",
-        # Rounded up, so that "below" is true.
-        "failure": f"below 2^{ceil(failure_exponent(decrypted))} for {decrypted} decrypted "
-        f"coefficients, 2^-{NORMS_EXPONENT} for the norms in E",
-    }
-    if payload is not None:
-        lines["payload ring"] = _describe_ring(payload.ring, KEY_VARIANCE)
-        lines["bodies"] = f"{payload.blocks} a contribution, {_describe_slots(payload)}"
-    lines["upload"] = f"{plan.upload_bytes} bytes, {plan.upload_bytes / session.length:.3f} a value"
-    if session.verified:
-        lines["proofs"] = f"{plan.proof_bytes} bytes of the upload"
-    lines["share"] = f"{plan.share_bytes} bytes"
-    title = (
-        f"{session.encryption}: {session.length} values of {session.value_bits} bits, "
-        f"n = {session.num_clients}, t = {session.threshold} of {session.decryptors} decryptors, "
-        f"{session.rounds} rounds of at most {session.max_attempts} attempts"
-    )
-    return "\n".join([title, *(f"  {name:16}{text}" for name, text in lines.items())])
-
-
-def _describe_ring(ring: RingParameters, variance: float) -> str:
-    return (
-        f"{ring.name}: N = {ring.degree}, log2 q = {ring.bits} (at most {MAX_LOG_Q[ring.degree]} "
-        f"at 128 bits), errors σ = {sqrt(variance):.2f}"
-    )
-
-
-def _describe_slots(layout: SlotLayout) -> str:
-    slots = "1 slot" if layout.slots == 1 else f"{layout.slots} slots"
-    return f"{slots} of {layout.slot_bits} bits above 2^{layout.noise_bits}"
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Print the chosen plan, then the runners-up by their bytes."""
-    parser = argparse.ArgumentParser(prog="python -m mphe.parameters", description=__doc__)
-    parser.add_argument("--length", type=int, default=199658, help="values in an update")
-    parser.add_argument("--num_peers", type=int, default=8, help="clients n")
-    parser.add_argument("--threshold", type=int, default=4, help="decryptors needed t")
-    parser.add_argument("--decryptors", type=int, default=0, help="holders of shares; 0 is all")
-    parser.add_argument("--value_bits", type=int, default=16, help="bits of a value")
-    parser.add_argument("--num_iterations", type=int, default=100, help="rounds")
-    parser.add_argument("--max_attempts", type=int, default=4, help="decryptions of a round")
-    parser.add_argument("--verify_aggregate", action="store_true", help="the server may lie")
-    parser.add_argument("--max_corrupt", type=int, default=-1, help="clients that may help it")
-    parser.add_argument("--encryption", choices=("hybrid", "direct"), default="hybrid")
-    args = parser.parse_args(argv)
-    try:
-        session = SessionParameters(
-            *(args.num_peers, args.threshold, args.length, args.num_iterations),
-            encryption=args.encryption,
-            value_bits=args.value_bits,
-            decryptors=args.decryptors,
-            max_attempts=args.max_attempts,
-            verified=args.verify_aggregate,
-            max_corrupt=args.max_corrupt,
-        )
-        plans = candidates(session)
-    except ParameterError as error:
-        parser.error(str(error))
-    print("\nrunner-up: ".join(map(describe, plans)))
-
-
-if __name__ == "__main__":
-    main()

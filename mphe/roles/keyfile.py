@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mphe import codec
-from mphe.decryptor import Memory
+from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.sampling import derive_seed
 from mphe.errors import EncodingError
-from mphe.messages import Welcome
-from mphe.parameters import Plan
-from mphe.ring import Limbs, Ring
-from mphe.rlwe import CollectiveKey, common_reference
-from mphe.sampling import derive_seed
-from mphe.setup import Identities, PublicSession, SessionKeys, number
+from mphe.plan.plan import Plan
+from mphe.roles.rounds.decryptor import Memory
+from mphe.roles.setup.common import Identities, PublicSession, SessionKeys, number
+from mphe.scheme.rlwe import CollectiveKey, common_reference
+from mphe.wire import codec
+from mphe.wire.messages import Welcome
 
 HASH_BYTES = 32
 

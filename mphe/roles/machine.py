@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
 from mphe.errors import LocalProtocolError, RemoteProtocolError
-from mphe.messages import Message
+from mphe.wire.messages import Message
 
 
 @dataclass(frozen=True)

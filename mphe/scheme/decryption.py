@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mphe import packing
+from mphe.arithmetic.ring import Limbs, Ring, Small, Spectrum, sum_elements
+from mphe.arithmetic.sampling import RandomSource, add_smudging, derive_seed, uniform
 from mphe.errors import EncodingError
-from mphe.parameters import Plan, SlotLayout
-from mphe.ring import Limbs, Ring, Small, Spectrum, sum_elements
-from mphe.sampling import RandomSource, add_smudging, derive_seed, uniform
-from mphe.shamir import lagrange_coefficient
+from mphe.plan.plan import Plan, SlotLayout
+from mphe.scheme import packing
+from mphe.scheme.shamir import lagrange_coefficient
 
 SHARE_WIDTH = 16
 

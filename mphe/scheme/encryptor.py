@@ -7,15 +7,15 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from mphe import packing
+from mphe.arithmetic.noise import KEY_PAIRS
+from mphe.arithmetic.ring import Ring
+from mphe.arithmetic.sampling import SEED_BYTES, RandomSource
 from mphe.errors import EncodingError
-from mphe.noise import KEY_PAIRS
-from mphe.onetime import OneTimeCipher
-from mphe.packing import BlockMap
-from mphe.parameters import Plan
-from mphe.ring import Ring
-from mphe.rlwe import CollectiveKey, Prepared
-from mphe.sampling import SEED_BYTES, RandomSource
+from mphe.plan.plan import Plan
+from mphe.scheme import packing
+from mphe.scheme.onetime import OneTimeCipher
+from mphe.scheme.packing import BlockMap
+from mphe.scheme.rlwe import CollectiveKey, Prepared
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from mphe import packing
+from mphe.arithmetic.noise import KEY_PAIRS, KEY_VARIANCE, norm_bound
+from mphe.arithmetic.ring import Complexes, Limbs, Ring, Small, Spectrum, digit_width
+from mphe.arithmetic.sampling import RandomSource, expand, one_time
 from mphe.errors import EncodingError, ParameterError
-from mphe.noise import KEY_PAIRS, KEY_VARIANCE, norm_bound
-from mphe.parameters import Plan, SlotLayout
-from mphe.ring import Complexes, Limbs, Ring, Small, Spectrum, digit_width
-from mphe.sampling import RandomSource, expand, one_time
+from mphe.plan.plan import Plan, SlotLayout
+from mphe.scheme import packing
 
 CACHED_BYTES = 1 << 26
 """Enough for vectors of some million values; the memory does not grow beyond it."""

@@ -12,10 +12,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mphe.arithmetic.ring import LIMB_MASK, Limbs, Small
+from mphe.arithmetic.rings import LIMB_BITS
 from mphe.errors import EncodingError
-from mphe.parameters import SlotLayout
-from mphe.ring import LIMB_MASK, Limbs, Small
-from mphe.rings import LIMB_BITS
+from mphe.plan.plan import SlotLayout
 
 T = TypeVar("T")
 

@@ -15,8 +15,7 @@ from math import sqrt
 
 import numpy as np
 
-from mphe.errors import EncodingError
-from mphe.noise import (
+from mphe.arithmetic.noise import (
     CHALLENGE_BYTES,
     ERROR_PAIRS,
     HIDDEN_BITS,
@@ -24,9 +23,10 @@ from mphe.noise import (
     proof_bytes,
     proof_repetitions,
 )
-from mphe.ring import Limbs, Ring, Small, digit_width
-from mphe.rlwe import Opening
-from mphe.sampling import RandomSource, derive_seed
+from mphe.arithmetic.ring import Limbs, Ring, Small, digit_width
+from mphe.arithmetic.sampling import RandomSource, derive_seed
+from mphe.errors import EncodingError
+from mphe.scheme.rlwe import Opening
 
 GAMMA = 1 << (RESPONSE_BITS - 1)
 HIDDEN_BYTES = HIDDEN_BITS // 8

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
 
-from mphe.noise import TERNARY_VARIANCE, norm_bound
-from mphe.ring import Complexes, Limbs, Ring, Small, Spectrum, digit_width, sum_elements
-from mphe.sampling import RandomSource, error, expand, ternary
+from mphe.arithmetic.noise import TERNARY_VARIANCE, norm_bound
+from mphe.arithmetic.ring import Complexes, Limbs, Ring, Small, Spectrum, digit_width, sum_elements
+from mphe.arithmetic.sampling import RandomSource, error, expand, ternary
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mphe import decryption, packing
+from mphe.arithmetic.noise import KEY_PAIRS
+from mphe.arithmetic.ring import Limbs, Ring, Small
 from mphe.errors import EncodingError, LocalProtocolError
-from mphe.messages import Contribution
-from mphe.noise import KEY_PAIRS
-from mphe.onetime import OneTimeCipher, keys_plausible
-from mphe.packing import BlockMap
-from mphe.parameters import Plan
-from mphe.ring import Limbs, Ring, Small
+from mphe.plan.plan import Plan
+from mphe.scheme import decryption, packing
+from mphe.scheme.onetime import OneTimeCipher, keys_plausible
+from mphe.scheme.packing import BlockMap
+from mphe.wire.messages import Contribution
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.errors import EncodingError
-from mphe.sampling import RandomSource, derive_seed
 
 KEY_BYTES = 32
 TAG_BYTES = 16

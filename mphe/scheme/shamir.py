@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mphe.arithmetic.ring import Limbs, Ring, sum_elements
+from mphe.arithmetic.sampling import RandomSource, uniform
 from mphe.errors import ParameterError
-from mphe.ring import Limbs, Ring, sum_elements
-from mphe.sampling import RandomSource, uniform
 
 
 def gen_shares(

@@ -10,10 +10,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from mphe.update.streams import Stream, generator
+
 Vector = NDArray[np.float32]
 Indices = NDArray[np.int64]
-# Domain of the seed: fl.data and fl.partition use 1 to 3, the rounding of updates 3 with an index.
-_COORDINATES = 4
 
 
 def sent_length(size: int, rate: float) -> int:
@@ -31,7 +31,7 @@ def coordinates(size: int, rate: float, seed: int, round: int) -> Indices | slic
         return slice(None)
     cycle = -(-size // count)
     epoch, piece = divmod(round - 1, cycle)
-    order = np.random.default_rng([seed, _COORDINATES, epoch]).permutation(size)
+    order = generator(Stream.COORDINATES, seed, epoch).permutation(size)
     start = min(piece * count, size - count)  # the last piece overlaps the one before
     return order[start : start + count]
 

@@ -14,7 +14,7 @@ from math import ceil, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from mphe.sampling import RandomSource
+from mphe.arithmetic.sampling import RandomSource
 
 Small = NDArray[np.int64]
 

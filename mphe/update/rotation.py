@@ -11,15 +11,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.arguments import Args
-from fl.compression import sent_length
+from mphe.update.streams import Stream, generator
 
 Vector = NDArray[np.float32]
 LONGEST_BLOCK = 1 << 13
 # Of the length, at most so much is padding.
 PADDING = 1 / 64
-# Domain of the seed: fl.data, fl.partition, fl.compression and fl.dropout use 1 to 5.
-_SIGNS = 6
 
 
 def block_length(size: int) -> int:
@@ -70,12 +67,6 @@ class Rotation:
         return (hadamard(rows).reshape(-1) * self._signs(round))[: self._size]
 
     def _signs(self, round: int) -> Vector:
-        rng = np.random.default_rng([self._seed, _SIGNS, round])
+        rng = generator(Stream.ROTATION, self._seed, round)
         signs: Vector = rng.integers(0, 2, self.length, np.int8).astype(np.float32)
         return 2 * signs - 1
-
-
-def rotation_for(args: Args, size: int) -> Rotation | None:
-    """Return the rotation of what is sent of updates of `size` values; None without one."""
-    sent = sent_length(size, args.compression_rate)
-    return Rotation(sent, args.seed) if args.rotation else None

@@ -13,9 +13,9 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgpack
 
-from mphe.agreement import MAX_CLIENTS, PROTOCOL_VERSION
 from mphe.errors import EncodingError, MalformedMessage
-from mphe.messages import Message
+from mphe.plan.agreement import MAX_CLIENTS, PROTOCOL_VERSION
+from mphe.wire.messages import Message
 
 MESSAGE_TYPES: tuple[type[Any], ...] = get_args(Message)
 MAX_INTEGER = 1 << 53

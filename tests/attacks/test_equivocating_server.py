@@ -14,11 +14,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe import shamir
-from mphe.decryption import Request
-from mphe.messages import DecryptionShare
-from mphe.ring import Limbs
-from mphe.sampling import derive_seed
+from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.sampling import derive_seed
+from mphe.scheme import shamir
+from mphe.scheme.decryption import Request
+from mphe.wire.messages import DecryptionShare
 from tests.simulation import Simulation, centred, integers
 
 TOLD = {1: (1, 2), 2: (1, 2, 3), 3: (2, 3)}

@@ -13,12 +13,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe.aggregator import Abandoned, Summed
-from mphe.messages import DecryptionRequest, SealedShare
-from mphe.ring import Limbs
-from mphe.sampling import uniform
-from mphe.setup_client import SetupClient
-from mphe.setup_server import SetupDone
+from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.sampling import uniform
+from mphe.roles.rounds.aggregator import Abandoned, Summed
+from mphe.roles.setup.client import SetupClient
+from mphe.roles.setup.server import SetupDone
+from mphe.wire.messages import DecryptionRequest, SealedShare
 from tests.simulation import SeededSource, Simulation
 
 DEALER, VICTIM = 2, 4

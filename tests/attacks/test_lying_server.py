@@ -14,13 +14,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe import packing
-from mphe.decryption import aggregate_shares, read_blocks
-from mphe.decryptor import Decryptor
+from mphe.arithmetic.ring import Limbs, Small
 from mphe.errors import RefusedDecryption
-from mphe.messages import SERVER, DecryptionRequest, DecryptionShare, Message, SessionOpen
-from mphe.ring import Limbs, Small
-from mphe.rlwe import ternary_width
+from mphe.roles.rounds.decryptor import Decryptor
+from mphe.scheme import packing
+from mphe.scheme.decryption import aggregate_shares, read_blocks
+from mphe.scheme.rlwe import ternary_width
+from mphe.wire.messages import SERVER, DecryptionRequest, DecryptionShare, Message, SessionOpen
 from tests.simulation import Simulation, centred, integers
 
 BITS = 80

@@ -15,8 +15,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from fl.privacy import SILENT, Privacy, make_privacy
-from fl.quantise import quantise
+from fl.privacy.privacy import SILENT, Privacy, make_privacy
+from mphe.update.quantise import quantise
 from tests.fl.federation import flags
 from tests.support import seeded
 

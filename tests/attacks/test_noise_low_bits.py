@@ -12,12 +12,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mphe import sampling
-from mphe.agreement import SessionParameters
-from mphe.parameters import make_plan
-from mphe.ring import Limbs, Ring
-from mphe.rings import KEY_RING
-from mphe.sampling import RandomSource, add_smudging, uniform
+from mphe.arithmetic import sampling
+from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.rings import KEY_RING
+from mphe.arithmetic.sampling import RandomSource, add_smudging, uniform
+from mphe.plan.agreement import SessionParameters
+from mphe.plan.plan import make_plan
 from tests.simulation import SeededSource
 
 Smudge = Callable[[RandomSource, Limbs, float], None]

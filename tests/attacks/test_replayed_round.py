@@ -14,11 +14,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe.decryption import aggregate_shares
-from mphe.decryptor import Decryptor
+from mphe.arithmetic.sampling import derive_seed
 from mphe.errors import RefusedDecryption
-from mphe.messages import Contribution, DecryptionRequest
-from mphe.sampling import derive_seed
+from mphe.roles.rounds.decryptor import Decryptor
+from mphe.scheme.decryption import aggregate_shares
+from mphe.wire.messages import Contribution, DecryptionRequest
 from tests.simulation import Simulation, centred, integers
 
 VICTIM = 4

@@ -19,16 +19,16 @@ from typing import Any
 import flint
 import pytest
 
-from mphe import decryption, shamir
-from mphe.agreement import SessionParameters
-from mphe.decryptor import Decryptor
-from mphe.messages import DecryptionRequest, DecryptionShare
-from mphe.parameters import make_plan
-from mphe.ring import Limbs, Ring
-from mphe.rings import KEY_RING
-from mphe.rlwe import CollectiveKey
-from mphe.sampling import derive_seed, ternary, uniform
-from mphe.setup import SessionKeys
+from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.rings import KEY_RING
+from mphe.arithmetic.sampling import derive_seed, ternary, uniform
+from mphe.plan.agreement import SessionParameters
+from mphe.plan.plan import make_plan
+from mphe.roles.rounds.decryptor import Decryptor
+from mphe.roles.setup.common import SessionKeys
+from mphe.scheme import decryption, shamir
+from mphe.scheme.rlwe import CollectiveKey
+from mphe.wire.messages import DecryptionRequest, DecryptionShare
 from tests.simulation import SeededSource, integers
 
 # Enough decryptors for the λ_D to be numbers without structure. With few, λ_D = p/r for small p and

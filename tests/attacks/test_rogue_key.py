@@ -13,11 +13,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe import packing, rlwe, sealing, setup
+from mphe.arithmetic.ring import Small
 from mphe.errors import RemoteProtocolError
-from mphe.messages import Commitments, KeyReveal, Message, Qualified
-from mphe.ring import Small
-from mphe.setup import Identities
+from mphe.roles.setup import common as setup
+from mphe.roles.setup.common import Identities
+from mphe.scheme import packing, rlwe, sealing
+from mphe.wire.messages import Commitments, KeyReveal, Message, Qualified
 from tests.simulation import Simulation
 
 ROGUE, VICTIM = 3, 1

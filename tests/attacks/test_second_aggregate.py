@@ -13,10 +13,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from mphe.decryptor import Decryptor, Memory
+from mphe.arithmetic.ring import Small
 from mphe.errors import RefusedDecryption
-from mphe.messages import Contribution, DecryptionRequest
-from mphe.ring import Small
+from mphe.roles.rounds.decryptor import Decryptor, Memory
+from mphe.wire.messages import Contribution, DecryptionRequest
 from tests.simulation import Simulation
 
 VICTIM = 4

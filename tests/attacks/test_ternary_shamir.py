@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mphe import shamir
-from mphe.ring import Limbs, Ring, Small
-from mphe.rings import KEY_RING
-from mphe.sampling import RandomSource, ternary
+from mphe.arithmetic.ring import Limbs, Ring, Small
+from mphe.arithmetic.rings import KEY_RING
+from mphe.arithmetic.sampling import RandomSource, ternary
+from mphe.scheme import shamir
 from tests.simulation import SeededSource, centred, integers
 
 RING = Ring(KEY_RING)

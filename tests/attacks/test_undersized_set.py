@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mphe import decryption, shamir
-from mphe.decryptor import Decryptor
+from mphe.arithmetic.ring import Limbs
 from mphe.errors import RefusedDecryption
-from mphe.messages import DecryptionRequest
-from mphe.ring import Limbs
+from mphe.roles.rounds.decryptor import Decryptor
+from mphe.scheme import decryption, shamir
+from mphe.wire.messages import DecryptionRequest
 from tests.simulation import Simulation, centred, integers
 
 J = 2

@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mphe import sealing, shamir
+from mphe.arithmetic.ring import Limbs, Small
 from mphe.errors import EncodingError, MpheError
-from mphe.messages import SERVER, Commitments, Reveal, Roster
-from mphe.ring import Limbs, Small
-from mphe.sealing import PairwiseKeys
+from mphe.scheme import sealing, shamir
+from mphe.scheme.sealing import PairwiseKeys
+from mphe.wire.messages import SERVER, Commitments, Reveal, Roster
 from tests.simulation import SeededSource, Simulation
 
 VICTIM = 2

@@ -11,16 +11,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe import evidence
-from mphe.decryption import aggregate_shares
-from mphe.decryptor import Decryptor
-from mphe.encryptor import Encryptor
+from mphe.arithmetic.ring import Limbs, Small
 from mphe.errors import EncodingError, RefusedDecryption
-from mphe.evidence import Notary, Statement, Verifier, c1_digest
-from mphe.messages import Contribution, DecryptionRequest, Evidence, Pledge
-from mphe.ring import Limbs, Small
-from mphe.rlwe import Opening, Prepared
-from mphe.setup import SessionKeys
+from mphe.roles.rounds.decryptor import Decryptor
+from mphe.roles.setup.common import SessionKeys
+from mphe.roles.verified import evidence
+from mphe.roles.verified.evidence import Notary, Statement, Verifier, c1_digest
+from mphe.scheme.decryption import aggregate_shares
+from mphe.scheme.encryptor import Encryptor
+from mphe.scheme.rlwe import Opening, Prepared
+from mphe.wire.messages import Contribution, DecryptionRequest, Evidence, Pledge
 from tests.simulation import SeededSource, Simulation, centred, integers
 
 VICTIM = 1
@@ -203,8 +203,10 @@ def test_a_contributor_that_is_on_no_roster() -> None:
 def test_two_models_in_one_round(blind: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if blind:
         monkeypatch.setattr(evidence, "model_digest", lambda model: bytes(32))
-        monkeypatch.setattr("mphe.pledging.model_digest", lambda model: bytes(32))
-        monkeypatch.setattr("mphe.ledger.model_digest", lambda model: bytes(32))
+        monkeypatch.setattr("mphe.roles.verified.pledges.model_digest", lambda model: bytes(32))
+        monkeypatch.setattr(
+            "mphe.roles.verified.evidence_store.model_digest", lambda model: bytes(32)
+        )
     simulation = make()
     updates = simulation.random_updates()
     # The server's ledger finds the odd one out, so it takes part in name only.

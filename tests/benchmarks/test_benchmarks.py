@@ -10,7 +10,7 @@ import pytest
 from benchmarks import learning, peers, plots, records
 from benchmarks.peers import Script
 from benchmarks.records import Spread, Table
-from fl.arguments import parse_args
+from fl.config.arguments import parse_args
 
 
 @dataclass(frozen=True)

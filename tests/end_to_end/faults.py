@@ -13,12 +13,19 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import fl.client
-from mphe import codec
-from mphe.messages import Commit, Contribution, DecryptionRequest, DecryptionShare, Join, Reveal
-from net.events import Event, Received
-from net.frames import encode_header
-from net.tcp import Client
+import fl.run.client
+from mphe.net.events import Event, Received
+from mphe.net.frames import encode_header
+from mphe.net.tcp import Client
+from mphe.wire import codec
+from mphe.wire.messages import (
+    Commit,
+    Contribution,
+    DecryptionRequest,
+    DecryptionShare,
+    Join,
+    Reveal,
+)
 
 KINDS = ("kill", "stop", "exception", "reset", "slow")
 SLOW_SECONDS = 0.6
@@ -163,10 +170,10 @@ def _unacknowledged(sock: Any) -> int:
 
 def install(fault: Fault | None) -> None:
     """Let the client of this process meet its fault; be done soon when the server is gone."""
-    fl.client.RECONNECT_SECONDS = RECONNECT_SECONDS
-    fl.client.CONNECT_SECONDS = CONNECT_SECONDS
+    fl.run.client.RECONNECT_SECONDS = RECONNECT_SECONDS
+    fl.run.client.CONNECT_SECONDS = CONNECT_SECONDS
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    fl.client.Client = ResettableClient  # type: ignore[attr-defined]
+    fl.run.client.Client = ResettableClient  # type: ignore[attr-defined]
     if fault is not None:
         FaultyClient.fault = fault
-        fl.client.Client = FaultyClient  # type: ignore[attr-defined]
+        fl.run.client.Client = FaultyClient  # type: ignore[attr-defined]

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-import fl.server
+import fl.run.server
 import main
-from fl.roster import identity_command
+from fl.launch.roster import identity_command
 from tests.end_to_end import faults, small
 from tests.end_to_end.faults import Fault
 from tests.end_to_end.launcher import free_port, metrics
@@ -41,10 +41,10 @@ def play(
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    fl.server.SETUP_SECONDS = setup_seconds
+    fl.run.server.SETUP_SECONDS = setup_seconds
     if not draws:  # half a second that many tests can do without
-        fl.server.Run.draw = lambda self: None  # type: ignore[method-assign]
-    fl.server.FLUSH_SECONDS = 1.0  # that the end waits for a hung client
+        fl.run.server.Run.draw = lambda self: None  # type: ignore[method-assign]
+    fl.run.server.FLUSH_SECONDS = 1.0  # that the end waits for a hung client
     small.install(pause)
     faults.install(fault)
     main.leave(main.main(argv))

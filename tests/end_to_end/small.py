@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-import fl.client
-import fl.learner
-import fl.server
-from fl.arguments import Args
-from fl.bookkeeping import Ledger
-from fl.quantise import Figures
+import fl.learning.learner
+import fl.run.client
+import fl.run.server
+from fl.config.arguments import Args
+from fl.learning.bookkeeping import Ledger
+from mphe.update.quantise import Figures
 
 SIZE = 12
 LEARNING_RATE = 0.1
@@ -51,7 +51,7 @@ class SmallTrainer:
             np.save(file, self._weights)
 
 
-class SmallLearner(fl.learner.Learner):
+class SmallLearner(fl.learning.learner.Learner):
     """Finds `update_of`, after `pause` seconds."""
 
     pause = 0.0
@@ -72,8 +72,8 @@ class SmallLearner(fl.learner.Learner):
 def install(pause: float) -> None:
     """Let server and clients of this process use the small model."""
     SmallLearner.pause = pause
-    fl.client.Learner = SmallLearner  # type: ignore[attr-defined]
-    fl.server.Trainer = SmallTrainer  # type: ignore[attr-defined, assignment]
+    fl.run.client.Learner = SmallLearner  # type: ignore[attr-defined]
+    fl.run.server.Trainer = SmallTrainer  # type: ignore[attr-defined, assignment]
 
 
 def wrong_rounds(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

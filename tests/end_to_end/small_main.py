@@ -4,7 +4,7 @@ import json
 import os
 import sys
 
-import fl.server
+import fl.run.server
 import main
 from tests.end_to_end import faults, small
 
@@ -12,7 +12,7 @@ from tests.end_to_end import faults, small
 def install() -> None:
     strikes = json.loads(os.environ.get("MPHE_TEST_FAULTS", "{}"))
     rank = os.environ.get("OMPI_COMM_WORLD_RANK", "")
-    fl.server.FLUSH_SECONDS = 1.0
+    fl.run.server.FLUSH_SECONDS = 1.0
     main.GRACE_SECONDS = 1.0
     small.install(0.0 if rank in strikes else 0.1)
     faults.install(faults.Fault(**strikes[rank]) if rank in strikes else None)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fl.metrics import History, RoundRecord
+from fl.report.metrics import History, RoundRecord
 from tests.end_to_end.faults import Fault
 from tests.end_to_end.parties import Federation
 from tests.end_to_end.small import assert_sums

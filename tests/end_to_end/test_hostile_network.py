@@ -16,16 +16,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl.arguments import Args
-from fl.client_session import Session
-from fl.session import max_frame, plan_for
-from mphe import codec
-from mphe.messages import Contribution
-from mphe.sampling import RandomSource
-from mphe.setup_client import SetupClient
-from net.frames import encode_header
-from net.tcp import Client, Server, Unreachable
-from net.tls import Identity, client_context, fingerprint, new_identity, public_key, server_context
+from fl.config.arguments import Args
+from fl.run.client_session import Session
+from fl.schemes.session import max_frame, plan_for
+from mphe.arithmetic.sampling import RandomSource
+from mphe.net.frames import encode_header
+from mphe.net.tcp import Client, Server, Unreachable
+from mphe.net.tls import (
+    Identity,
+    client_context,
+    fingerprint,
+    new_identity,
+    public_key,
+    server_context,
+)
+from mphe.roles.setup.client import SetupClient
+from mphe.wire import codec
+from mphe.wire.messages import Contribution
 from tests.fl import federation
 from tests.fl.federation import SIZE, FakeLearner, Outcome, expected_weights, flags
 

@@ -20,8 +20,8 @@ PEERS = 3
 MAIN = ("main.py",)
 # An impostor is to give up within the run: the real program tries for two minutes.
 IMPATIENT = (
-    "import sys, fl.client, main\n"
-    "fl.client.CONNECT_SECONDS = 20\n"
+    "import sys, fl.run.client, main\n"
+    "fl.run.client.CONNECT_SECONDS = 20\n"
     "main.leave(main.main(sys.argv[1:]))\n"
 )
 

@@ -10,29 +10,29 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 
-from fl.arguments import Args, parse_args
-from fl.client_session import Session, follow
-from fl.compression import sent_length
-from fl.data import Dataset, load_dataset
-from fl.driver import Driver, Observer
-from fl.dropout import leaver
-from fl.learner import Learner
-from fl.metrics import History
-from fl.model import Trainer
-from fl.plain import PlainAggregator, PlainSetup, plain_length, with_figures
-from fl.privacy import make_privacy
-from fl.progress import Display
-from fl.quantise import Figures, quantise
-from fl.rounds import Training
-from fl.session import Model, plan_for
-from mphe import codec
-from mphe.aggregator import Aggregator
-from mphe.messages import Finish
-from mphe.sampling import RandomSource
-from mphe.setup_client import SetupClient
-from mphe.setup_server import SetupDone, SetupServer
-from net.loopback import LoopbackClient, Network
-from net.tcp import Unreachable
+from fl.config.arguments import Args, parse_args
+from fl.config.dropout import leaver
+from fl.data.load import Dataset, load_dataset
+from fl.learning.learner import Learner
+from fl.model.trainer import Trainer
+from fl.privacy.privacy import make_privacy
+from fl.report.metrics import History
+from fl.report.progress import Display
+from fl.run.client_session import Session, follow
+from fl.run.driver import Driver, Observer
+from fl.run.rounds import Training
+from fl.schemes.plain import PlainAggregator, PlainSetup, plain_length, with_figures
+from fl.schemes.session import Model, plan_for
+from mphe.arithmetic.sampling import RandomSource
+from mphe.net.loopback import LoopbackClient, Network
+from mphe.net.tcp import Unreachable
+from mphe.roles.rounds.aggregator import Aggregator
+from mphe.roles.setup.client import SetupClient
+from mphe.roles.setup.server import SetupDone, SetupServer
+from mphe.update.compression import sent_length
+from mphe.update.quantise import Figures, quantise
+from mphe.wire import codec
+from mphe.wire.messages import Finish
 
 SIZE = 50
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl.arguments import Args
-from fl.data import Dataset
-from fl.private_learner import PrivateLearner
+from fl.config.arguments import Args
+from fl.data.load import Dataset
+from fl.learning.private_learner import PrivateLearner
 from tests.fl.federation import SIZE, FakeTrainer, Real, flags
 from tests.support import seeded
 
@@ -42,8 +42,8 @@ def data(samples: int = SAMPLES) -> Dataset:
 
 def pretend(monkeypatch: pytest.MonkeyPatch, value: float = 0.0) -> None:
     """Let learners find gradients of this value in all coordinates."""
-    monkeypatch.setattr("fl.learner.Trainer", StubTrainer)
-    monkeypatch.setattr("fl.learner.load_dataset", lambda name, seed: data())
+    monkeypatch.setattr("fl.learning.learner.Trainer", StubTrainer)
+    monkeypatch.setattr("fl.learning.learner.load_dataset", lambda name, seed: data())
     monkeypatch.setattr(StubTrainer, "value", value)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Self
 
-from fl.metrics import STAGES, RoundRecord
+from fl.report.metrics import STAGES, RoundRecord
 
 CLIENTS = (1, 2, 3, 4)
 

@@ -16,7 +16,7 @@ from dataclasses import fields, is_dataclass, replace
 from random import Random
 from typing import Any
 
-from mphe.messages import Message
+from mphe.wire.messages import Message
 from tests.protocol.support import SAMPLES
 
 SMALL_MESSAGES: tuple[Message, ...] = tuple(SAMPLES.values())

@@ -7,11 +7,11 @@ from random import Random
 import numpy as np
 import pytest
 
-from fl.session import Model, Note
-from mphe.codec import decode, encode
+from fl.schemes.session import Model, Note
 from mphe.errors import EncodingError, MalformedMessage
-from mphe.messages import Message, Ready, SessionOpen
-from net.frames import HEADER_SIZE, FrameError, FrameReader
+from mphe.net.frames import HEADER_SIZE, FrameError, FrameReader
+from mphe.wire.codec import decode, encode
+from mphe.wire.messages import Message, Ready, SessionOpen
 from tests.fuzz.fuzzing import SMALL_MESSAGES, damage, inputs, peak_of, traced
 
 pytestmark = pytest.mark.timeout(3600)

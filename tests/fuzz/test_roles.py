@@ -17,15 +17,26 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mphe import codec, sealing, setup
-from mphe.aggregator import Aggregator
-from mphe.contributor import Contributor
-from mphe.decryptor import Decryptor
-from mphe.encryptor import Encryptor
+from mphe.arithmetic.ring import Ring
+from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import MalformedMessage, RemoteProtocolError
-from mphe.evidence import Notary, Verifier
-from mphe.machine import Machine, Send
-from mphe.messages import (
+from mphe.plan.plan import Plan
+from mphe.roles.machine import Machine, Send
+from mphe.roles.rounds.aggregator import Aggregator
+from mphe.roles.rounds.contributor import Contributor
+from mphe.roles.rounds.decryptor import Decryptor
+from mphe.roles.setup import common as setup
+from mphe.roles.setup.client import SetupClient
+from mphe.roles.setup.common import KeyShareReader, PublicSession, SessionKeys
+from mphe.roles.setup.server import SetupServer
+from mphe.roles.verified.evidence import Notary, Verifier
+from mphe.scheme import sealing
+from mphe.scheme.encryptor import Encryptor
+from mphe.scheme.onetime import OneTimeCipher
+from mphe.scheme.rlwe import CollectiveKey
+from mphe.scheme.sealing import PairwiseKeys
+from mphe.wire import codec
+from mphe.wire.messages import (
     SERVER,
     Commit,
     Commitments,
@@ -37,15 +48,6 @@ from mphe.messages import (
     Reveal,
     Roster,
 )
-from mphe.onetime import OneTimeCipher
-from mphe.parameters import Plan
-from mphe.ring import Ring
-from mphe.rlwe import CollectiveKey
-from mphe.sampling import RandomSource
-from mphe.sealing import PairwiseKeys
-from mphe.setup import KeyShareReader, PublicSession, SessionKeys
-from mphe.setup_client import SetupClient
-from mphe.setup_server import SetupServer
 from tests.fuzz.fuzzing import EDGES, SMALL_MESSAGES, alter, damage, inputs, peak_of, traced
 from tests.simulation import Simulation, snapshot
 

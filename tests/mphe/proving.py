@@ -7,12 +7,12 @@ from functools import cache
 
 import pytest
 
+from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.rings import RingParameters
+from mphe.arithmetic.sampling import error, ternary, uniform
 from mphe.errors import EncodingError
-from mphe.proof import ShortnessProof, challenge_exponents
-from mphe.ring import Limbs
-from mphe.rings import RingParameters
-from mphe.rlwe import Opening
-from mphe.sampling import error, ternary, uniform
+from mphe.scheme.proof import ShortnessProof, challenge_exponents
+from mphe.scheme.rlwe import Opening
 from tests.mphe.support import ring_of
 from tests.support import (
     element_to_integers,

@@ -6,9 +6,9 @@ from functools import cache
 
 import pytest
 
-from mphe.ring import Limbs, Ring
-from mphe.rings import RINGS, RingParameters
-from mphe.sampling import uniform
+from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.rings import RINGS, RingParameters
+from mphe.arithmetic.sampling import uniform
 from tests.support import integers_to_element, seeded
 
 CNN = 199_658  # values of the model by which plans are measured

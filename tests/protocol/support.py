@@ -7,14 +7,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from mphe.aggregator import Abandoned, Aggregator, Summed
-from mphe.codec import MESSAGE_TYPES
-from mphe.messages import SERVER, Contribution, DecryptionRequest, Message
-from mphe.ring import Small
-from mphe.setup_client import SetupClient
-from mphe.setup_client import State as ClientState
-from mphe.setup_server import SetupAbandoned, SetupDone, SetupServer
-from mphe.setup_server import State as ServerState
+from mphe.arithmetic.ring import Small
+from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
+from mphe.roles.setup.client import SetupClient
+from mphe.roles.setup.client import State as ClientState
+from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer
+from mphe.roles.setup.server import State as ServerState
+from mphe.wire.codec import MESSAGE_TYPES
+from mphe.wire.messages import SERVER, Contribution, DecryptionRequest, Message
 from tests.simulation import Simulation
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mphe.aggregator import Late, Summed
-from mphe.attendance import Attendance
-from mphe.messages import RoundStart
+from mphe.roles.attendance import Attendance
+from mphe.roles.rounds.aggregator import Late, Summed
+from mphe.wire.messages import RoundStart
 from tests.simulation import Simulation
 
 

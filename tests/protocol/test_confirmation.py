@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe.aggregator import Summed
-from mphe.machine import Output
-from mphe.messages import DecryptionRequest, Qualified, Ready, SealedShare
-from mphe.ring import Limbs
-from mphe.setup_client import KeysReady, SetupClient
+from mphe.arithmetic.ring import Limbs
+from mphe.roles.machine import Output
+from mphe.roles.rounds.aggregator import Summed
+from mphe.roles.setup.client import KeysReady, SetupClient
+from mphe.wire.messages import DecryptionRequest, Qualified, Ready, SealedShare
 from tests.protocol.support import done, failed
 from tests.simulation import Simulation, altering
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mphe import confirmation
-from mphe.decryptor import Decryptor
 from mphe.errors import RefusedDecryption, UnexpectedSender
-from mphe.machine import Send
-from mphe.messages import SERVER, DecryptionRequest, DecryptionShare
+from mphe.roles.machine import Send
+from mphe.roles.rounds.decryptor import Decryptor
+from mphe.roles.setup import confirmation
+from mphe.wire.messages import SERVER, DecryptionRequest, DecryptionShare
 from tests.simulation import SeededSource, Simulation, altering, snapshot
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe.aggregator import Abandoned, Summed
-from mphe.messages import Contribution, DecryptionShare
-from mphe.noise import KEY_PAIRS
-from mphe.onetime import OneTimeCipher
-from mphe.ring import Small
-from mphe.sampling import RandomSource
+from mphe.arithmetic.noise import KEY_PAIRS
+from mphe.arithmetic.ring import Small
+from mphe.arithmetic.sampling import RandomSource
+from mphe.roles.rounds.aggregator import Abandoned, Summed
+from mphe.scheme.onetime import OneTimeCipher
+from mphe.wire.messages import Contribution, DecryptionShare
 from tests.protocol.support import MODES, assert_exact, ready
 from tests.simulation import altering
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe.aggregator import Joined, Summed
 from mphe.errors import DuplicateMessage, RemoteProtocolError, UnexpectedSender
-from mphe.machine import Send
-from mphe.messages import SERVER, Commit, DecryptionRequest, Join, Message, Welcome
-from mphe.setup_client import SetupClient, State
-from mphe.setup_server import SetupDone
+from mphe.roles.machine import Send
+from mphe.roles.rounds.aggregator import Joined, Summed
+from mphe.roles.setup.client import SetupClient, State
+from mphe.roles.setup.server import SetupDone
+from mphe.wire.messages import SERVER, Commit, DecryptionRequest, Join, Message, Welcome
 from tests.simulation import Simulation
 
 

@@ -6,11 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from mphe import returning
-from mphe.aggregator import Aggregator
-from mphe.contributor import Contributor
-from mphe.decryptor import Decryptor, Memory
-from mphe.encryptor import Encryptor
 from mphe.errors import (
     LocalProtocolError,
     MalformedMessage,
@@ -18,10 +13,15 @@ from mphe.errors import (
     RemoteProtocolError,
     UnexpectedSender,
 )
-from mphe.machine import Send
-from mphe.messages import SERVER, DecryptionRequest, Join, Ready, SessionOpen
-from mphe.returning import ReturningClient, State
-from mphe.setup_client import KeysReady, Opened
+from mphe.roles.machine import Send
+from mphe.roles.rounds.aggregator import Aggregator
+from mphe.roles.rounds.contributor import Contributor
+from mphe.roles.rounds.decryptor import Decryptor, Memory
+from mphe.roles.setup import returning
+from mphe.roles.setup.client import KeysReady, Opened
+from mphe.roles.setup.returning import ReturningClient, State
+from mphe.scheme.encryptor import Encryptor
+from mphe.wire.messages import SERVER, DecryptionRequest, Join, Ready, SessionOpen
 from tests.protocol.support import aggregator_of, assert_exact, ready
 from tests.simulation import Simulation
 

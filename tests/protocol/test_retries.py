@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from mphe.aggregator import Abandoned, Aggregator, Summed
-from mphe.machine import Send
-from mphe.messages import DecryptionRequest, DecryptionShare, Refusal
+from mphe.roles.machine import Send
+from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
+from mphe.wire.messages import DecryptionRequest, DecryptionShare, Refusal
 from tests.protocol.support import aggregator_of, assert_exact, collecting, ready
 from tests.simulation import Simulation, altering
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from mphe.aggregator import Abandoned, Late
-from mphe.contributor import Counted
 from mphe.errors import (
     DuplicateMessage,
     LocalProtocolError,
@@ -16,8 +14,10 @@ from mphe.errors import (
     RemoteProtocolError,
     UnexpectedSender,
 )
-from mphe.machine import Send
-from mphe.messages import (
+from mphe.roles.machine import Send
+from mphe.roles.rounds.aggregator import Abandoned, Late
+from mphe.roles.rounds.contributor import Counted
+from mphe.wire.messages import (
     SERVER,
     Contribution,
     DecryptionRequest,

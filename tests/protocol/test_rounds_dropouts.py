@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mphe.aggregator import Abandoned
-from mphe.machine import Output, Send
-from mphe.messages import Contribution, DecryptionShare
+from mphe.roles.machine import Output, Send
+from mphe.roles.rounds.aggregator import Abandoned
+from mphe.wire.messages import Contribution, DecryptionShare
 from tests.protocol.support import MODES, SIZES, aggregator_of, assert_exact, collecting, ready
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mphe.aggregator import Aggregator, Late
-from mphe.aggregator import State as AggregatorState
-from mphe.codec import MESSAGE_TYPES
-from mphe.contributor import Contributor, TrainOn
-from mphe.contributor import State as ContributorState
-from mphe.decryptor import Decryptor
 from mphe.errors import LocalProtocolError, ParameterError, RemoteProtocolError
-from mphe.machine import Machine, Send
-from mphe.messages import (
+from mphe.roles.machine import Machine, Send
+from mphe.roles.rounds.aggregator import Aggregator, Late
+from mphe.roles.rounds.aggregator import State as AggregatorState
+from mphe.roles.rounds.contributor import Contributor, TrainOn
+from mphe.roles.rounds.contributor import State as ContributorState
+from mphe.roles.rounds.decryptor import Decryptor
+from mphe.wire.codec import MESSAGE_TYPES
+from mphe.wire.messages import (
     SERVER,
     Contribution,
     DecryptionRequest,

@@ -7,10 +7,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from mphe import rlwe, shamir
-from mphe.messages import Reveal
-from mphe.rlwe import KeyShare
-from mphe.setup_client import Opened
+from mphe.roles.setup.client import Opened
+from mphe.scheme import rlwe, shamir
+from mphe.scheme.rlwe import KeyShare
+from mphe.wire.messages import Reveal
 from tests.protocol.support import done
 from tests.simulation import SeededSource, Simulation
 

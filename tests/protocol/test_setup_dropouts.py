@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mphe.aggregator import Summed
-from mphe.messages import Commit, DecryptionShare, Join, Message, Ready, Reveal
-from mphe.setup_server import State as ServerState
+from mphe.roles.rounds.aggregator import Summed
+from mphe.roles.setup.server import State as ServerState
+from mphe.wire.messages import Commit, DecryptionShare, Join, Message, Ready, Reveal
 from tests.protocol.support import done, failed, start
 from tests.simulation import Simulation
 

@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
-from mphe import sealing, setup
+from mphe.arithmetic.ring import Limbs
 from mphe.errors import DuplicateMessage, MalformedMessage, RemoteProtocolError, UnexpectedSender
-from mphe.machine import Output
-from mphe.messages import (
+from mphe.roles.machine import Output
+from mphe.roles.setup import common as setup
+from mphe.roles.setup.client import SetupClient
+from mphe.roles.setup.server import State as ServerState
+from mphe.scheme import sealing
+from mphe.wire.messages import (
     SERVER,
     Commit,
     DecryptionShare,
@@ -22,9 +26,6 @@ from mphe.messages import (
     Roster,
     SealedShare,
 )
-from mphe.ring import Limbs
-from mphe.setup_client import SetupClient
-from mphe.setup_server import State as ServerState
 from tests.protocol.support import done, failed, server_in
 from tests.simulation import Simulation, altering, snapshot
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from mphe import sealing, setup
 from mphe.errors import RemoteProtocolError
-from mphe.machine import Output, Send
-from mphe.messages import SERVER, Commit, Commitments, Message, Qualified, Roster
-from mphe.setup_client import State as ClientState
+from mphe.roles.machine import Output, Send
+from mphe.roles.setup import common as setup
+from mphe.roles.setup.client import State as ClientState
+from mphe.scheme import sealing
+from mphe.wire.messages import SERVER, Commit, Commitments, Message, Qualified, Roster
 from tests.protocol.support import client_in, start
 from tests.simulation import Simulation, altering, snapshot
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mphe.codec import MESSAGE_TYPES
 from mphe.errors import LocalProtocolError, RemoteProtocolError, UnexpectedSender
-from mphe.messages import (
+from mphe.roles.setup.client import State as ClientState
+from mphe.roles.setup.server import State as ServerState
+from mphe.wire.codec import MESSAGE_TYPES
+from mphe.wire.messages import (
     SERVER,
     Commit,
     Commitments,
@@ -20,8 +22,6 @@ from mphe.messages import (
     SessionOpen,
     Welcome,
 )
-from mphe.setup_client import State as ClientState
-from mphe.setup_server import State as ServerState
 from tests.protocol.support import SAMPLES, client_in, server_in
 from tests.simulation import snapshot
 

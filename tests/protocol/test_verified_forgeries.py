@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from mphe.aggregator import Aggregator
-from mphe.aggregator import State as AggregatorState
 from mphe.errors import MalformedMessage, RemoteProtocolError
-from mphe.machine import Send
-from mphe.messages import (
+from mphe.roles.machine import Send
+from mphe.roles.rounds.aggregator import Aggregator
+from mphe.roles.rounds.aggregator import State as AggregatorState
+from mphe.wire.messages import (
     SERVER,
     Contribution,
     Message,

@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe.aggregator import Abandoned
-from mphe.aggregator import State as AggregatorState
-from mphe.contributor import TrainOn
 from mphe.errors import LocalProtocolError
-from mphe.machine import Send
-from mphe.messages import (
+from mphe.roles.machine import Send
+from mphe.roles.rounds.aggregator import Abandoned
+from mphe.roles.rounds.aggregator import State as AggregatorState
+from mphe.roles.rounds.contributor import TrainOn
+from mphe.roles.setup.client import SetupClient
+from mphe.roles.setup.server import SetupDone
+from mphe.wire.messages import (
     SERVER,
     Contribution,
     DecryptionRequest,
@@ -22,8 +24,6 @@ from mphe.messages import (
     RoundEnd,
     RoundStart,
 )
-from mphe.setup_client import SetupClient
-from mphe.setup_server import SetupDone
 from tests.protocol.support import MODES, aggregator_of, assert_exact, ready
 from tests.protocol.verified import (
     assert_no_c1_twice,

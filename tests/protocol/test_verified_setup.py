@@ -7,10 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from mphe import rlwe, sealing, setup
+from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import RemoteProtocolError
-from mphe.machine import Output
-from mphe.messages import (
+from mphe.roles.machine import Output
+from mphe.roles.setup import common as setup
+from mphe.roles.setup.client import SetupClient, State
+from mphe.roles.setup.server import SetupDone
+from mphe.scheme import rlwe, sealing
+from mphe.wire.messages import (
     SERVER,
     Join,
     KeyReveal,
@@ -23,10 +28,6 @@ from mphe.messages import (
     Vouch,
     Welcome,
 )
-from mphe.ring import Limbs, Ring
-from mphe.sampling import RandomSource
-from mphe.setup_client import SetupClient, State
-from mphe.setup_server import SetupDone
 from tests.protocol.support import client_in, done
 from tests.simulation import Simulation
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mphe.aggregator import Aggregator
-from mphe.contributor import TrainOn
-from mphe.evidence import c1_digest
-from mphe.messages import (
+from mphe.roles.rounds.aggregator import Aggregator
+from mphe.roles.rounds.contributor import TrainOn
+from mphe.roles.verified.evidence import c1_digest
+from mphe.wire.messages import (
     Contribution,
     Message,
     Pledge,

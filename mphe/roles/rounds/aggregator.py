@@ -11,8 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mphe import decryption, returning
-from mphe.attendance import Attendance
+from mphe.arithmetic.ring import Limbs
 from mphe.errors import (
     DuplicateMessage,
     EncodingError,
@@ -22,9 +21,15 @@ from mphe.errors import (
     RoundAborted,
     UnexpectedSender,
 )
-from mphe.ledger import Ledger
-from mphe.machine import Event, Machine, Output, Send, Transitions
-from mphe.messages import (
+from mphe.roles.attendance import Attendance
+from mphe.roles.machine import Event, Machine, Output, Send, Transitions
+from mphe.roles.setup import returning
+from mphe.roles.setup.common import PublicSession
+from mphe.roles.verified.evidence_store import Ledger
+from mphe.scheme import decryption
+from mphe.scheme.packing import BlockMap
+from mphe.scheme.running_sum import RunningSum
+from mphe.wire.messages import (
     Contribution,
     DecryptionRequest,
     DecryptionShare,
@@ -37,10 +42,6 @@ from mphe.messages import (
     RoundStart,
     SessionOpen,
 )
-from mphe.packing import BlockMap
-from mphe.ring import Limbs
-from mphe.running_sum import RunningSum
-from mphe.setup import PublicSession
 
 
 class State(Enum):

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from mphe.encryptor import Cipher, Payload
+from mphe.arithmetic.sampling import SEED_BYTES, RandomSource
 from mphe.errors import LocalProtocolError, RemoteProtocolError, UnexpectedSender
-from mphe.machine import Event, Machine, Output, Send, Transitions
-from mphe.messages import SERVER, Contribution, Message, RoundEnd, RoundStart
-from mphe.pledging import Pledger
-from mphe.sampling import SEED_BYTES, RandomSource
+from mphe.roles.machine import Event, Machine, Output, Send, Transitions
+from mphe.roles.verified.pledges import Pledger
+from mphe.scheme.encryptor import Cipher, Payload
+from mphe.wire.messages import SERVER, Contribution, Message, RoundEnd, RoundStart
 
 
 class State(Enum):

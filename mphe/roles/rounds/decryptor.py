@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
-from mphe import confirmation, decryption
-from mphe.decryption import Request
+from mphe.arithmetic.ring import Ring, Spectrum
+from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.errors import EncodingError, ParameterError, RefusedDecryption, UnexpectedSender
-from mphe.evidence import Verifier
-from mphe.machine import Machine, Output, Send, Transitions
-from mphe.messages import SERVER, DecryptionRequest, DecryptionShare, Message
-from mphe.ring import Ring, Spectrum
-from mphe.sampling import RandomSource, derive_seed
-from mphe.setup import SessionKeys
+from mphe.roles.machine import Machine, Output, Send, Transitions
+from mphe.roles.setup import confirmation
+from mphe.roles.setup.common import SessionKeys
+from mphe.roles.verified.evidence import Verifier
+from mphe.scheme import decryption
+from mphe.scheme.decryption import Request
+from mphe.wire.messages import SERVER, DecryptionRequest, DecryptionShare, Message
 
 
 class State(Enum):

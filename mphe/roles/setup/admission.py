@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mphe import setup
+from mphe.arithmetic.ring import Ring
 from mphe.errors import RemoteProtocolError
-from mphe.messages import SERVER, Commit, Join, Ready, Reveal, Vouch, Welcome
-from mphe.parameters import Plan
-from mphe.ring import Ring
-from mphe.setup import Identities, SessionKeys
+from mphe.plan.plan import Plan
+from mphe.roles.setup import common as setup
+from mphe.roles.setup.common import Identities, SessionKeys
+from mphe.wire.messages import SERVER, Commit, Join, Ready, Reveal, Vouch, Welcome
 
 
 def compose(

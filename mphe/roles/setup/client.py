@@ -9,10 +9,16 @@ from typing import ClassVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mphe import late, rlwe, sealing, setup, shamir
+from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import EncodingError, RemoteProtocolError, UnexpectedSender
-from mphe.machine import Event, Machine, Output, Send, Transitions
-from mphe.messages import (
+from mphe.plan.plan import Plan
+from mphe.roles.machine import Event, Machine, Output, Send, Transitions
+from mphe.roles.setup import admission as late
+from mphe.roles.setup import common as setup
+from mphe.roles.setup.common import SessionKeys
+from mphe.scheme import rlwe, sealing, shamir
+from mphe.wire.messages import (
     SERVER,
     Commit,
     Commitments,
@@ -27,10 +33,6 @@ from mphe.messages import (
     SessionOpen,
     Welcome,
 )
-from mphe.parameters import Plan
-from mphe.ring import Limbs, Ring
-from mphe.sampling import RandomSource
-from mphe.setup import SessionKeys
 
 
 class State(Enum):

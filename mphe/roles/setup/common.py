@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mphe import sealing
-from mphe.agreement import SessionParameters
+from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.errors import EncodingError, RemoteProtocolError
-from mphe.messages import SERVER, Commit, Join, KeyReveal, Vouch, Welcome
-from mphe.parameters import Plan
-from mphe.proof import ShortnessProof
-from mphe.ring import Limbs, Ring
-from mphe.rlwe import CollectiveKey, KeyShare, aggregate_shares, common_reference
-from mphe.sampling import RandomSource, derive_seed
+from mphe.plan.agreement import SessionParameters
+from mphe.plan.plan import Plan
+from mphe.scheme import sealing
+from mphe.scheme.proof import ShortnessProof
+from mphe.scheme.rlwe import CollectiveKey, KeyShare, aggregate_shares, common_reference
+from mphe.wire.messages import SERVER, Commit, Join, KeyReveal, Vouch, Welcome
 
 ENTROPY_BYTES = 32
 NONCE_BYTES = 32

@@ -13,14 +13,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from mphe import decryption, packing
+from mphe.arithmetic.ring import Limbs, Small
+from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.errors import EncodingError
-from mphe.machine import Output, Send
-from mphe.messages import DecryptionRequest
-from mphe.parameters import Plan
-from mphe.ring import Limbs, Small
-from mphe.rlwe import Ciphertext, CollectiveKey
-from mphe.sampling import RandomSource, derive_seed
+from mphe.plan.plan import Plan
+from mphe.roles.machine import Output, Send
+from mphe.scheme import decryption, packing
+from mphe.scheme.rlwe import Ciphertext, CollectiveKey
+from mphe.wire.messages import DecryptionRequest
 
 BASES = 2
 

@@ -11,12 +11,12 @@ from typing import ClassVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mphe import sealing
 from mphe.errors import MalformedMessage, UnexpectedSender
-from mphe.machine import Machine, Output, Send, Transitions
-from mphe.messages import SERVER, Message, Ready, SessionOpen
-from mphe.setup import PublicSession, SessionKeys
-from mphe.setup_client import KeysReady, Opened
+from mphe.roles.machine import Machine, Output, Send, Transitions
+from mphe.roles.setup.client import KeysReady, Opened
+from mphe.roles.setup.common import PublicSession, SessionKeys
+from mphe.scheme import sealing
+from mphe.wire.messages import SERVER, Message, Ready, SessionOpen
 
 
 class State(Enum):

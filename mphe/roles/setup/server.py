@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
-from mphe import late, sealing, setup
-from mphe.confirmation import Confirmation
+from mphe.arithmetic.ring import Limbs, Ring
 from mphe.errors import (
     DuplicateMessage,
     EncodingError,
@@ -17,8 +16,14 @@ from mphe.errors import (
     SetupFailed,
     UnexpectedSender,
 )
-from mphe.machine import Event, Machine, Output, Send, Transitions
-from mphe.messages import (
+from mphe.plan.plan import Plan
+from mphe.roles.machine import Event, Machine, Output, Send, Transitions
+from mphe.roles.setup import admission as late
+from mphe.roles.setup import common as setup
+from mphe.roles.setup.common import PublicSession
+from mphe.roles.setup.confirmation import Confirmation
+from mphe.scheme import sealing
+from mphe.wire.messages import (
     Commit,
     Commitments,
     DecryptionShare,
@@ -32,9 +37,6 @@ from mphe.messages import (
     SealedShare,
     SessionOpen,
 )
-from mphe.parameters import Plan
-from mphe.ring import Limbs, Ring
-from mphe.setup import PublicSession
 
 
 class State(Enum):

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mphe import decryption, sealing
+from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.errors import EncodingError
-from mphe.messages import DecryptionRequest, Evidence, Pledge
-from mphe.parameters import Plan
-from mphe.proof import ShortnessProof
-from mphe.ring import Limbs, Ring
-from mphe.rlwe import CollectiveKey, Prepared
-from mphe.sampling import RandomSource, derive_seed
-from mphe.setup import Identities, number
+from mphe.plan.plan import Plan
+from mphe.roles.setup.common import Identities, number
+from mphe.scheme import decryption, sealing
+from mphe.scheme.proof import ShortnessProof
+from mphe.scheme.rlwe import CollectiveKey, Prepared
+from mphe.wire.messages import DecryptionRequest, Evidence, Pledge
 
 DIGEST_BYTES = 32
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from mphe.errors import MalformedMessage
-from mphe.evidence import DIGEST_BYTES, Statement, Verifier, model_digest
-from mphe.messages import Contribution, Evidence, Pledge
-from mphe.setup import PublicSession
+from mphe.roles.setup.common import PublicSession
+from mphe.roles.verified.evidence import DIGEST_BYTES, Statement, Verifier, model_digest
+from mphe.wire.messages import Contribution, Evidence, Pledge
 
 
 class Ledger:

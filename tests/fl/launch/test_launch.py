@@ -11,22 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl.arguments import Args, parse_args
-from fl.flags import UsageError
-from fl.launch import (
+from fl.config.arguments import Args, parse_args
+from fl.config.flags import UsageError
+from fl.config.place import Place, find_place
+from fl.data.user_code import UserError
+from fl.launch.mpi import (
     OFFER_BYTES,
     Offer,
-    Place,
     assemble,
     check_launcher,
     check_world,
-    find_place,
     make_output,
     mpirun_line,
     prepare,
     threads_per_process,
 )
-from fl.user_code import UserError
 from main import report
 from tests.fl.program import ROOT, run
 
@@ -198,7 +197,7 @@ def test_what_is_wrong_with_a_users_file_is_reported_once_a_host(
 def test_a_users_file_may_import_keras_without_a_word(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("def data():\n    import keras\n    return keras\n")
     code = (
-        "from fl.user_code import load_function as f; "
+        "from fl.data.user_code import load_function as f; "
         f"f('{tmp_path}/own.py:data', '--dataset', ValueError)()"
     )
     done = subprocess.run(
@@ -213,7 +212,7 @@ def test_a_process_that_outlives_the_run_is_killed_and_others_are_not(tmp_path: 
     script.write_text(
         "import os, sys, time\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from fl.launch import Launch, end_stragglers\n"
+        "from fl.launch.mpi import Launch, end_stragglers\n"
         "child = os.fork()\n"
         "if not child:\n"
         "    time.sleep(60)\n"

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-import fl.client
-import fl.client_session
-import fl.learner
-from fl.arguments import Args, parse_args
-from fl.data import Dataset
-from fl.flags import UsageError
-from fl.launch import Launch, Place, end_stragglers
-from fl.roster import (
+import fl.learning.learner
+import fl.run.client
+import fl.run.client_session
+from fl.config.arguments import Args, parse_args
+from fl.config.flags import UsageError
+from fl.config.place import Place
+from fl.data.load import Dataset
+from fl.launch.mpi import Launch, end_stragglers
+from fl.launch.roster import (
     MAX_ROSTER,
     check_flags,
     identity_command,
@@ -28,7 +29,7 @@ from fl.roster import (
     read_identity,
     read_roster,
 )
-from net.tls import new_identity, public_key
+from mphe.net.tls import new_identity, public_key
 from tests.fl.program import run
 
 PARTIES = ("server", "alice", "bob")
@@ -235,7 +236,7 @@ def test_one_key_in_two_certificates_is_listed_twice(
 ) -> None:
     first = new_identity("one")
     monkeypatch.setattr(
-        "net.tls.Ed25519PrivateKey", argparse.Namespace(generate=lambda: first.private_key)
+        "mphe.net.tls.Ed25519PrivateKey", argparse.Namespace(generate=lambda: first.private_key)
     )
     second = new_identity("two")
     assert first.certificate != second.certificate
@@ -340,15 +341,15 @@ class NoModel:
 
 
 def test_own_data_is_not_split(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fl.learner.Trainer", NoModel)
+    monkeypatch.setattr("fl.learning.learner.Trainer", NoModel)
     x, y = np.zeros((10, 28, 28), np.uint8), np.arange(10)
     np.savez(desk / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     given = args(desk, "client", "bob", "--dataset", f"npz:{desk / 'own.npz'}")
     launch, _ = join(given, None)
     assert launch.own_data
-    learner = fl.learner.Learner(given, launch.index, launch.dataset, launch.own_data)
+    learner = fl.learning.learner.Learner(given, launch.index, launch.dataset, launch.own_data)
     assert learner._y.tolist() == list(range(10))
-    assert len(fl.learner.Learner(given, launch.index, launch.dataset)._y) == 5
+    assert len(fl.learning.learner.Learner(given, launch.index, launch.dataset)._y) == 5
     server, _ = join(args(desk, "server", "server", "--dataset", given.dataset), None)
     assert not server.own_data
 
@@ -365,11 +366,11 @@ def test_exit_codes_of_a_client_that_fails(
     code: int,
 ) -> None:
     async def fail(_args: Args, _launch: Launch) -> None:
-        raise fl.client_session.ServerGone("left out")
+        raise fl.run.client_session.ServerGone("left out")
 
-    monkeypatch.setattr("fl.client._take_part", fail)
-    monkeypatch.setattr("fl.client.server_listens", lambda _host, _port: listens)
+    monkeypatch.setattr("fl.run.client._take_part", fail)
+    monkeypatch.setattr("fl.run.client.server_listens", lambda _host, _port: listens)
     given = Args(num_peers=2, server_address="a:1", robust=True)
     launch = Launch(1, new_identity("x"), (), processes, "mnist5k", None, "")
-    assert fl.client.run(given, launch, 1) == code
+    assert fl.run.client.run(given, launch, 1) == code
     assert capsys.readouterr().err == "client 1: left out\n"

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fl.compression import compress, coordinates, expand, sent_length
-from fl.global_model import GlobalModel
-from fl.learner import Learner
-from fl.optimise import ServerOptimizer
-from fl.quantise import Figures, dequantise, quantise, sample_weight
-from fl.schedule import Schedule
-from fl.session import Model
+from fl.config.schedule import Schedule
+from fl.learning.global_model import GlobalModel
+from fl.learning.learner import Learner
+from fl.model.optimise import ServerOptimizer
+from fl.schemes.session import Model
+from mphe.update.compression import compress, coordinates, expand, sent_length
+from mphe.update.quantise import Figures, dequantise, quantise, sample_weight
 from tests.fl.federation import flags
 
 

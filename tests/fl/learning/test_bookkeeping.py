@@ -4,9 +4,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from fl.bookkeeping import Ledger
-from fl.quantise import Figures
-from net.loopback import Network
+from fl.learning.bookkeeping import Ledger
+from mphe.net.loopback import Network
+from mphe.update.quantise import Figures
 from tests.fl import federation
 from tests.fl.federation import FakeLearner, flags, run
 

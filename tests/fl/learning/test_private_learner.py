@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl.data import Dataset
-from fl.model import ModelError, Trainer
-from fl.private_learner import BudgetSpent, UnfitSamples, poisson_batch
-from fl.session import Model
-from fl.spending import Spending
-from fl.state import StateError, Vault
-from net.tls import new_identity
+from fl.data.load import Dataset
+from fl.learning.private_learner import BudgetSpent, UnfitSamples, poisson_batch
+from fl.model.trainer import ModelError, Trainer
+from fl.schemes.session import Model
+from fl.state.spending import Spending
+from fl.state.vault import StateError, Vault
+from mphe.net.tls import new_identity
 from tests.fl.federation import SIZE
 from tests.fl.private import SAMPLES, StubTrainer, learner, pretend, private_flags
 from tests.support import seeded

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl.data import Dataset, load_dataset
-from fl.model import ModelError, Trainer, clip, configure_tensorflow
+from fl.data.load import Dataset, load_dataset
+from fl.model.trainer import ModelError, Trainer, clip, configure_tensorflow
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_evaluation_in_batches_equals_evaluation_at_once(
 ) -> None:
     x, y = digits.test_x[:300], digits.test_y[:300]
     accuracy, loss = trainer.evaluate(x, y)
-    monkeypatch.setattr("fl.model.EVALUATION_BATCH", 77)
+    monkeypatch.setattr("fl.model.trainer.EVALUATION_BATCH", 77)
     assert trainer.evaluate(x, y) == pytest.approx((accuracy, loss), rel=1e-5)
     assert 0 <= accuracy <= 1
 

@@ -6,8 +6,8 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from fl.accountant import Accountant, smallest_noise
-from fl.privacy import sum_divergence
+from fl.privacy.accountant import Accountant, smallest_noise
+from fl.privacy.privacy import sum_divergence
 
 PHI = NormalDist().cdf
 

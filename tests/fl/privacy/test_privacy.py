@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl.flags import UsageError
-from fl.privacy import (
+from fl.config.flags import UsageError
+from fl.privacy.privacy import (
     MIN_DEVIATION,
     SILENT,
     Privacy,
@@ -18,7 +18,7 @@ from fl.privacy import (
     failure_probability,
     make_privacy,
 )
-from fl.quantise import count_digits, dequantise, half_levels, payload_length, quantise
+from mphe.update.quantise import count_digits, dequantise, half_levels, payload_length, quantise
 from tests.fl.federation import flags
 from tests.fl.private import private_flags
 from tests.support import seeded

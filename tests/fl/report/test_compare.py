@@ -5,9 +5,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from fl.arguments import Args, parse_args
+from fl.config.arguments import Args, parse_args
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def commands(*words: str) -> list[list[str]]:

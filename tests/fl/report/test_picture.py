@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from fl import picture
-from fl.picture import Curve, draw_comparison, draw_history
+from fl.report import picture
+from fl.report.picture import Curve, draw_comparison, draw_history
 from tests.fl.records import record
 
 EVERYBODY = (1, 2, 3, 4)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fl.metrics import Departure, History, Summary
-from fl.progress import Display
-from fl.view import View, clock_text, seconds_left
+from fl.report.metrics import Departure, History, Summary
+from fl.report.progress import Display
+from fl.report.view import View, clock_text, seconds_left
 from tests.fl.records import record
 
 
@@ -24,7 +24,7 @@ class Clock:
 
 def render(view: View, width: int = 100, height: int = 40) -> list[str]:
     file = StringIO()
-    # As fl.progress makes it: what is printed with soft_wrap must not make the panel overflow.
+    # As progress makes it: what is printed with soft_wrap must not make the panel overflow.
     console = Console(file=file, width=width, height=height, soft_wrap=True, color_system=None)
     console.print(view, soft_wrap=False)
     return file.getvalue().splitlines()

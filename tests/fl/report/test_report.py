@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from fl import report
-from fl.arguments import parse_args
-from fl.metrics import History, RoundRecord, write_config
-from fl.past_runs import differences, group_runs, read_run
+from fl.config.arguments import parse_args
+from fl.report import compare as report
+from fl.report.metrics import History, RoundRecord, write_config
+from fl.report.past_runs import differences, group_runs, read_run
 from tests.fl.records import record
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 THREE = [record(1), record(2, (1, 2)), record(3)]
 
 
@@ -185,7 +185,7 @@ def test_wrong_usage_is_refused_in_one_line(
 def test_it_starts_without_tensorflow(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", *THREE)
     code = (
-        "import sys; from fl import report; code = report.main(sys.argv[1:]); "
+        "import sys; from fl.report import compare as report; code = report.main(sys.argv[1:]); "
         "sys.exit(code or 10 * bool({'tensorflow', 'keras'} & set(sys.modules)))"
     )
     words = [sys.executable, "-c", code, str(run), "--picture", str(tmp_path / "r.png")]

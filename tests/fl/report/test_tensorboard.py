@@ -9,8 +9,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.errors import OutOfRangeError
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
 
-from fl.events import Events
-from fl.metrics import STAGES, History
+from fl.report.metrics import STAGES, History
+from fl.report.tensorboard import Events
 from tests.fl.records import FullDisk, record
 
 

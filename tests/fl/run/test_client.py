@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl.client_session import ServerGone, Session
-from fl.session import Model, plan_for
-from mphe import codec
-from mphe.contributor import State, TrainOn
+from fl.run.client_session import ServerGone, Session
+from fl.schemes.session import Model, plan_for
+from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import LocalProtocolError, RemoteProtocolError
-from mphe.machine import Send
-from mphe.messages import (
+from mphe.net.tls import new_identity, public_key
+from mphe.roles.machine import Send
+from mphe.roles.rounds.contributor import State, TrainOn
+from mphe.roles.setup.client import SetupClient
+from mphe.wire import codec
+from mphe.wire.messages import (
     SERVER,
     DecryptionRequest,
     Join,
@@ -22,9 +25,6 @@ from mphe.messages import (
     RoundEnd,
     RoundStart,
 )
-from mphe.sampling import RandomSource
-from mphe.setup_client import SetupClient
-from net.tls import new_identity, public_key
 from tests.fl.federation import SIZE, flags
 from tests.simulation import Simulation
 

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fl.deadlines import SLACK_SECONDS
-from fl.driver import Driver, Observer
-from fl.progress import Display
-from mphe import codec
+from fl.report.progress import Display
+from fl.run.driver import Driver, Observer
 from mphe.errors import RemoteProtocolError
-from mphe.machine import Output
-from mphe.messages import Finish, Message
-from net.events import Connected, Event, Lost, Received
+from mphe.net.events import Connected, Event, Lost, Received
+from mphe.roles.machine import Output
+from mphe.run.deadlines import SLACK_SECONDS
+from mphe.wire import codec
+from mphe.wire.messages import Finish, Message
 
 
 class Script:

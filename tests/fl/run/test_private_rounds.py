@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fl.global_model import GlobalModel
-from fl.metrics import INTERRUPTED, History, RoundRecord, Summary
-from fl.privacy import Privacy, make_privacy
-from fl.progress import Display
-from fl.quantise import Mean, dequantise, half_levels
-from fl.resume import Checkpoint
-from fl.rounds import Training
-from fl.session import Model
-from fl.spending import charged
-from net.loopback import Network
+from fl.learning.global_model import GlobalModel
+from fl.privacy.privacy import Privacy, make_privacy
+from fl.report.metrics import INTERRUPTED, History, RoundRecord, Summary
+from fl.report.progress import Display
+from fl.run.rounds import Training
+from fl.schemes.session import Model
+from fl.state.server import Checkpoint
+from fl.state.spending import charged
+from mphe.net.loopback import Network
+from mphe.update.quantise import Mean, dequantise, half_levels
 from tests.fl.federation import SIZE, FakeTrainer, run
 from tests.fl.private import data, federation, pretend, private_flags
 
@@ -34,7 +34,7 @@ def watch_sums(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float, np.nda
         seen.append((contributors, reach, total[:SIZE].copy()))
         return dequantise(total, contributors, reach, bits)
 
-    monkeypatch.setattr("fl.global_model.dequantise", watched)
+    monkeypatch.setattr("fl.learning.global_model.dequantise", watched)
     return seen
 
 
@@ -100,7 +100,7 @@ def test_the_range_does_not_narrow_until_unseen_values_leave_it(
     """Private clients do not tell how many do."""
     args = private_flags(tmp_path, "--dp_unit", "client", "--value_bits", "8", "--clip_norm", "9")
     update = np.eye(1, SIZE, dtype=np.float32)[0]
-    monkeypatch.setattr("fl.global_model.dequantise", lambda *_: Mean(update, 0, None))
+    monkeypatch.setattr("fl.learning.global_model.dequantise", lambda *_: Mean(update, 0, None))
     model = GlobalModel(args, np.zeros(SIZE, np.float32), make_privacy(args, SIZE, None))
     for round in range(1, 20):
         model.step(round, np.zeros(SIZE), 4)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fl.metrics import STAGES, Summary
-from fl.rounds import TooManyFailures
-from net.loopback import Network
+from fl.report.metrics import STAGES, Summary
+from fl.run.rounds import TooManyFailures
+from mphe.net.loopback import Network
 from tests.fl.federation import (
     FakeTrainer,
     Real,

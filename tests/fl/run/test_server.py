@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from fl import server
-from fl.arguments import parse_args
-from fl.metrics import History, Summary
-from fl.progress import Display
-from fl.rounds import TooManyFailures
-from net.tcp import AddressError
+from fl.config.arguments import parse_args
+from fl.report.metrics import History, Summary
+from fl.report.progress import Display
+from fl.run import server
+from fl.run.rounds import TooManyFailures
+from mphe.net.tcp import AddressError
 from tests.fl.records import record
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 WORDS = "--num_peers 4 --server_address localhost:1 --robust True"
 
 
@@ -59,7 +59,7 @@ def play(
             await ending()
 
     # The thread that would end a process which does not leave must not end this one.
-    monkeypatch.setattr("fl.stopping.LEAVE_SECONDS", 100_000.0)
+    monkeypatch.setattr("fl.run.stopping.LEAVE_SECONDS", 100_000.0)
     monkeypatch.setattr(server, "Run", Played)
     launch: Any = SimpleNamespace(output=str(directory))
     return server.run(parse_args([*WORDS.split(), *more]), launch)
@@ -128,7 +128,7 @@ def test_quiet_reaches_the_display(
 
 def test_a_client_waits_for_nothing_that_only_the_server_writes_with() -> None:
     code = (
-        "import sys, fl.client; client = set(sys.modules); import fl.server; "
+        "import sys, fl.run.client; client = set(sys.modules); import fl.run.server; "
         "print({'matplotlib', 'tensorboard', 'rich'} & client, {'matplotlib'} & set(sys.modules))"
     )
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""fl.threads: blocks run side by side, and the bytes do not depend on it."""
+"""fl.run.threads: blocks run side by side, and the bytes do not depend on it."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl.threads import block_map
-from mphe.aggregator import Aggregator, Summed
-from mphe.contributor import Contributor
-from mphe.encryptor import Encryptor
+from fl.run.threads import block_map
+from mphe.roles.rounds.aggregator import Aggregator, Summed
+from mphe.roles.rounds.contributor import Contributor
+from mphe.scheme.encryptor import Encryptor
 from tests.simulation import Simulation
 
 LENGTH = 300_000  # several blocks

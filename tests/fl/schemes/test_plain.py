@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from fl.plain import PlainAggregator, PlainEncryptor, PlainSetup
-from mphe.aggregator import Abandoned, Late, Summed
+from fl.schemes.plain import PlainAggregator, PlainEncryptor, PlainSetup
+from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import DuplicateMessage, MalformedMessage, RemoteProtocolError, UnexpectedSender
-from mphe.machine import Send
-from mphe.messages import Contribution, Join, RoundEnd, RoundStart
-from mphe.sampling import RandomSource
+from mphe.roles.machine import Send
+from mphe.roles.rounds.aggregator import Abandoned, Late, Summed
+from mphe.wire.messages import Contribution, Join, RoundEnd, RoundStart
 
 SOURCE = RandomSource(bytes(32))
 

@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fl import state
-from fl.client_session import Session, follow
-from fl.keeping import ClientState
-from fl.state import Vault
-from mphe import codec, keyfile
-from mphe.decryptor import Memory
-from mphe.messages import DecryptionShare, Finish, Message, Ready, Refusal, SessionOpen
-from mphe.returning import ReturningClient
-from net.events import Received
-from net.loopback import Network
+from fl.run.client_session import Session, follow
+from fl.state import vault as state
+from fl.state.client import ClientState
+from fl.state.vault import Vault
+from mphe.net.events import Received
+from mphe.net.loopback import Network
+from mphe.roles import keyfile
+from mphe.roles.rounds.decryptor import Memory
+from mphe.roles.setup.returning import ReturningClient
+from mphe.wire import codec
+from mphe.wire.messages import DecryptionShare, Finish, Message, Ready, Refusal, SessionOpen
 from tests.simulation import Simulation
 
 IDENTITY = Ed25519PrivateKey.generate()

@@ -10,24 +10,26 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 
-from fl.arguments import Args
-from fl.client_session import Session, follow
-from fl.data import Dataset
-from fl.driver import Driver, Observer
-from fl.metrics import INTERRUPTED, History, RoundRecord
-from fl.optimise import ServerOptimizer
-from fl.progress import Display
-from fl.resume import Gathering, ServerState, read_record, restore_history
-from fl.rounds import Training
-from fl.session import Model, plan_for
-from fl.state import StateError, Vault
-from mphe import codec, returning
-from mphe.aggregator import Aggregator
-from mphe.messages import Finish, Join
-from mphe.sampling import RandomSource
-from mphe.setup_client import SetupClient
-from mphe.setup_server import SetupDone, SetupServer
-from net.loopback import LoopbackClient, Network
+from fl.config.arguments import Args
+from fl.data.load import Dataset
+from fl.model.optimise import ServerOptimizer
+from fl.report.metrics import INTERRUPTED, History, RoundRecord
+from fl.report.progress import Display
+from fl.run.client_session import Session, follow
+from fl.run.driver import Driver, Observer
+from fl.run.gathering import Gathering
+from fl.run.rounds import Training
+from fl.schemes.session import Model, plan_for
+from fl.state.server import ServerState, read_record, restore_history
+from fl.state.vault import StateError, Vault
+from mphe.arithmetic.sampling import RandomSource
+from mphe.net.loopback import LoopbackClient, Network
+from mphe.roles.rounds.aggregator import Aggregator
+from mphe.roles.setup import returning
+from mphe.roles.setup.client import SetupClient
+from mphe.roles.setup.server import SetupDone, SetupServer
+from mphe.wire import codec
+from mphe.wire.messages import Finish, Join
 from tests.fl.federation import SIZE, FakeLearner, FakeTrainer, expected_weights, flags
 from tests.simulation import Simulation
 

@@ -10,14 +10,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fl import launch, state
-from fl.arguments import Args, parse_args
-from fl.flags import UsageError
-from fl.keeping import ClientState
-from fl.metrics import write_config
-from fl.same_flags import MAY_CHANGE
-from fl.state import StateError, Vault, check_fresh, party_directory, write_atomically
-from mphe.decryptor import Memory
+from fl.config.arguments import Args, parse_args
+from fl.config.flags import UsageError
+from fl.config.same_flags import MAY_CHANGE
+from fl.launch import mpi as launch
+from fl.report.metrics import write_config
+from fl.state import vault as state
+from fl.state.client import ClientState
+from fl.state.vault import StateError, Vault, check_fresh, party_directory, write_atomically
+from mphe.roles.rounds.decryptor import Memory
 from tests.simulation import Simulation
 
 IDENTITY = Ed25519PrivateKey.from_private_bytes(bytes(32))

@@ -1,13 +1,13 @@
-"""mphe.ring: elements on the wire."""
+"""mphe.arithmetic.ring: elements on the wire."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from mphe.arithmetic.rings import KEY_RING, RingParameters
+from mphe.arithmetic.sampling import uniform
 from mphe.errors import EncodingError
-from mphe.rings import KEY_RING, RingParameters
-from mphe.sampling import uniform
 from tests.mphe.support import ALL_RINGS, ring_of, sample
 from tests.support import (
     centred,

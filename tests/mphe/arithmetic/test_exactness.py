@@ -1,4 +1,4 @@
-"""mphe.ring: products are exact with the worst operands, within the bounds of mphe.noise."""
+"""mphe.arithmetic.ring: products are exact with the worst operands, within its bounds."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from mphe.agreement import MAX_CLIENTS
+from mphe.arithmetic.noise import (
+    KEY_VARIANCE,
+    norm_bound,
+    typical_product_error,
+    worst_case_product_error,
+)
+from mphe.arithmetic.ring import Limbs, Ring, Small, digit_width
+from mphe.arithmetic.rings import DATA_RING, LARGE_RING, RingParameters
+from mphe.arithmetic.sampling import ternary, uniform
 from mphe.errors import ParameterError
-from mphe.noise import KEY_VARIANCE, norm_bound, typical_product_error, worst_case_product_error
-from mphe.ring import Limbs, Ring, Small, digit_width
-from mphe.rings import DATA_RING, LARGE_RING, RingParameters
-from mphe.rlwe import ternary_width
-from mphe.sampling import ternary, uniform
+from mphe.plan.agreement import MAX_CLIENTS
+from mphe.scheme.rlwe import ternary_width
 from tests.mphe.support import ALL_RINGS, sample, times
 from tests.support import (
     RecordingRing,

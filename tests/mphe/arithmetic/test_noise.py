@@ -1,4 +1,4 @@
-"""mphe.noise: every bound against its definition and against the noise of real aggregates."""
+"""mphe.arithmetic.noise: every bound against its definition and real aggregates."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from math import cosh, exp, log, log2, sqrt
 import numpy as np
 import pytest
 
-from mphe import noise
-from mphe.decryption import Request, aggregate_shares, gen_share, read_blocks, scaled_share
-from mphe.noise import (
+from mphe.arithmetic import noise
+from mphe.arithmetic.noise import (
     ERROR_PAIRS,
     ERROR_VARIANCE,
     KEY_PAIRS,
@@ -22,12 +21,13 @@ from mphe.noise import (
     plaintext_scale,
     smudging_deviation,
 )
-from mphe.ring import Limbs, Ring, Small
-from mphe.rings import DATA_RING, KEY_RING, RingParameters
-from mphe.rlwe import CollectiveKey, common_reference
-from mphe.rlwe import aggregate_shares as add_key_shares
-from mphe.rlwe import gen_share as gen_key_share
-from mphe.sampling import centred_binomial, ternary
+from mphe.arithmetic.ring import Limbs, Ring, Small
+from mphe.arithmetic.rings import DATA_RING, KEY_RING, RingParameters
+from mphe.arithmetic.sampling import centred_binomial, ternary
+from mphe.scheme.decryption import Request, aggregate_shares, gen_share, read_blocks, scaled_share
+from mphe.scheme.rlwe import CollectiveKey, common_reference
+from mphe.scheme.rlwe import aggregate_shares as add_key_shares
+from mphe.scheme.rlwe import gen_share as gen_key_share
 from tests.support import (
     centred,
     element_to_integers,

@@ -1,4 +1,4 @@
-"""mphe.ring: exact arithmetic, against Python integers and FLINT."""
+"""mphe.arithmetic.ring: exact arithmetic, against Python integers and FLINT."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sympy import isprime
 
-from mphe.ring import Ring, sum_elements
-from mphe.rings import RINGS, RingParameters
-from mphe.sampling import one_time, ternary, uniform
+from mphe.arithmetic.ring import Ring, sum_elements
+from mphe.arithmetic.rings import RINGS, RingParameters
+from mphe.arithmetic.sampling import one_time, ternary, uniform
 from tests.mphe.support import ALL_RINGS, ring_of, sample, times
 from tests.support import (
     TINY,

@@ -1,4 +1,4 @@
-"""mphe.sampling: the keystream, the distributions and the exactness of the smudging."""
+"""mphe.arithmetic.sampling: the keystream, the distributions and the exactness of the smudging."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-from mphe.errors import ParameterError
-from mphe.noise import (
+from mphe.arithmetic.noise import (
     ERROR_PAIRS,
     KEY_PAIRS,
     MAX_PART_BITS,
@@ -21,9 +20,9 @@ from mphe.noise import (
     SMOOTHING,
     smudging_widths,
 )
-from mphe.ring import Ring
-from mphe.rings import KEY_RING, RINGS, RingParameters
-from mphe.sampling import (
+from mphe.arithmetic.ring import Ring
+from mphe.arithmetic.rings import KEY_RING, RINGS, RingParameters
+from mphe.arithmetic.sampling import (
     RandomSource,
     add_smudging,
     centred_binomial,
@@ -34,6 +33,7 @@ from mphe.sampling import (
     ternary,
     uniform,
 )
+from mphe.errors import ParameterError
 from tests.support import (
     TINY,
     ScriptedSource,
@@ -293,7 +293,9 @@ def test_the_parts_of_the_smudging_are_independent(
 ) -> None:
     # Parts so narrow that they do not overlap can be read off the sum.
     width, count = 1000.0, 100_000
-    monkeypatch.setattr("mphe.sampling.smudging_widths", lambda deviation: (width,) * parts)
+    monkeypatch.setattr(
+        "mphe.arithmetic.sampling.smudging_widths", lambda deviation: (width,) * parts
+    )
     rest, found = limbs_to_integers(smudge(count, DEVIATION, "parts")), []
     for _ in range(parts):
         digits = [(value + 0x8000 & 0xFFFF) - 0x8000 for value in rest]

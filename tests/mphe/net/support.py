@@ -1,4 +1,4 @@
-"""Servers and clients of net.tcp over real sockets on 127.0.0.1, for the tests."""
+"""Servers and clients of mphe.net.tcp over real sockets on 127.0.0.1, for the tests."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from net.events import Connected, Event, Received
-from net.tcp import Client, Server
-from net.tls import Identity, client_context, fingerprint, new_identity, server_context
-from net.transport import ClientTransport, ServerTransport
+from mphe.net.events import Connected, Event, Received
+from mphe.net.tcp import Client, Server
+from mphe.net.tls import Identity, client_context, fingerprint, new_identity, server_context
+from mphe.net.transport import ClientTransport, ServerTransport
 
 SERVER = new_identity("server")
 CLIENTS = {index: new_identity(f"client {index}") for index in (1, 2, 3)}

@@ -1,4 +1,4 @@
-"""Whom a server of net.tcp lets in, over real sockets on 127.0.0.1."""
+"""Whom a server of mphe.net.tcp lets in, over real sockets on 127.0.0.1."""
 
 import asyncio
 import logging
@@ -6,10 +6,19 @@ from typing import Any
 
 import pytest
 
-from net import tcp
-from net.tcp import Server, Unreachable
-from net.tls import new_identity
-from tests.net.support import CLIENTS, MAX_FRAME, assert_served, close, connect, joined, listen, run
+from mphe.net import tcp
+from mphe.net.tcp import Server, Unreachable
+from mphe.net.tls import new_identity
+from tests.mphe.net.support import (
+    CLIENTS,
+    MAX_FRAME,
+    assert_served,
+    close,
+    connect,
+    joined,
+    listen,
+    run,
+)
 
 EVE = new_identity("client 1")
 

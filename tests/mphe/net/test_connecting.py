@@ -1,14 +1,14 @@
-"""How a client of net.tcp finds its server, and what it says when it does not."""
+"""How a client of mphe.net.tcp finds its server, and what it says when it does not."""
 
 import asyncio
 import socket
 
 import pytest
 
-from net.events import Connected
-from net.tcp import AddressError, Client, Server, Unreachable, WrongServer
-from net.tls import client_context, fingerprint, new_identity
-from tests.net.support import (
+from mphe.net.events import Connected
+from mphe.net.tcp import AddressError, Client, Server, Unreachable, WrongServer
+from mphe.net.tls import client_context, fingerprint, new_identity
+from tests.mphe.net.support import (
     CLIENTS,
     HANG,
     MAX_FRAME,

@@ -1,4 +1,4 @@
-"""net.frames: cutting a stream into frames, whatever the chunks."""
+"""mphe.net.frames: cutting a stream into frames, whatever the chunks."""
 
 import tracemalloc
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from net.frames import HEADER_SIZE, FrameError, FrameReader, encode_header
+from mphe.net.frames import HEADER_SIZE, FrameError, FrameReader, encode_header
 
 
 def frame(payload: bytes) -> bytes:

@@ -1,13 +1,13 @@
-"""net.loopback: the same events and counters as TCP, in one process."""
+"""mphe.net.loopback: the same events and counters as TCP, in one process."""
 
 import asyncio
 
 import pytest
 
-from net.events import Connected, Lost, Received
-from net.frames import FrameError
-from net.loopback import Network
-from net.transport import ClientTransport, ServerTransport
+from mphe.net.events import Connected, Lost, Received
+from mphe.net.frames import FrameError
+from mphe.net.loopback import Network
+from mphe.net.transport import ClientTransport, ServerTransport
 
 
 def test_round_trip_and_counters() -> None:

@@ -1,11 +1,11 @@
-"""net.tcp over real sockets on 127.0.0.1, with and without TLS."""
+"""mphe.net.tcp over real sockets on 127.0.0.1, with and without TLS."""
 
 import asyncio
 
-from net.events import Connected, Lost, Received
-from net.link import MAX_UNREAD
-from net.tcp import Server
-from tests.net.support import (
+from mphe.net.events import Connected, Lost, Received
+from mphe.net.link import MAX_UNREAD
+from mphe.net.tcp import Server
+from tests.mphe.net.support import (
     HANG,
     MAX_FRAME,
     assert_served,

@@ -1,4 +1,4 @@
-"""net.tls: who is let in by the pinned contexts, without a socket."""
+"""mphe.net.tls: who is let in by the pinned contexts, without a socket."""
 
 import hashlib
 import ssl
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from net.tls import (
+from mphe.net.tls import (
     Identity,
     client_context,
     fingerprint,

@@ -1,10 +1,11 @@
-"""mphe.parameters: the security table, the ranges, and the command line."""
+"""mphe.plan.plan: the security table, the ranges, and the command line."""
 
 from __future__ import annotations
 
 import hashlib
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from math import log, log2
 from pathlib import Path
@@ -12,19 +13,19 @@ from typing import Any
 
 import pytest
 
-from mphe.agreement import MAX_CLIENTS, MAX_LENGTH, MAX_ROUNDS, SessionParameters
+from mphe.arithmetic.noise import FAILURE_EXPONENT, TAIL, failure_exponent
+from mphe.arithmetic.rings import MAX_LOG_Q, RINGS, RingParameters
 from mphe.errors import ParameterError
-from mphe.noise import FAILURE_EXPONENT, TAIL, failure_exponent
-from mphe.parameters import (
+from mphe.plan.agreement import MAX_CLIENTS, MAX_LENGTH, MAX_ROUNDS, SessionParameters
+from mphe.plan.plan import (
     MIN_DECRYPTION_BUDGET,
     candidates,
     make_plan,
 )
-from mphe.rings import MAX_LOG_Q, RINGS, RingParameters
 from tests.mphe.support import CNN
 from tests.support import make_parameters
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 # -- security ----------------------------------------------------------------------------------
@@ -59,7 +60,7 @@ def test_a_ring_outside_of_the_table_is_refused(insecure: RingParameters) -> Non
 
 def test_no_plan_is_made_in_an_insecure_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     insecure_ring = RingParameters("insecure_ring", 8192, 13, 435)
-    monkeypatch.setattr("mphe.parameters.RINGS", (insecure_ring,))
+    monkeypatch.setattr("mphe.plan.plan.RINGS", (insecure_ring,))
     with pytest.raises(ParameterError, match="insecure_ring"):
         make_plan(make_parameters(encryption="direct"))
 
@@ -245,8 +246,10 @@ def test_without_verified_aggregates_nobody_is_corrupt() -> None:
 # -- command line ------------------------------------------------------------------------------
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "mphe.parameters", *arguments]
+def run(
+    *arguments: str, spelling: Sequence[str] = ("mphe", "plan")
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", *spelling, *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
@@ -289,11 +292,26 @@ def test_the_module_prints_the_chosen_plan() -> None:
     assert lines["share"] == f"{plan.share_bytes} bytes"
 
 
+def test_the_old_spelling_prints_the_same() -> None:
+    arguments = ("--length", "100", "--num_peers", "3", "--threshold", "2")
+    new, old = run(*arguments), run(*arguments, spelling=["mphe.parameters"])
+    assert new.returncode == old.returncode == 0 and new.stdout == old.stdout != ""
+
+
+def test_a_reader_that_stops_reading_is_no_error() -> None:
+    """What `python -m mphe plan | head -1` does."""
+    words = (
+        f"{sys.executable} -W error -m mphe plan --length 100 --num_peers 3 --threshold 2 | true"
+    )
+    done = subprocess.run(words, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+
+
 def test_the_example_in_the_docs_is_what_the_module_prints() -> None:
     docs = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
     output = run("--length", str(CNN), "--num_peers", "8", "--threshold", "4").stdout
     chosen = output.partition("\nrunner-up: ")[0]
-    command = f"$ python -m mphe.parameters --length {CNN} --num_peers 8 --threshold 4\n"
+    command = f"$ python -m mphe plan --length {CNN} --num_peers 8 --threshold 4\n"
     assert command + chosen in docs.replace("\n    ", "\n")
 
 

@@ -1,4 +1,4 @@
-"""mphe.parameters: the plans that follow from the parameters, and their sizes."""
+"""mphe.plan.plan: the plans that follow from the parameters, and their sizes."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from mphe.agreement import MAX_LENGTH, MAX_ROUNDS, SessionParameters
-from mphe.decryption import Request, gen_share, read_blocks, scaled_share
-from mphe.encryptor import Encryptor
+from mphe.arithmetic.noise import KEY_PAIRS, aggregate_noise, smudging_widths, verified_noise
+from mphe.arithmetic.ring import Ring
 from mphe.errors import ParameterError
-from mphe.noise import KEY_PAIRS, aggregate_noise, smudging_widths, verified_noise
-from mphe.parameters import (
+from mphe.plan.agreement import MAX_LENGTH, MAX_ROUNDS, SessionParameters
+from mphe.plan.plan import (
     MIN_DECRYPTION_BUDGET,
     Plan,
     SlotLayout,
     candidates,
     make_plan,
 )
-from mphe.proof import ShortnessProof
-from mphe.ring import Ring
+from mphe.scheme.decryption import Request, gen_share, read_blocks, scaled_share
+from mphe.scheme.encryptor import Encryptor
+from mphe.scheme.proof import ShortnessProof
 from tests.mphe.support import CNN
 from tests.support import make_parameters, make_session, seeded
 

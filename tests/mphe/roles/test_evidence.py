@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mphe.errors import EncodingError, RefusedDecryption
-from mphe.evidence import Statement, Verifier, c1_digest, model_digest
-from mphe.messages import SERVER, DecryptionRequest, Evidence, Pledge
+from mphe.roles.verified.evidence import Statement, Verifier, c1_digest, model_digest
+from mphe.wire.messages import SERVER, DecryptionRequest, Evidence, Pledge
 from tests.simulation import Simulation, snapshot
 
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mphe import keyfile
-from mphe.decryptor import Memory
 from mphe.errors import EncodingError
-from mphe.parameters import make_plan
-from mphe.setup import SessionKeys
+from mphe.plan.plan import make_plan
+from mphe.roles import keyfile
+from mphe.roles.rounds.decryptor import Memory
+from mphe.roles.setup.common import SessionKeys
 from tests.simulation import Simulation
 
 TRANSCRIPT = bytes(range(32))

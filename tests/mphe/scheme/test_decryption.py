@@ -1,4 +1,4 @@
-"""mphe.decryption: masks cancel over D, and hide everything when one member is silent."""
+"""mphe.scheme.decryption: masks cancel over D, and hide everything when one member is silent."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from mphe import decryption, packing
-from mphe.decryption import (
+from mphe.arithmetic.ring import Limbs, Small
+from mphe.arithmetic.sampling import uniform
+from mphe.errors import EncodingError, ParameterError
+from mphe.plan.plan import Plan
+from mphe.scheme import decryption, packing
+from mphe.scheme.decryption import (
     Request,
     aggregate_shares,
     finish,
@@ -18,10 +22,6 @@ from mphe.decryption import (
     read_c1,
     scaled_share,
 )
-from mphe.errors import EncodingError, ParameterError
-from mphe.parameters import Plan
-from mphe.ring import Limbs, Small
-from mphe.sampling import uniform
 from tests.support import (
     DealtSession,
     centred,

@@ -1,4 +1,4 @@
-"""mphe.onetime: bodies open under the sum of their keys, and only under it."""
+"""mphe.scheme.onetime: bodies open under the sum of their keys, and only under it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mphe import packing
+from mphe.arithmetic.noise import KEY_PAIRS, KEY_VARIANCE, norm_bound, worst_case_product_error
+from mphe.arithmetic.ring import Limbs, Small
+from mphe.arithmetic.sampling import expand
 from mphe.errors import EncodingError, ParameterError
-from mphe.noise import KEY_PAIRS, KEY_VARIANCE, norm_bound, worst_case_product_error
-from mphe.onetime import OneTimeCipher, keys_plausible
-from mphe.parameters import Plan, SlotLayout, candidates, make_plan
-from mphe.ring import Limbs, Small
-from mphe.sampling import expand
+from mphe.plan.plan import Plan, SlotLayout, candidates, make_plan
+from mphe.scheme import packing
+from mphe.scheme.onetime import OneTimeCipher, keys_plausible
 from tests.support import (
     RecordingRing,
     centred,

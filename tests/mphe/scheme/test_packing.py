@@ -1,4 +1,4 @@
-"""mphe.packing: slots come back whole, whatever the noise below them."""
+"""mphe.scheme.packing: slots come back whole, whatever the noise below them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mphe import packing
+from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.rings import KEY_RING, RINGS
 from mphe.errors import EncodingError
-from mphe.parameters import SlotLayout
-from mphe.ring import Limbs, Ring
-from mphe.rings import KEY_RING, RINGS
+from mphe.plan.plan import SlotLayout
+from mphe.scheme import packing
 from tests.support import integers_to_element, limbs_to_integers, seeded
 
 PROPERTY = settings(deadline=None, max_examples=150, derandomize=True)

@@ -1,4 +1,4 @@
-"""mphe.proof: complete, bound to its statement, of one length and form."""
+"""mphe.scheme.proof: complete, bound to its statement, of one length and form."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mphe import proof
-from mphe.noise import ERROR_PAIRS, proof_bytes
-from mphe.proof import GAMMA, ShortnessProof
-from mphe.ring import Limbs
-from mphe.rings import DATA_RING, KEY_RING, LARGE_RING, RingParameters
-from mphe.rlwe import Opening
-from mphe.sampling import error, ternary, uniform
+from mphe.arithmetic.noise import ERROR_PAIRS, proof_bytes
+from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.rings import DATA_RING, KEY_RING, LARGE_RING, RingParameters
+from mphe.arithmetic.sampling import error, ternary, uniform
+from mphe.scheme import proof
+from mphe.scheme.proof import GAMMA, ShortnessProof
+from mphe.scheme.rlwe import Opening
 from tests.mphe.proving import (
     CONTEXT,
     commitment,

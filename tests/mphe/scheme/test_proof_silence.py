@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from mphe import proof
-from mphe.noise import ERROR_PAIRS
-from mphe.proof import GAMMA
-from mphe.ring import Small
-from mphe.rings import DATA_RING, RingParameters
-from mphe.rlwe import Opening
-from mphe.sampling import RandomSource
+from mphe.arithmetic.noise import ERROR_PAIRS
+from mphe.arithmetic.ring import Small
+from mphe.arithmetic.rings import DATA_RING, RingParameters
+from mphe.arithmetic.sampling import RandomSource
+from mphe.scheme import proof
+from mphe.scheme.proof import GAMMA
+from mphe.scheme.rlwe import Opening
 from tests.mphe.proving import (
     HIDDEN,
     LIMIT,

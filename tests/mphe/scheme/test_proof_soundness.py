@@ -9,14 +9,14 @@ import flint
 import numpy as np
 import pytest
 
-from mphe import proof
+from mphe.arithmetic.noise import extracted_bounds, proof_repetitions
+from mphe.arithmetic.ring import Limbs, Small
+from mphe.arithmetic.rings import DATA_RING, RINGS, RingParameters
+from mphe.arithmetic.sampling import ternary, uniform
 from mphe.errors import EncodingError
-from mphe.noise import extracted_bounds, proof_repetitions
-from mphe.proof import GAMMA, challenge_exponents
-from mphe.ring import Limbs, Small
-from mphe.rings import DATA_RING, RINGS, RingParameters
-from mphe.rlwe import Opening
-from mphe.sampling import ternary, uniform
+from mphe.scheme import proof
+from mphe.scheme.proof import GAMMA, challenge_exponents
+from mphe.scheme.rlwe import Opening
 from tests.mphe.proving import (
     CONTEXT,
     HIDDEN,

@@ -1,4 +1,4 @@
-"""mphe.rlwe: shares, the collective key and encryption, against FLINT."""
+"""mphe.scheme.rlwe: shares, the collective key and encryption, against FLINT."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from mphe.noise import ERROR_PAIRS, aggregate_noise
-from mphe.ring import Limbs, Ring, Small
-from mphe.rings import KEY_RING, RINGS, RingParameters
-from mphe.rlwe import CollectiveKey, KeyShare, aggregate_shares, common_reference, gen_share
-from mphe.sampling import centred_binomial
+from mphe.arithmetic.noise import ERROR_PAIRS, aggregate_noise
+from mphe.arithmetic.ring import Limbs, Ring, Small
+from mphe.arithmetic.rings import KEY_RING, RINGS, RingParameters
+from mphe.arithmetic.sampling import centred_binomial
+from mphe.scheme.rlwe import CollectiveKey, KeyShare, aggregate_shares, common_reference, gen_share
 from tests.support import (
     centred,
     element_to_integers,
@@ -188,7 +188,8 @@ def test_errors_are_added_to_both_halves_of_a_ciphertext(monkeypatch: pytest.Mon
     noisy = key.encrypt(ring.zero(), seeded("halves"))
     # The same stream with the errors read and forgotten: what differs is e0 and e1.
     monkeypatch.setattr(
-        "mphe.rlwe.error", lambda source, count: 0 * centred_binomial(source, count, ERROR_PAIRS)
+        "mphe.scheme.rlwe.error",
+        lambda source, count: 0 * centred_binomial(source, count, ERROR_PAIRS),
     )
     bare = key.encrypt(ring.zero(), seeded("halves"))
     errors = [

@@ -1,4 +1,4 @@
-"""mphe.sealing: only the named receiver opens, only the named signer signs."""
+"""mphe.scheme.sealing: only the named receiver opens, only the named signer signs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mphe.errors import EncodingError
-from mphe.sealing import TAG_BYTES, PairwiseKeys, is_exchange_key, sign, verify
+from mphe.scheme.sealing import TAG_BYTES, PairwiseKeys, is_exchange_key, sign, verify
 from tests.support import seeded
 
 SESSION = bytes(range(32))

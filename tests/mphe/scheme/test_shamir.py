@@ -1,4 +1,4 @@
-"""mphe.shamir: any t shares give the secret, t - 1 give nothing."""
+"""mphe.scheme.shamir: any t shares give the secret, t - 1 give nothing."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.rings import KEY_RING, RINGS, RingParameters
+from mphe.arithmetic.sampling import ternary, uniform
 from mphe.errors import ParameterError
-from mphe.ring import Limbs, Ring
-from mphe.rings import KEY_RING, RINGS, RingParameters
-from mphe.sampling import ternary, uniform
-from mphe.shamir import aggregate_shares, gen_shares, lagrange_coefficient, reconstruct
+from mphe.scheme.shamir import aggregate_shares, gen_shares, lagrange_coefficient, reconstruct
 from tests.support import TINY, element_to_integers, integers_to_element, seeded, uniform_deviation
 
 PROPERTY = settings(deadline=None, max_examples=60, derandomize=True)

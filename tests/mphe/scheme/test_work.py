@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mphe import codec
-from mphe.aggregator import Summed
-from mphe.machine import Output, Send
-from mphe.messages import SERVER, Contribution, DecryptionRequest, DecryptionShare, Message
-from mphe.sampling import RandomSource
+from mphe.arithmetic.sampling import RandomSource
+from mphe.roles.machine import Output, Send
+from mphe.roles.rounds.aggregator import Summed
+from mphe.wire import codec
+from mphe.wire.messages import SERVER, Contribution, DecryptionRequest, DecryptionShare, Message
 from tests.mphe.support import CNN
 from tests.simulation import Simulation
 

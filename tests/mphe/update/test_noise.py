@@ -7,9 +7,9 @@ import mpmath
 import numpy as np
 import pytest
 
-from fl import discrete_gaussian
-from fl.discrete_gaussian import DISTANCE, DiscreteGaussian, parts
-from mphe.sampling import RandomSource
+from mphe.arithmetic.sampling import RandomSource
+from mphe.update import noise as discrete_gaussian
+from mphe.update.noise import DISTANCE, DiscreteGaussian, parts
 from tests.support import ScriptedSource, chi_square_deviation, seeded
 
 ONE = mpmath.mpf(1)

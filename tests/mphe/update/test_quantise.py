@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl.quantise import Figures, Mean, dequantise, first_reach, next_reach, payload_length, quantise
+from mphe.update.quantise import (
+    Figures,
+    Mean,
+    dequantise,
+    first_reach,
+    next_reach,
+    payload_length,
+    quantise,
+)
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl.global_model import GlobalModel
-from fl.learner import Learner
-from fl.plain import with_figures
-from fl.quantise import Figures, dequantise, payload_length, quantise
-from fl.rotation import Rotation, block_length, hadamard, padded_length
-from fl.session import Model, plan_for
+from fl.learning.global_model import GlobalModel
+from fl.learning.learner import Learner
+from fl.schemes.plain import with_figures
+from fl.schemes.session import Model, plan_for
+from mphe.update.quantise import Figures, dequantise, payload_length, quantise
+from mphe.update.rotation import Rotation, block_length, hadamard, padded_length
 from tests.fl.federation import flags
 
 

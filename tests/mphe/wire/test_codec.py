@@ -1,4 +1,4 @@
-"""mphe.codec: every message comes back, and nothing else comes in."""
+"""mphe.wire.codec: every message comes back, and nothing else comes in."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mphe import messages
-from mphe.agreement import MAX_CLIENTS, PROTOCOL_VERSION
-from mphe.codec import MAX_INTEGER, MAX_TEXT, MESSAGE_TYPES, decode, encode
 from mphe.errors import MalformedMessage
-from mphe.messages import (
+from mphe.plan.agreement import MAX_CLIENTS, PROTOCOL_VERSION
+from mphe.wire import messages
+from mphe.wire.codec import MAX_INTEGER, MAX_TEXT, MESSAGE_TYPES, decode, encode
+from mphe.wire.messages import (
     Commit,
     Contribution,
     DecryptionRequest,

@@ -7,13 +7,13 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.arguments import Args
-from fl.compression import sent_length
-from fl.quantise import payload_length
-from fl.rotation import padded_length
-from mphe.agreement import SessionParameters
+from fl.config.arguments import Args
 from mphe.errors import EncodingError
-from mphe.parameters import Plan, make_plan
+from mphe.plan.agreement import SessionParameters
+from mphe.plan.plan import Plan, make_plan
+from mphe.update.compression import sent_length
+from mphe.update.quantise import payload_length
+from mphe.update.rotation import Rotation, padded_length
 
 Vector = NDArray[np.float32]
 MAX_NOTE = 256
@@ -24,6 +24,12 @@ def quantised_length(args: Args, size: int) -> int:
     """Return how many quantised values a client sends of an update of `size` values."""
     sent = sent_length(size, args.compression_rate)
     return padded_length(sent) if args.rotation else sent
+
+
+def rotation_for(args: Args, size: int) -> Rotation | None:
+    """Return the rotation of what is sent of updates of `size` values; None without one."""
+    sent = sent_length(size, args.compression_rate)
+    return Rotation(sent, args.seed) if args.rotation else None
 
 
 def plan_for(args: Args, size: int) -> Plan:

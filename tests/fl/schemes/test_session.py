@@ -4,8 +4,8 @@ import msgpack
 import numpy as np
 import pytest
 
-from fl.arguments import Args, parse_args
-from fl.session import Model, Note, max_frame, plan_for
+from fl.config.arguments import Args, parse_args
+from fl.schemes.session import Model, Note, max_frame, plan_for
 from mphe.errors import EncodingError
 
 

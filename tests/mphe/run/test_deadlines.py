@@ -2,7 +2,7 @@
 
 import itertools
 
-from fl.deadlines import FACTOR, LEAST, RECENT, SLACK_SECONDS, Deadlines
+from mphe.run.deadlines import FACTOR, LEAST, RECENT, SLACK_SECONDS, Deadlines
 
 LIMIT = 60.0
 

@@ -1,0 +1,1 @@
+"""The command line: flags, what they refuse, and what follows from them."""

@@ -1,0 +1,1 @@
+"""Data sets: loading them, splitting them among clients, a user's own."""

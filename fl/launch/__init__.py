@@ -1,0 +1,1 @@
+"""From a launcher or from files to what a party knows when it starts."""

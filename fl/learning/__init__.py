@@ -1,0 +1,1 @@
+"""What is learnt: a client's updates and the server's model."""

@@ -1,0 +1,1 @@
+"""Keras: gradients, evaluation, losses, and the server's optimizer."""

@@ -1,0 +1,1 @@
+"""Differential privacy of a run: how much noise, and what it has cost."""

@@ -1,0 +1,1 @@
+"""One run of a party, from its start to its exit code."""

@@ -1,0 +1,1 @@
+"""What a party keeps to go on after its process died."""

@@ -1,0 +1,1 @@
+"""Rings, noise bounds and sampling; knows no party."""

@@ -1,0 +1,1 @@
+"""Frames, TLS and TCP between parties; knows no message."""

@@ -1,0 +1,1 @@
+"""What a session agrees on, and what follows from it."""

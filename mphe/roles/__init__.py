@@ -1,0 +1,1 @@
+"""The parties' parts in the protocol, as sans-I/O state machines."""

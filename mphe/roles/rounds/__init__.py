@@ -1,0 +1,1 @@
+"""Rounds: contributions, their sum, its decryption."""

@@ -1,0 +1,1 @@
+"""The collective key: made, confirmed, joined later, returned to."""

@@ -1,0 +1,1 @@
+"""Verified aggregates: what convinces decryptors that do not trust the server."""

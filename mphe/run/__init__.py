@@ -1,0 +1,1 @@
+"""Roles over a network and a clock."""

@@ -1,0 +1,1 @@
+"""The cryptography of one party: packing, encryption, shares, proofs."""

@@ -1,0 +1,1 @@
+"""Float vectors to small integers and back."""
