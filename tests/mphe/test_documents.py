@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TEST = re.compile(
-    r"`(?:tests/)?((?:mphe|net|fl|protocol|attacks|fuzz|end_to_end)/test_\w+\.py)(?:::(\w+))?"
+    r"`(?:tests/)?((?:mphe|fl|protocol|attacks|fuzz|end_to_end)/(?:\w+/)*test_\w+\.py)(?:::(\w+))?"
 )
 DOCUMENTS = [ROOT / "SECURITY.md", ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 REFERENCES = sorted({match for path in DOCUMENTS for match in TEST.findall(path.read_text())})

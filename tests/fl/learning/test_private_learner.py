@@ -41,7 +41,7 @@ def tiny_model() -> Any:
 @pytest.fixture(scope="module")
 def trainer(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     file = tmp_path_factory.mktemp("model") / "tiny.py"
-    file.write_text("from tests.fl.test_private_learner import tiny_model as model\n")
+    file.write_text("from tests.fl.learning.test_private_learner import tiny_model as model\n")
     return Trainer(1, f"{file}:model", sixty_samples())
 
 
@@ -203,7 +203,7 @@ def test_a_model_that_draws_anew_for_each_sample_is_refused(
     data = sixty_samples()
     trainer.try_alone(data.train_x[:2], data.train_y[:2], 1.0)
     file = tmp_path / "forgetful.py"
-    file.write_text("from tests.fl.test_private_learner import forgetful_model as model\n")
+    file.write_text("from tests.fl.learning.test_private_learner import forgetful_model as model\n")
     forgetful = Trainer(1, f"{file}:model", data)
     with pytest.raises(ModelError, match="--dp_unit client"):
         forgetful.try_alone(data.train_x[:2], data.train_y[:2], 1.0)
