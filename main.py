@@ -176,8 +176,10 @@ def report(error: BaseException, place: Place | None) -> int:
         if first:
             say("interrupted")
         return EXIT_SIGNAL + signal.SIGINT if first else 0
-    if isinstance(error, UserError) and place is not None and place.local_rank != 0:
-        return 0
+    if isinstance(error, UserError):
+        if place is None or place.local_rank == 0:
+            say(str(error) if place is None or first else f"rank {place.rank}: {error}")
+        return 2 if first else 0
     if os.environ.get("MPHE_DEBUG") == "1":
         traceback.print_exception(error)
     who = f"rank {place.rank}: " if place else ""

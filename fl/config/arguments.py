@@ -133,6 +133,12 @@ class Args(PrivacyFlags, LearningFlags):
         "auto",
     )
     output: str = flag(path, "directory for results; default: runs/<time>", "")
+    evaluate_every: int = flag(
+        whole,
+        "evaluate the model on the test data after every N-th round and the last, and wait for "
+        "it; default: the last, and beside the rounds as often as that takes no time from them",
+        0,
+    )
     quiet: bool = flag(true_or_false, "True: show only warnings and the final summary", False)
     tls: bool = flag(
         true_or_false, "encrypt and authenticate connections; False is for benchmarks only", True
@@ -242,6 +248,8 @@ def _check_numbers(args: Args) -> None:
     for name in names:
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} must be at least 1, not {getattr(args, name)}")
+    if args.evaluate_every < 0:
+        raise UsageError(f"--evaluate_every must be at least 1, not {args.evaluate_every}")
     for name in ("decryptors", "min_contributors"):
         if getattr(args, name) < 0:
             raise UsageError(f"--{name} must be at least 2, not {getattr(args, name)}")
@@ -395,6 +403,8 @@ def parse_args(argv: Sequence[str]) -> Args:
     for name in ("decryptors", "min_contributors"):
         if given.get(name) == 0:
             raise UsageError(f"--{name} must be at least 2, not 0")
+    if given.get("evaluate_every") == 0:
+        raise UsageError("--evaluate_every must be at least 1, not 0")
     if given.get("local_learning_rate") == 0:
         raise UsageError("--local_learning_rate must be above 0, not 0")
     if given.get("max_corrupt", 0) < 0:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgpack
 
 from fl.config.arguments import Args
-from fl.config.flags import UsageError
+from fl.config.flags import UsageError, is_reference
 from fl.config.place import Place
 
 if TYPE_CHECKING:
@@ -160,8 +160,17 @@ def _configure(args: Args, offer: Offer) -> Offer:
     from fl.data.load import resolve_dataset
 
     check_port(args)
+    check_model(args)
     dataset, notice = resolve_dataset(args.dataset)
     return replace(offer, dataset=dataset, notice=notice, output=find_output(args))
+
+
+def check_model(args: Args) -> None:
+    """Refuse a model that is not there, before anybody waits for TensorFlow; UsageError."""
+    from fl.data.user_code import find_function
+
+    if is_reference(args.model):
+        find_function(args.model, "--model", UsageError)
 
 
 def check_port(args: Args) -> None:

@@ -18,6 +18,7 @@ from fl.report import picture
 from fl.report.metrics import History, Summary, write_config
 from fl.report.progress import Display
 from fl.report.tensorboard import Events
+from fl.run.background import Background
 from fl.run.driver import Driver, Observer, name
 from fl.run.gathering import Gathering
 from fl.run.rounds import Aggregates, TooManyFailures, Training
@@ -43,7 +44,6 @@ SETUP_SECONDS = 60.0
 FLUSH_SECONDS = 5.0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-MODEL_FILE = "model.keras"
 PICTURE_FILE = "history.png"
 EVENTS_DIRECTORY = "tensorboard"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -78,7 +78,8 @@ class Run:
         self._plan = plan_for(args, self._trainer.size)
         self._sent = plain_length(sent_length(self._trainer.size, args.compression_rate))
         events = Events(self._directory / EVENTS_DIRECTORY)
-        self.history = History(self._directory, events.append)
+        self.history = History(self._directory, events)
+        self._background = Background(self._trainer, self._data, self._directory, self.draw)
         self._state = self._open_state() if args.state_dir else None
         Spending(args, self._state.vault if self._state else None, args.resume)
         labels = self._data.train_y if launch.processes else None
@@ -148,7 +149,7 @@ class Run:
                 driver,
                 aggregator,
                 self._trainer,
-                self._data,
+                self._background,
                 self.history,
                 self._display,
                 self._state,
@@ -161,7 +162,7 @@ class Run:
                 self._ending = training.ending
                 reason = "training is over"
             finally:
-                self._save(training)
+                self._background.close(*training.finished)
         except asyncio.CancelledError:
             reason, closing = "the server was stopped", CLOSE_SECONDS
             raise
@@ -231,16 +232,11 @@ class Run:
             f"({self._args.encryption})"
         )
 
-    def _save(self, training: Training) -> None:
-        self._trainer.set_vector(training.weights())
-        # Under another name first: a full disk must not leave half a model.
-        unfinished = self._directory / "unfinished.keras"
-        try:
-            self._trainer.save(unfinished)
-            unfinished.replace(self._directory / MODEL_FILE)
-        except Exception:
-            unfinished.unlink(missing_ok=True)
-            raise
+    def stopped(self, reason: str) -> None:
+        """Say at once that a signal came: some launchers leave this process no time for more."""
+        done, place = len(self.history.records), self._directory
+        after = f"after {done} rounds, which are in {place} with their model"
+        self._display.urge(f"server: {reason} {after if done else 'before the first round ended'}")
 
     def conclude(self) -> None:
         """Show the final table."""
@@ -264,7 +260,7 @@ def run(args: Args, launch: Launch) -> int:
     display = Display(args.num_iterations, quiet=args.quiet)
     try:
         run = Run(args, launch, display)
-        code = _play(run, launch, display)
+        code = _play(run, display)
         run.draw()  # last, since a signal leaves little time for it
         return code
     except (AddressError, StateError) as error:
@@ -280,25 +276,22 @@ def run(args: Args, launch: Launch) -> int:
         display.close()  # whatever else went wrong, the terminal gets its cursor back
 
 
-def _play(run: Run, launch: Launch, display: Display) -> int:
+def _play(run: Run, display: Display) -> int:
     """Play a run whose rounds are kept however it ends; show its summary, return the code."""
     try:
-        asyncio.run(stoppable(run.play()))
+        asyncio.run(stoppable(run.play(), run.stopped))
     except TooManyFailures as error:
         run.conclude()
         return _fail(display, str(error), EXIT_FAILED)
     except Stopped as stopped:
         run.conclude()
-        done = len(run.history.records)
-        line = f"{stopped} after {done} rounds, which are in {launch.output} with their model"
-        if not done:
-            line = f"{stopped} before the first round ended"
-        return _fail(display, line, stopped.code)
+        return stopped.code
     run.conclude()
     return 0
 
 
 def _fail(display: Display, line: str, code: int) -> int:
     display.close()
+    sys.stdout.flush()  # both may go to one file: what was said before comes first
     sys.stderr.write(f"server: {line}\n")
     return code

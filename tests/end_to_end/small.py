@@ -30,6 +30,8 @@ def update_of(index: int, round: int) -> np.ndarray:
 class SmallTrainer:
     """Weights without a network."""
 
+    has_classes = True
+
     def __init__(self, seed: int, model: str, data: Any) -> None:
         self.size = SIZE
         self._weights = np.zeros(SIZE, np.float32)

@@ -1,7 +1,6 @@
 """What the server shows: plain lines in a pipe, a panel beneath them on a terminal, or little."""
 
 from io import StringIO
-from math import nan
 from pathlib import Path
 
 import pytest
@@ -115,7 +114,7 @@ def test_the_panel_fits_a_narrow_terminal(width: int) -> None:
 
 
 def test_a_model_without_classes_shows_no_accuracy(tmp_path: Path) -> None:
-    regression = record(1, accuracy=nan, train_accuracy=None)
+    regression = record(1, accuracy=None, train_accuracy=None)
     view = View(1)
     view.took(regression)
     file = StringIO()

@@ -107,7 +107,7 @@ def test_unfinished_runs_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture
         make_run(tmp_path / "torn", record(1), torn='{"round": 2, "contri'),
         make_run(tmp_path / "new"),
         make_run(tmp_path / "bad", record(1, ()), record(2, ())),
-        make_run(tmp_path / "regression", record(1, accuracy=float("nan"))),
+        make_run(tmp_path / "regression", record(1, accuracy=None)),
     ]
     rows = show(capsys, tmp_path / "r.png", *runs)
     nothing = 6 * ["–"]

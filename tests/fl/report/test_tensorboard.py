@@ -1,7 +1,6 @@
 """TensorBoard events, read back by TensorBoard's own reader, which checks every checksum."""
 
 from collections.abc import Iterator
-from math import nan
 from pathlib import Path
 
 import pytest
@@ -31,7 +30,7 @@ def scalars(event: Event) -> dict[str, float]:
 def test_a_round_becomes_one_event(tmp_path: Path) -> None:
     events = Events(tmp_path / "tensorboard")
     assert not (tmp_path / "tensorboard").exists()
-    history = History(tmp_path, events.append)
+    history = History(tmp_path, events)
     history.append(record(1))
     history.append(record(2, ()))
     first, one, two = read(events.path)
@@ -57,7 +56,7 @@ def test_a_round_becomes_one_event(tmp_path: Path) -> None:
 
 def test_what_is_no_number_is_left_out(tmp_path: Path) -> None:
     events = Events(tmp_path)
-    events.append(record(1, accuracy=nan, train_accuracy=None))
+    events.append(record(1, accuracy=None, train_accuracy=None))
     events.append(record(2, epsilon=0.5))
     _, one, two = read(events.path)
     assert scalars(two)["epsilon"] == 0.5

@@ -14,6 +14,7 @@ from fl.learning.global_model import GlobalModel
 from fl.privacy.privacy import Privacy, make_privacy
 from fl.report.metrics import INTERRUPTED, History, RoundRecord, Summary
 from fl.report.progress import Display
+from fl.run.background import Background
 from fl.run.rounds import Training
 from fl.schemes.session import Model
 from fl.state.server import Checkpoint
@@ -182,8 +183,11 @@ def test_a_resumed_server_counts_on_from_its_history(
     aggregator: Any = SimpleNamespace(round=0)
     trainer: Any = FakeTrainer()
     display = Display(3, Console(quiet=True))
-    training = Training(args, driver, aggregator, trainer, data(), history, display, privacy=plan)
-    training.resume(Checkpoint(2, Model(np.zeros(SIZE, np.float32), 1.0), 0.5, 1.0), 3)
+    background = Background(trainer, data(), tmp_path, lambda: None)
+    training = Training(
+        args, driver, aggregator, trainer, background, history, display, privacy=plan
+    )
+    training.resume(Checkpoint(2, Model(np.zeros(SIZE, np.float32), 1.0)), 3)
     assert [entry.abandoned for entry in history.records] == [None, None, INTERRUPTED]
     assert history.records[-1].epsilon == plan.budget.spent(3)
     plan.budget.rounds = 4
