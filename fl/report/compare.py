@@ -191,7 +191,8 @@ def make_title(runs: Sequence[PastRun]) -> str:
 def default_picture(directories: Sequence[str]) -> Path:
     """Return where the picture goes unless the user says: beside the runs."""
     common = os.path.commonpath([os.path.abspath(name) for name in directories])
-    return Path(os.path.relpath(common)) / PICTURE
+    near = os.path.relpath(common)
+    return Path(common if near.startswith(os.pardir) else near) / PICTURE
 
 
 def main(argv: Sequence[str]) -> int:

@@ -12,8 +12,8 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.image import imread
 
@@ -43,17 +43,11 @@ def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
 
 
 @pytest.fixture(scope="module")
-def test_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = load_dataset("mnist5k", SEED)
     path = tmp_path_factory.mktemp("data") / "test.npz"
-    np_savez(path, data)
-    return path
-
-
-def np_savez(path: Path, data: Any) -> None:
-    import numpy as np
-
     np.savez(path, x=data.test_x, y=data.test_y)
+    return path
 
 
 def rounds_of(output: Path) -> list[int]:
@@ -81,18 +75,18 @@ def job(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
 @pytest.mark.parametrize(
     ("target", "number", "after", "pause"),
     [
-        ("mpirun", signal.SIGINT, 1, 0.3),
+        pytest.param("mpirun", signal.SIGINT, 1, 0.3, marks=pytest.mark.slow),
         ("mpirun", signal.SIGINT, 4, 0.0),
         ("mpirun", signal.SIGTERM, 3, 0.15),
-        ("mpirun", signal.SIGTERM, 5, 0.45),
-        ("server", signal.SIGKILL, 3, 0.05),
+        pytest.param("mpirun", signal.SIGTERM, 5, 0.45, marks=pytest.mark.slow),
+        pytest.param("server", signal.SIGKILL, 3, 0.05, marks=pytest.mark.slow),
     ],
 )
 def test_nothing_is_lost(
     tmp_path: Path,
     job: tuple[subprocess.Popen[str], int],
     losses: dict[int, float],
-    test_data: Path,
+    digits: Path,
     target: str,
     number: int,
     after: int,
@@ -111,6 +105,6 @@ def test_nothing_is_lost(
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         kept = json.loads(archive.read("training.json"))["round"]
     assert len(done) - 1 <= kept <= len(done) <= ROUNDS
-    assert loss_of(tmp_path / "model.keras", test_data) == pytest.approx(losses[kept], rel=1e-3)
+    assert loss_of(tmp_path / "model.keras", digits) == pytest.approx(losses[kept], rel=1e-3)
     assert [path.name for path in tmp_path.glob("*.keras")] == ["model.keras"]
     assert imread(tmp_path / "history.png").shape[0] > 100

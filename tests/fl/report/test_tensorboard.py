@@ -1,5 +1,6 @@
 """TensorBoard events, read back by TensorBoard's own reader, which checks every checksum."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.errors import OutOfRangeError
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
 
-from fl.report.metrics import STAGES, History
+from fl.report.metrics import STAGES, Evaluation, History
 from fl.report.tensorboard import Events
 from tests.fl.records import FullDisk, record
 
@@ -25,6 +26,25 @@ def read(path: Path) -> Iterator[Event]:
 
 def scalars(event: Event) -> dict[str, float]:
     return {value.tag: value.simple_value for value in event.summary.value}
+
+
+def test_what_is_evaluated_later_is_at_its_round(tmp_path: Path) -> None:
+    events = Events(tmp_path / "tensorboard")
+    history = History(tmp_path, events)
+    for number in (1, 2):
+        history.append(record(number, accuracy=None, loss=None))
+    history.evaluated(Evaluation(1, 0.5, 1.5))
+    last = list(read(events.path))[-1]
+    assert last.step == 1
+    assert {value.tag for value in last.summary.value} == {"accuracy", "loss"}
+    assert history.records[0].accuracy == 0.5 and history.records[1].accuracy is None
+    assert json.loads(history.path.read_text().splitlines()[-1]) == {
+        "round": 1,
+        "accuracy": 0.5,
+        "loss": 1.5,
+    }
+    with pytest.raises(ValueError, match="before it has ended"):
+        history.evaluated(Evaluation(3, 0.5, 1.5))
 
 
 def test_a_round_becomes_one_event(tmp_path: Path) -> None:

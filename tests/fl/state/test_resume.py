@@ -13,7 +13,7 @@ from rich.console import Console
 from fl.config.arguments import Args
 from fl.data.load import Dataset
 from fl.model.optimise import ServerOptimizer
-from fl.report.metrics import INTERRUPTED, History, RoundRecord
+from fl.report.metrics import INTERRUPTED, Evaluation, History, RoundRecord
 from fl.report.progress import Display
 from fl.run.background import Background
 from fl.run.client_session import Session, follow
@@ -221,6 +221,19 @@ def test_a_line_is_read_as_it_was_written() -> None:
 def test_other_lines_are_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_record(line)
+
+
+def test_what_was_evaluated_later_is_read_with_its_round(tmp_path: Path) -> None:
+    history = history_of(tmp_path, record(1, accuracy=None, loss=None), record(2, loss=None))
+    with history.path.open("a") as file:
+        file.write(Evaluation(1, 0.75, 0.25).to_json() + "\n")
+    restore_history(history, record(2))
+    assert [item.loss for item in history.records] == [0.25, None]
+    assert history.records[0].accuracy == 0.75
+    with history.path.open("a") as file:
+        file.write('{"round": 3, "accuracy": 0.5, "loss": 1.0}\n')
+    with pytest.raises(StateError, match="is not what this session wrote"):
+        restore_history(History(tmp_path), record(2))
 
 
 def test_a_half_written_line_is_cut_and_a_missing_one_appended(tmp_path: Path) -> None:
