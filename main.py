@@ -152,9 +152,10 @@ def play(args: Args, launch: Launch, local_size: int) -> int:
         from fl.run import server
 
         code = server.run(args, launch)
-        grace = GRACE_SECONDS if code < EXIT_SIGNAL else STOPPED_GRACE_SECONDS
+        grace = GRACE_SECONDS if code in (0, 1) else STOPPED_GRACE_SECONDS
         for rank in end_stragglers(launch, grace):
-            say(f"rank {rank} still ran {grace:g} s after the end and was killed")
+            if code != server.EXIT_USAGE:  # else it waited for a server that never was there
+                say(f"rank {rank} still ran {grace:g} s after the end and was killed")
         return code
     from fl.run import client
 

@@ -254,9 +254,9 @@ def _check_numbers(args: Args) -> None:
         if getattr(args, name) < 0:
             raise UsageError(f"--{name} must be at least 2, not {getattr(args, name)}")
     if args.resiliency > 1:
-        hint = f", did you mean {args.resiliency / 100:g}?" if args.resiliency <= 100 else ""
         raise UsageError(
-            f"--resiliency is a fraction above 0 and at most 1, not {args.resiliency:g}{hint}"
+            f"--resiliency is a fraction above 0 and at most 1, not {args.resiliency:g}"
+            + _fraction_hint(args.resiliency, args.num_peers)
         )
     _check_between("value_bits", args.value_bits, 4, 24)
     _check_between("crypto_threads", args.crypto_threads, 1, 64)
@@ -265,6 +265,15 @@ def _check_numbers(args: Args) -> None:
     _check_between("seed", args.seed, 0, 2**31 - 1)
     # Longer waits overflow timers.
     _check_between("round_timeout", args.round_timeout, 0, 86400, "one day")
+
+
+def _fraction_hint(number: float, num_peers: int) -> str:
+    """Return what somebody may have meant who gave a number of clients, or percent."""
+    if number == int(number) and number <= num_peers:
+        # Rounded down: a little more than 2/3 of three clients would be all three.
+        fraction = math.floor(10_000 * number / num_peers) / 10_000
+        return f": for {number:g} of {num_peers} clients give {fraction:g}"
+    return f": did you mean {number / 100:g}?" if number <= 100 else ""
 
 
 def _check_address_and_words(args: Args) -> None:
@@ -309,6 +318,11 @@ def check_liars(args: Args) -> None:
         raise UsageError("--aggregation plain has nothing to verify: leave out --verify_aggregate")
     n, t, k, given = args.num_peers, args.threshold, args.decryptors, args.max_corrupt
     most = min(2 * t - k - 1, n - 2)
+    if n >= 3 and most < 0:
+        raise UsageError(
+            f"--verify_aggregate True needs more than half of the {k} decryptors to decrypt, not "
+            f"{t}: raise --resiliency, or lower --decryptors"
+        )
     if n < 3 or most < max(given, 0):
         raise UsageError(
             f"--verify_aggregate True cannot withstand {max(given, 0)} corrupt of {n} clients with "

@@ -43,7 +43,9 @@ class RoundRecord:
         samples: training samples of all contributors together, from the sum; None likewise.
         seconds: of the whole round.
         seconds_by_stage: train and encrypt of the slowest contributor as it reports them, upload
-            the rest of the wait for contributions, then the server's own stages.
+            the rest of the wait for contributions, then the server's own stages. With
+            differential privacy clients report nothing: train and encrypt are None, and upload is
+            the whole wait.
         upload_bytes_per_client: mean over contributors, counted at the socket.
         download_bytes_per_client: mean over the clients that were sent the model.
         decryption_bytes_per_decryptor: request and share, mean over the last active set.
@@ -63,7 +65,7 @@ class RoundRecord:
     train_accuracy: float | None
     samples: int | None
     seconds: float
-    seconds_by_stage: Mapping[str, float]
+    seconds_by_stage: Mapping[str, float | None]
     upload_bytes_per_client: int
     download_bytes_per_client: int
     decryption_bytes_per_decryptor: int
@@ -197,14 +199,11 @@ class Summary:
     def _averages(self, done: list[RoundRecord]) -> list[tuple[str, str]]:
         last = self.history.records[-1]
         decryption = mean(record.decryption_bytes_per_decryptor for record in done)
-        stages = ", ".join(
-            f"{stage} {median(record.seconds_by_stage[stage] for record in done):.3f}"
-            for stage in STAGES
-        )
+        stages = {stage: _median(done, stage) for stage in STAGES}
         return [
             *_score(self.history.records),
             ("seconds a round", f"{median(record.seconds for record in done):.3f} (median)"),
-            ("of which", stages),
+            ("of which", stages_text(stages, 3)),
             (
                 "bytes a client and round",
                 f"{mean(record.upload_bytes_per_client for record in done):,.0f} up, "
@@ -217,6 +216,20 @@ class Summary:
     def _departures(self) -> str:
         lines = [f"client {d.client} in round {d.round}: {d.reason}" for d in self.departures]
         return "\n".join(lines) or "none"
+
+
+def stages_text(seconds: Mapping[str, float | None], digits: int) -> str:
+    """Return the seconds of each stage for people."""
+    return ", ".join(
+        f"{stage} not shown" if value is None else f"{stage} {value:.{digits}f}"
+        for stage, value in seconds.items()
+    )
+
+
+def _median(records: Sequence[RoundRecord], stage: str) -> float | None:
+    known = [record.seconds_by_stage[stage] for record in records]
+    told = [value for value in known if value is not None]
+    return median(told) if told else None
 
 
 def _score(records: Sequence[RoundRecord]) -> list[tuple[str, str]]:
@@ -234,7 +247,7 @@ def _score(records: Sequence[RoundRecord]) -> list[tuple[str, str]]:
 def _told(done: list[RoundRecord], last: RoundRecord) -> list[tuple[str, str]]:
     """Return how many values were clipped, or, where nobody may tell, the budget that is spent."""
     if last.epsilon is not None:
-        return [("epsilon spent", f"{last.epsilon:.4g}")]
+        return [("epsilon spent", f"{last.epsilon:#.4g}")]
     return [("values clipped", f"{sum(record.saturated or 0 for record in done):,}")]
 
 

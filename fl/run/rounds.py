@@ -27,6 +27,9 @@ from mphe.roles.rounds.aggregator import Abandoned, Accepted, Closed, Summed
 from mphe.update.quantise import Mean
 from mphe.wire.messages import Contribution, DecryptionShare, Message
 
+CLIENT_STAGES = ("train", "encrypt")
+"""Stages whose length clients report."""
+
 
 class TooManyFailures(Exception):
     """Round after round was abandoned."""
@@ -102,6 +105,13 @@ class RoundObserver(Observer):
             self.seconds["recover"] = self._last_share if isinstance(event, Summed) else 0.0
             self.seconds["decrypt"] = max(0.0, waited - self.seconds["recover"])
 
+    def stages(self, hidden: bool) -> dict[str, float | None]:
+        """Return the seconds of each stage; where clients hide theirs, None for these."""
+        return {
+            stage: None if hidden and stage in CLIENT_STAGES else seconds
+            for stage, seconds in self.seconds.items()
+        }
+
     def upload_bytes(self) -> int:
         """Return the mean bytes of a contribution."""
         return _mean(self._uploads)
@@ -166,6 +176,7 @@ class Training:
         self._failures = 0
         self._droppers: frozenset[int] = frozenset()
         self._changed = self._evaluated = 0
+        self._warned = False
         self._evaluation: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -274,10 +285,20 @@ class Training:
         if isinstance(outcome, Summed):
             mean = self._model.step(number, outcome.total, len(outcome.contributors))
             self._changed = number
+            self._warn_of_nothing(mean)
         started = time.perf_counter()
         score = await self._evaluate_within(number) if mean is not None else None
         observer.seconds["evaluate"] = time.perf_counter() - started
         return self._record(number, outcome, observer, mean, score)
+
+    def _warn_of_nothing(self, mean: Mean) -> None:
+        """Say once when nothing is learnt because every value of every update was rounded to 0."""
+        if not self._warned and not mean.update.any():
+            self._warned = True
+            self._display.warn(
+                "the sum is 0, so nothing is learnt: values are rounded to a grid that --clip_norm "
+                f"{self._args.clip_norm:g} makes too coarse; lower it, or check the data"
+            )
 
     async def _evaluate_within(self, number: int) -> Evaluation | None:
         """Evaluate before the round ends, if this is one that must be."""
@@ -337,7 +358,7 @@ class Training:
             train_accuracy=mean.accuracy if mean is not None and self._has_classes else None,
             samples=mean.samples if mean is not None else None,
             seconds=time.perf_counter() - observer.started,
-            seconds_by_stage=observer.seconds,
+            seconds_by_stage=observer.stages(hidden=self._privacy is not None),
             upload_bytes_per_client=observer.upload_bytes(),
             download_bytes_per_client=observer.download_bytes(),
             decryption_bytes_per_decryptor=observer.decryption_bytes(),

@@ -5,12 +5,14 @@ import dataclasses
 import errno
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from fl.config.arguments import Args
 from fl.config.flags import Partition
 from fl.data import partition
 from fl.data.load import load_dataset
+from fl.data.user_code import UserError
 from fl.launch.mpi import Launch
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import describe, make_privacy
@@ -107,6 +109,11 @@ class Run:
         partition.save(self._directory, described, args.partition)
         for line in partition.lines(described, args.partition):
             self._display.say(line)
+        if args.batch_size_per_worker > (least := min(entry["samples"] for entry in described)):
+            self._display.say(
+                f"note: --batch_size_per_worker {args.batch_size_per_worker} takes all samples of "
+                f"clients that have fewer (the smallest has {least})"
+            )
 
     def _open_state(self) -> ServerState:
         """Return the state directory's keeper; StateError when the directory is of no use."""
@@ -249,7 +256,12 @@ class Run:
         if self.history.records:
             args = self._args
             sums = args.aggregation if args.aggregation == "plain" else f"mphe {args.encryption}"
-            title = f"{args.num_peers} clients, {self._data.name}, {sums}, seed {args.seed}"
+            private = f", ε = {args.dp_epsilon:g}" if args.dp_epsilon else ""
+            title = (
+                f"{args.num_peers} clients, {self._data.name}, {sums}, seed {args.seed}\n"
+                f"model {args.model}, learning rate {args.learning_rate:g}, "
+                f"batch {args.batch_size_per_worker}{private}"
+            )
             figure = picture.draw_history(self.history.records, title)
             picture.write(figure, self._directory / PICTURE_FILE)
 
@@ -263,6 +275,10 @@ def run(args: Args, launch: Launch) -> int:
         code = _play(run, display)
         run.draw()  # last, since a signal leaves little time for it
         return code
+    except UserError:
+        with suppress(OSError):
+            Path(launch.output).rmdir()  # empty: nothing has been written
+        raise
     except (AddressError, StateError) as error:
         return _fail(display, str(error), EXIT_USAGE)
     except SetupFailed as error:

@@ -269,3 +269,28 @@ def test_what_is_no_offer_is_refused(data: bytes) -> None:
 def test_an_offer_that_is_too_long_is_refused() -> None:
     with pytest.raises(UsageError, match="too long"):
         Offer(output="x" * OFFER_BYTES).to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("nohost.invalid", "no host is called 'nohost.invalid': name the one"),
+        ("192.0.2.1", "is no address of this host"),
+    ],
+)
+def test_a_server_that_cannot_listen_is_refused_before_anything_is_made(
+    tmp_path: Path, host: str, says: str
+) -> None:
+    words = [*ARGV, "--dataset", "mnist5k", "--output", str(tmp_path / "out")]
+    place = words.index("--server_address")
+    words[place + 1] = f"{host}:8080"
+    identity, offer = prepare(parse_args(words), 0)
+    assert identity is None and says in offer.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_not_there_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    words = [*ARGV, "--dataset", "mnist5k", "--output", str(tmp_path / "out")]
+    words[3] = f"localhost:{free_port()}"
+    _, offer = prepare(parse_args([*words, "--model", f"{tmp_path}/none.py:net"]), 0)
+    assert offer.error.startswith("--model: cannot read") and not (tmp_path / "out").exists()

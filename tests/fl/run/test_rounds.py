@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fl.report.metrics import STAGES, Summary
+from fl.report.progress import Display
 from fl.run.rounds import TooManyFailures
 from mphe.net.loopback import Network
 from tests.fl.federation import (
@@ -154,3 +155,15 @@ def test_training_gives_up_after_max_failed_rounds(tmp_path: Path) -> None:
     with pytest.raises(TooManyFailures, match="2 rounds in a row"):
         run(args, meddle=cut)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_updates_that_are_rounded_to_nothing_are_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Display, "warn", lambda self, line: said.append(line))
+    run(flags(tmp_path, "--clip_norm", "1e30"))
+    assert [line for line in said if "the sum is 0" in line] == [
+        "the sum is 0, so nothing is learnt: values are rounded to a grid that --clip_norm 1e+30 "
+        "makes too coarse; lower it, or check the data"
+    ]
