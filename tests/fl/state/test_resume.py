@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,20 @@ def test_death_after_death(tmp_path: Path) -> None:
     deaths = [("in round", 1), ("after start", 2), ("after finish", 4), ("in round", 6)]
     history, weights = asyncio.run(live_through(args, tmp_path, *deaths))
     assert check(args, tmp_path, history, weights) == [1, 2, 6]
+
+
+def test_what_was_evaluated_beside_the_rounds_survives_a_death(tmp_path: Path) -> None:
+    args = replace(flags(tmp_path, "--num_iterations", "6"), evaluate_every=0)
+    history, weights = asyncio.run(live_through(args, tmp_path, ("in round", 3)))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rounds = [line for line in lines if "contributors" in line]
+    late = {line["round"]: line["loss"] for line in lines if "contributors" not in line}
+    assert [line["round"] for line in rounds] == [1, 2, 3, 4, 5, 6] and late
+    for line, record in zip(rounds, history.records, strict=True):
+        assert record.loss == late.get(record.round, line["loss"])
+    assert history.records[-1].loss == 1.0
+    counted = [tuple(line["contributors"]) for line in rounds]
+    assert np.allclose(weights, expected_weights(args, counted), atol=4e-5)
 
 
 @pytest.mark.parametrize("kind", ["momentum", "adam"])
