@@ -102,10 +102,13 @@ class World:
                 await driver.run(Gathering(aggregator, self.keys), [], 20, Observer())
             else:
                 state.keep_session(session)
-            training = self.training(driver, aggregator, history, state)
+            training, background = self.training(driver, aggregator, history, state)
             if resume:
                 training.resume(checkpoint, state.started())
-            await training.run()
+            try:
+                await training.run()
+            finally:
+                background.close(*training.finished)  # the dead have no threads
             return history, training.finished[1]
         finally:
             vault.close()
@@ -115,7 +118,9 @@ class World:
         await driver.run(SetupServer(self.plan, self.keys), [], 20, observer)
         return next(e.session for e in observer.events if isinstance(e, SetupDone))
 
-    def training(self, driver: Driver, aggregator: Any, history: Any, state: Any) -> Training:
+    def training(
+        self, driver: Driver, aggregator: Any, history: Any, state: Any
+    ) -> tuple[Training, Background]:
         empty, none = np.zeros((1, 28, 28, 1), np.float32), np.zeros(1, np.int64)
         data = Dataset(name="fake", train_x=empty, train_y=none, test_x=empty, test_y=none)
         trainer: Any = FakeTrainer()
@@ -132,7 +137,7 @@ class World:
             return outputs
 
         aggregator.start_round = start_round
-        return training
+        return training, background
 
     def die(self) -> None:
         """Cut all connections; the next server listens elsewhere."""
