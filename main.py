@@ -33,6 +33,7 @@ from fl.launch.mpi import (
     prepare,
     threads_per_process,
 )
+from mphe.run.vault import StateError
 
 STARTUP_SECONDS = 120.0
 GRACE_SECONDS = 10.0
@@ -167,7 +168,7 @@ def report(error: BaseException, place: Place | None) -> int:
     What is wrong with the user's own files is the same for all ranks of a host.
     """
     first = place is None or place.rank == 0
-    if isinstance(error, UsageError):
+    if isinstance(error, UsageError | StateError):
         # Every rank knows; the first one speaks. Only MPI can be missing on one host alone.
         if first or (isinstance(error, NoMPI) and place and place.local_rank == 0):
             say(str(error))

@@ -72,19 +72,3 @@ class SetupFailed(MpheError):
         self.missing = tuple(sorted(missing))
         names = ", ".join(map(str, self.missing)) or "none"
         super().__init__(f"setup failed: {reason} (missing clients: {names})")
-
-
-class RoundAborted(MpheError):
-    """A round ended without a sum; the model is unchanged.
-
-    Attributes:
-        round: number of the round.
-        missing: indices of the clients whose absence caused it.
-    """
-
-    def __init__(self, round: int, reason: str, missing: Iterable[int]) -> None:
-        """Keep the round and the sorted indices beside the reason."""
-        self.round = round
-        self.missing = tuple(sorted(missing))
-        self.reason = reason
-        super().__init__(f"round {round} abandoned: {reason}")

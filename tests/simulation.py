@@ -27,13 +27,14 @@ from mphe.roles.machine import Event, Output, Send
 from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
 from mphe.roles.rounds.contributor import Contributor, TrainOn
 from mphe.roles.rounds.decryptor import Decryptor
-from mphe.roles.setup.client import KeysReady, Opened, SetupClient
+from mphe.roles.setup.client import Committed, KeysReady, Opened, Revealed, SetupClient
 from mphe.roles.setup.common import PublicSession, SessionKeys
 from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer
 from mphe.roles.verified.evidence import Notary
 from mphe.roles.verified.pledges import Pledger
 from mphe.scheme.decryption import read_blocks
 from mphe.scheme.encryptor import Encryptor
+from mphe.scheme.rlwe import KeyShare
 from mphe.scheme.running_sum import RunningSum
 from mphe.wire import codec
 from mphe.wire.messages import (
@@ -114,6 +115,10 @@ class Simulation:
         self.refusals: list[tuple[int, RemoteProtocolError]] = []
         self.log: list[tuple[int, int, Message]] = []
         self.silent: set[int] = set()
+        self.key_shares: dict[int, KeyShare] = {}
+        self.names: dict[int, bytes] = {}
+        self.stages: dict[int, Committed] = {}
+        self.revealed: dict[int, Revealed] = {}
         self._decryptor = decryptor
         self._queue: deque[tuple[int, int, Message]] = deque()
         self._leaving: dict[tuple[int, type[Any]], tuple[bool, bool]] = {}
@@ -173,6 +178,7 @@ class Simulation:
         received = codec.decode(codec.encode(message), sender)
         self.log.append((sender, receiver, received))
         role = self._serving() if receiver == SERVER else self._role(receiver, received)
+        self._remember(receiver, role)
         try:
             self.push(receiver, role.receive(sender, received))
         except RemoteProtocolError as error:
@@ -185,6 +191,15 @@ class Simulation:
                 self.push(receiver, [Send(SERVER, refusal)])
             else:
                 self.silent.add(receiver)
+
+    def _remember(self, index: int, role: Any) -> None:
+        """Note the secrets and the session's name that a client soon forgets."""
+        if isinstance(role, SetupClient) and isinstance(role.stage, Committed):
+            self.key_shares[index] = role._key_share(role.stage)
+            self.names[index] = role.stage.session
+            self.stages[index] = role.stage
+        elif isinstance(role, SetupClient) and isinstance(role.stage, Revealed):
+            self.revealed[index] = role.stage
 
     def _serving(self) -> SetupServer | Aggregator:
         return self.aggregator or self.server

@@ -202,7 +202,7 @@ def make_session(
         secret = ring.from_small(share.secret)
         dealt.append(shamir.gen_shares(ring, secret, parameters.threshold, decryptors, source))
     shares = {j: shamir.aggregate_shares(ring, [part[j] for part in dealt]) for j in decryptors}
-    pairwise = {index: PairwiseKeys(index, source) for index in clients}
+    pairwise = {index: PairwiseKeys.generate(index, source) for index in clients}
     mask_keys = {
         i: {
             j: own.zero_share_key(j, other.public, transcript)

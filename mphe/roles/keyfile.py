@@ -73,9 +73,7 @@ class SessionRecord:
 
 
 def write_keys(keys: SessionKeys) -> bytes:
-    """Return the bytes of a client's keys; secret. Keys without a share are not worth keeping."""
-    if keys.share is None:
-        raise EncodingError("keys without a share are not kept")
+    """Return the bytes of a client's keys; secret."""
     ring = keys.key.ring
     return codec.pack(
         KeyRecord(
@@ -86,7 +84,7 @@ def write_keys(keys: SessionKeys) -> bytes:
             keys.crs_seed,
             keys.qualified,
             ring.to_bytes(keys.key.key),
-            ring.to_bytes(keys.share),
+            b"" if keys.share is None else ring.to_bytes(keys.share),
             tuple(MaskKey(peer, keys.mask_keys[peer]) for peer in sorted(keys.mask_keys)),
         )
     )
@@ -100,9 +98,11 @@ def read_keys(data: bytes, plan: Plan, identities: Identities, index: int) -> Se
     """
     record = codec.unpack(data, KeyRecord)
     _check_common(plan, identities, record)
-    if record.index != index or index not in record.qualified:
+    member = index in record.qualified
+    if record.index != index or (record.share and not member):
         raise EncodingError("the keys are of another client")
-    if [mask.peer for mask in record.mask_keys] != [i for i in record.qualified if i != index]:
+    others = [i for i in record.qualified if i != index] if member else []
+    if [mask.peer for mask in record.mask_keys] != others:
         raise EncodingError("the mask keys are not those of the other clients")
     for mask in record.mask_keys:
         _check_length(mask.key, "a mask key")
@@ -114,7 +114,7 @@ def read_keys(data: bytes, plan: Plan, identities: Identities, index: int) -> Se
         crs_seed=record.crs_seed,
         qualified=record.qualified,
         key=_collective_key(ring, record.crs_seed, record.key),
-        share=_element(ring, record.share),
+        share=_element(ring, record.share) if record.share else None,
         mask_keys={mask.peer: mask.key for mask in record.mask_keys},
         identities=identities,
     )

@@ -47,6 +47,11 @@ class KeyShare:
         """s_i, ternary int64 (N,)."""
         return self.opening.secret
 
+    @property
+    def error(self) -> Small:
+        """e_i, int64 (N,), |e| ≤ 21."""
+        return self.opening.error
+
 
 @dataclass(frozen=True)
 class Ciphertext:

@@ -16,7 +16,7 @@ import pytest
 from mphe.arithmetic.ring import Limbs
 from mphe.arithmetic.sampling import uniform
 from mphe.roles.rounds.aggregator import Abandoned, Summed
-from mphe.roles.setup.client import SetupClient
+from mphe.roles.setup.client import Committed, SetupClient
 from mphe.roles.setup.server import SetupDone
 from mphe.wire.messages import DecryptionRequest, SealedShare
 from tests.simulation import SeededSource, Simulation
@@ -27,10 +27,10 @@ DEALER, VICTIM = 2, 4
 class InconsistentDealer(SetupClient):
     """Gives VICTIM a share that has nothing to do with its secret."""
 
-    def _seal(self, receiver: int, share: Limbs) -> SealedShare:
+    def _seal(self, stage: Committed, receiver: int, share: Limbs) -> SealedShare:
         if receiver == VICTIM:
             share = uniform(SeededSource("not on the polynomial"), self.ring)
-        return super()._seal(receiver, share)
+        return super()._seal(stage, receiver, share)
 
 
 def simulate() -> tuple[Simulation, SetupDone]:

@@ -43,7 +43,7 @@ def read_key(simulation: Simulation) -> Small:
 
 def collective_secret(simulation: Simulation) -> Small:
     """Return s = Σ s_i, which nobody should know."""
-    secrets = [client._key_share.secret for client in simulation.clients.values()]
+    secrets = [share.secret for share in simulation.key_shares.values()]
     total: Small = np.sum(secrets, axis=0)
     return total
 

@@ -132,7 +132,7 @@ def test_a_constant_as_the_sum(trusting: bool) -> None:
     shares = [simulation.read_share(share) for share in simulation.ask(false).values()]
     (total,) = aggregate_shares(shares)
     read = [centred(v, ring.modulus) / 4 / 2.0**bits for v in integers(ring.reduce(total))]
-    secret = np.sum([c._key_share.secret for c in simulation.clients.values()], axis=0)
+    secret = np.sum([share.secret for share in simulation.key_shares.values()], axis=0)
     assert np.array_equal(np.rint(read), secret[: len(read)])
 
 
@@ -239,7 +239,7 @@ def corrupt_next(simulation: Simulation, bits: int) -> None:
     contributor = simulation.contributors[LIAR]
     pledger = contributor._pledger
     assert pledger is not None
-    (prepared,) = pledger._next
+    (prepared,) = pledger._prepared[pledger.pledged.next]
     simulation.ring.reduce(prepared.c1)
     prepared.c1[bits // 32, 0] += 1 << bits % 32
     simulation.ring.reduce(prepared.c1)
@@ -259,7 +259,7 @@ def key_in_the_sum(
     modulus = 1 << plan.threshold.noise_bits
     low = [(v + modulus // 2) % modulus - modulus // 2 for v in values]
     read = np.array([round(-v / 2.0**bits / plan.scaling) for v in low])
-    secret = np.sum([c._key_share.secret for c in simulation.clients.values()], axis=0)
+    secret = np.sum([share.secret for share in simulation.key_shares.values()], axis=0)
     return float(np.mean(read == secret[: read.size]))
 
 
@@ -309,6 +309,11 @@ def cancelling(simulation: Simulation, others: list[bytes], own: Prepared) -> Li
 @pytest.mark.parametrize("blind", [True, False])
 def test_a_contributor_cancels_all_others_but_one(blind: bool) -> None:
     simulation = make(weakened(insecure_SignatureBlindVerifier) if blind else Decryptor)
+    used = {}  # what the others pledged, and forget when they have contributed
+    for index, contributor in simulation.contributors.items():
+        pledger = contributor._pledger
+        assert pledger is not None
+        used[index] = pledger._prepared[pledger.pledged.next]
     updates = simulation.random_updates()
     sent, request = simulation.collect(updates)
     keys = simulation.keys[LIAR]
@@ -337,7 +342,7 @@ def test_a_contributor_cancels_all_others_but_one(blind: bool) -> None:
     items = []
     for index in request.contributors[:3]:
         notary = Notary(simulation.plan, keys.key, index, simulation.identities[index])
-        (current,) = simulation.contributors[index]._pledger._current[1]  # type: ignore[union-attr, index]
+        (current,) = used[index]
         proof = notary.prove(late, (current,), source)
         items.append(Evidence(index, sent[index].c1, proof, notary.sign(late, sent[index].c1)))
     liar = replace(liar, proof=pen.prove(late, (half,), source), signature=pen.sign(late, wire))

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mphe
 from fl.config.arguments import Args
-from fl.run.client_session import Session
+from fl.run.client import Training
 from fl.schemes.session import max_frame, plan_for
-from mphe.arithmetic.sampling import RandomSource
 from mphe.net.frames import encode_header
 from mphe.net.tcp import Client, Server, Unreachable
 from mphe.net.tls import (
@@ -30,7 +30,7 @@ from mphe.net.tls import (
     public_key,
     server_context,
 )
-from mphe.roles.setup.client import SetupClient
+from mphe.run.session import ClientSession
 from mphe.wire import codec
 from mphe.wire.messages import Contribution
 from tests.fl import federation
@@ -69,9 +69,10 @@ async def take_part(args: Args, port: int, index: int, wrap: Wrap) -> None:
     """Be a client until training is over."""
     transport = await connect(port, index, CLIENTS[index])
     learner: Any = FakeLearner(args, index, dawdle)
-    session = Session(index, learner, wrap(index, transport))
-    source, key = RandomSource.from_system(), CLIENTS[index].private_key
-    session.join(SetupClient(index, plan_for(args, SIZE), key, KEYS, source))
+    identity = mphe.Identity(CLIENTS[index].private_key)
+    party = mphe.Client(index, plan_for(args, SIZE).session, identity, KEYS)
+    session = ClientSession(party, wrap(index, transport), Training(learner))
+    session.start()
     try:
         await session.run()
     finally:

@@ -18,17 +18,16 @@ from fl.model.trainer import Trainer
 from fl.privacy.privacy import make_privacy
 from fl.report.metrics import History
 from fl.report.progress import Display
-from fl.run.client_session import Session, follow
-from fl.run.driver import Driver, Observer
+from fl.run.client import Training as ClientTraining
 from fl.run.rounds import Training
-from fl.schemes.plain import PlainAggregator, PlainSetup, plain_length, with_figures
+from fl.schemes.plain import PlainClient, PlainServer, plain_length, with_figures
 from fl.schemes.session import Model, plan_for
-from mphe.arithmetic.sampling import RandomSource
+from mphe import Client, Identity, Server, Step
 from mphe.net.loopback import LoopbackClient, Network
 from mphe.net.tcp import Unreachable
-from mphe.roles.rounds.aggregator import Aggregator
-from mphe.roles.setup.client import SetupClient
-from mphe.roles.setup.server import SetupDone, SetupServer
+from mphe.run.driver import Driver, Observer
+from mphe.run.party import ClientParty
+from mphe.run.session import ClientSession, follow
 from mphe.update.compression import sent_length
 from mphe.update.quantise import Figures, quantise
 from mphe.wire import codec
@@ -166,12 +165,11 @@ async def _run(
         learner: Any = real.learners.get(index) or FakeLearner(args, index, before)
         transport: LoopbackClient = network.connect(index)
         leaves = leaver(args.simulate_dropout, args.num_peers, args.seed, index)
-        session = Session(index, learner, transport, leaves=leaves)
-        if args.aggregation == "plain":
-            session.join_plain()
-        else:
-            source = RandomSource.from_system()
-            session.join(SetupClient(index, plan, identities[index], keys, source))
+        party: ClientParty = PlainClient(index)
+        if args.aggregation != "plain":
+            party = Client(index, plan.session, Identity(identities[index]), keys)
+        session = ClientSession(party, transport, ClientTraining(learner), leaves=leaves)
+        session.start()
 
         async def connect() -> LoopbackClient:
             if index not in reconnect:
@@ -203,29 +201,22 @@ async def _serve(
     driver = Driver(network.server, display)
     history = History(Path(args.output))
     if args.aggregation == "plain":
-        await driver.run(PlainSetup(args.num_peers), [], 20, Observer())
-        aggregator: Any = PlainAggregator(
-            plain_length(sent_length(real.size, args.compression_rate)),
-            args.num_peers,
-            args.min_contributors,
-        )
+        length = plain_length(sent_length(real.size, args.compression_rate))
+        party: Any = PlainServer(length, args.num_peers, args.min_contributors)
     else:
-        observer = Observer()
-        role = SetupServer(plan, keys)
-        await driver.run(role, [], 20, observer)
-        done = next(event for event in observer.events if isinstance(event, SetupDone))
-        aggregator = Aggregator(done.session)
+        party = Server(plan.session, keys)
+    await driver.run(party, Step(), 20, Observer())
     privacy = make_privacy(args, real.size, real.data.train_y)
     training = Training(
-        args, driver, aggregator, real.trainer, real.data, history, display, privacy=privacy
+        args, driver, party, real.trainer, real.data, history, display, privacy=privacy
     )
-    started = aggregator.start_round
+    started = party.start_round
 
     def start_round(model: bytes, present: set[int]) -> Any:
-        meddle(network, aggregator.round + 1)
+        meddle(network, party.round + 1)
         return started(model, present & set(network.server.connected))
 
-    aggregator.start_round = start_round
+    party.start_round = start_round
     try:
         await training.run()
     finally:

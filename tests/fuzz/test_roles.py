@@ -169,7 +169,7 @@ def sign(recorder: Recorder, purpose: str, index: int, parts: Callable[[], Any])
 
 def signed(recorder: Recorder, message: Any, sender: int) -> Any:
     """Return the message with signatures that fit its content, as a dishonest signer's would."""
-    session = recorder.clients[CLIENT]._session
+    session = recorder.names[CLIENT]
     if isinstance(message, Join):
         parts = recorder.parameters
         signature = sign(recorder, "join", message.index, lambda: setup.join_parts(parts, message))

@@ -16,7 +16,7 @@ from mphe.errors import (
 )
 from mphe.roles.machine import Send
 from mphe.roles.rounds.aggregator import Abandoned, Late
-from mphe.roles.rounds.contributor import Counted
+from mphe.roles.rounds.contributor import RoundEnded
 from mphe.wire.messages import (
     SERVER,
     Contribution,
@@ -38,7 +38,7 @@ def test_round_end_goes_to_those_present_and_says_who_counted() -> None:
     simulation.run_round({i: updates[i] for i in (1, 2, 4)})
     told = {r: m for _, r, m in simulation.log if isinstance(m, RoundEnd)}
     assert told == {i: RoundEnd(1, (1, 2)) for i in (1, 2, 3)}
-    counted = {i: e.counted for i, e in simulation.events if isinstance(e, Counted)}
+    counted = {i: e.counted for i, e in simulation.events if isinstance(e, RoundEnded)}
     assert counted == {1: True, 2: True, 3: False}
 
 

@@ -32,7 +32,7 @@ from tests.simulation import Simulation, altering, snapshot
 
 def resigned(simulation: Simulation, message: Any) -> Any:
     """Return client 3's message with a signature that fits its content."""
-    identity, session = simulation.identities[3], getattr(simulation.clients[3], "_session", b"")
+    identity, session = simulation.identities[3], simulation.names.get(3, b"")
     if isinstance(message, Join):
         parts = setup.join_parts(simulation.parameters, message)
         return replace(message, signature=sealing.sign(identity, "join", *parts))

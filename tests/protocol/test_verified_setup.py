@@ -34,7 +34,7 @@ from tests.simulation import Simulation
 
 def signed(simulation: Simulation, reveal: KeyReveal) -> KeyReveal:
     """Return a revealed key share with a signature that fits its content."""
-    session = simulation.clients[reveal.index]._session
+    session = simulation.names[reveal.index]
     parts = setup.reveal_parts(session, reveal)
     identity = simulation.identities[reveal.index]
     return replace(reveal, signature=sealing.sign(identity, "reveal", *parts))
@@ -46,8 +46,9 @@ def signed(simulation: Simulation, reveal: KeyReveal) -> KeyReveal:
 def reproved(simulation: Simulation, session: bytes, index: int, nonce: bytes) -> bytes:
     """Return a proof about client 3's key share that is bound to something else."""
     client = simulation.clients[3]
-    other = setup.KeyShareReader(client.plan, client.ring, session, client._crs_seed)
-    return other.prove(index, nonce, client._key_share, simulation.source("proof"))
+    seed = simulation.stages[3].crs_seed
+    other = setup.KeyShareReader(client.plan, client.ring, session, seed)
+    return other.prove(index, nonce, simulation.key_shares[3], simulation.source("proof"))
 
 
 FalseProof = Callable[[Simulation, KeyReveal, KeyReveal], bytes]
@@ -58,11 +59,9 @@ PROOFS: dict[str, FalseProof] = {
     "too long": lambda s, own, other: own.proof + b"x",
     "altered": lambda s, own, other: bytes([own.proof[0] ^ 1]) + own.proof[1:],
     "of another client's key share": lambda s, own, other: other.proof,
-    "of another client": lambda s, own, other: reproved(s, s.clients[3]._session, 2, own.nonce),
+    "of another client": lambda s, own, other: reproved(s, s.names[3], 2, own.nonce),
     "of another session": lambda s, own, other: reproved(s, bytes(32), 3, own.nonce),
-    "of another nonce": lambda s, own, other: reproved(
-        s, s.clients[3]._session, 3, bytes(setup.NONCE_BYTES)
-    ),
+    "of another nonce": lambda s, own, other: reproved(s, s.names[3], 3, bytes(setup.NONCE_BYTES)),
 }
 
 

@@ -18,7 +18,6 @@ from mphe.errors import (
     LocalProtocolError,
     MalformedMessage,
     RemoteProtocolError,
-    RoundAborted,
     UnexpectedSender,
 )
 from mphe.roles.attendance import Attendance
@@ -53,11 +52,12 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
-class Accepted(Event):
-    """A contribution is in the sum."""
+class Counted(Event):
+    """A contribution is in the sum; `timings` is what the client said in clear."""
 
-    sender: int
-    note: bytes
+    round: int
+    client: int
+    timings: bytes
 
 
 @dataclass(frozen=True)
@@ -84,20 +84,41 @@ class Closed(Event):
 
 @dataclass(frozen=True)
 class Summed(Event):
-    """The sum of exactly these contributions, int64 (length,), or float64 without encryption."""
+    """The sum of exactly these contributions.
+
+    Attributes:
+        round: its number.
+        contributors: whose updates are in it, sorted.
+        total: int64 (length,), or float64 without encryption.
+        attempts: decryption attempts, 0 without encryption.
+        groups: sums of groups of contributors; none unless contributors are split.
+    """
 
     round: int
     contributors: tuple[int, ...]
     total: NDArray[np.int64] | NDArray[np.float64]
     attempts: int
+    groups: tuple[NDArray[np.int64], ...] = ()
 
 
 @dataclass(frozen=True)
 class Abandoned(Event):
-    """The round ended without a sum."""
+    """The round ended without a sum; the model is unchanged.
 
-    error: RoundAborted
+    Attributes:
+        round: its number.
+        reason: one line.
+        begun: whether decryption had begun, so that somebody may know the sum.
+        contributors: whose updates were in it.
+        missing: whose absence caused it.
+        attempts: decryption attempts.
+    """
+
+    round: int
+    reason: str
+    begun: bool
     contributors: tuple[int, ...]
+    missing: tuple[int, ...]
     attempts: int
 
 
@@ -289,8 +310,8 @@ class Aggregator(Machine[State]):
         self._sum.add(parsed)
         self._contributors.append(sender)
         self._attendance.arrived(sender)
-        accepted = Accepted(sender, message.note)
-        return [accepted] if self._attendance.expected else [accepted, *self._close()]
+        counted = Counted(self.round, sender, message.note)
+        return [counted] if self._attendance.expected else [counted, *self._close()]
 
     def _close(self) -> list[Output]:
         """Fix U and ask the first active set."""
@@ -390,9 +411,15 @@ class Aggregator(Machine[State]):
         """End the round without a sum."""
         expected = set(range(1, self.plan.session.num_clients + 1))
         missing = (expected - set(self._contributors)) | self._silent | self._fallen
-        error = RoundAborted(self.round, reason, missing)
         self._fire("end")
         self._sum.clear()
         end = RoundEnd(self.round, ())
-        abandoned = Abandoned(error, self._announced(), self._attempt)
+        abandoned = Abandoned(
+            round=self.round,
+            reason=reason,
+            begun=self._attempt > 0,
+            contributors=self._announced(),
+            missing=tuple(sorted(missing)),
+            attempts=self._attempt,
+        )
         return [abandoned, *(Send(index, end) for index in self._there())]

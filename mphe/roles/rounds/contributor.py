@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mphe.arithmetic.sampling import SEED_BYTES, RandomSource
 from mphe.errors import LocalProtocolError, RemoteProtocolError, UnexpectedSender
 from mphe.roles.machine import Event, Machine, Output, Send, Transitions
-from mphe.roles.verified.pledges import Pledger
+from mphe.roles.verified.pledges import Pledged, Pledger
 from mphe.scheme.encryptor import Cipher, Payload
 from mphe.wire.messages import SERVER, Contribution, Message, RoundEnd, RoundStart
 
@@ -33,11 +33,26 @@ class TrainOn(Event):
 
 
 @dataclass(frozen=True)
-class Counted(Event):
+class RoundEnded(Event):
     """A round ended; says whether our contribution is in the sum."""
 
     round: int
     counted: bool
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a contributor must not forget, even when it is started again.
+
+    Attributes:
+        round: the newest that it was told of.
+        state: what it does in that round, as the value of `State`.
+        pledged: where aggregates are verified.
+    """
+
+    round: int = 0
+    state: str = State.IDLE.value
+    pledged: Pledged = field(default_factory=Pledged)
 
 
 class Contributor(Machine[State]):
@@ -54,23 +69,30 @@ class Contributor(Machine[State]):
     }
 
     def __init__(
-        self, index: int, cipher: Cipher, source: RandomSource, pledger: Pledger | None = None
+        self,
+        index: int,
+        cipher: Cipher,
+        source: RandomSource,
+        pledger: Pledger | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        """Wait for the first round.
+        """Wait for the first round, or go on where a process before stopped.
 
         Args:
             index: of this client.
             cipher: of this session.
             source: of every key and error of its contributions.
             pledger: where aggregates are verified; it wraps the cipher.
+            progress: what was kept of the rounds so far.
         """
-        super().__init__(State.IDLE)
+        progress = progress or Progress()
+        super().__init__(State(progress.state))
         self.index = index
-        self.round = 0
+        self.round = progress.round
         self._cipher = cipher
         self._pledger = pledger
         self._source = source
-        self._round_source = source
+        self._round_source = RandomSource(source.bytes(SEED_BYTES)) if self.round else source
         self._last_c1 = b""
         self._handlers = {RoundStart: self._on_start, RoundEnd: self._on_end}
 
@@ -79,6 +101,12 @@ class Contributor(Machine[State]):
         if sender != SERVER:
             raise UnexpectedSender(sender, "only the server speaks to a client")
         return super().receive(sender, message)
+
+    @property
+    def progress(self) -> Progress:
+        """What must outlive this process."""
+        pledged = Pledged() if self._pledger is None else self._pledger.pledged
+        return Progress(self.round, self.state.value, pledged)
 
     def pledge(self) -> list[Output]:
         """Say which c1 comes next, where aggregates are verified; on every new connection."""
@@ -98,7 +126,7 @@ class Contributor(Machine[State]):
     def _on_end(self, sender: int, message: RoundEnd) -> list[Output]:
         if message.round != self.round:
             raise RemoteProtocolError(sender, f"end of round {message.round} in {self.round}")
-        return [Counted(message.round, self.index in message.contributors)]
+        return [RoundEnded(message.round, self.index in message.contributors)]
 
     def encrypt(self, values: NDArray[Any]) -> Payload:
         """Return the payload of an update; may run beside `receive`, in another thread."""

@@ -13,8 +13,8 @@ from fl.learning.private_learner import BudgetSpent, UnfitSamples, poisson_batch
 from fl.model.trainer import ModelError, Trainer
 from fl.schemes.session import Model
 from fl.state.spending import Spending
-from fl.state.vault import StateError, Vault
 from mphe.net.tls import new_identity
+from mphe.run.vault import StateError, Vault
 from tests.fl.federation import SIZE
 from tests.fl.private import SAMPLES, StubTrainer, learner, pretend, private_flags
 from tests.support import seeded

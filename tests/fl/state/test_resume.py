@@ -15,19 +15,18 @@ from fl.data.load import Dataset
 from fl.model.optimise import ServerOptimizer
 from fl.report.metrics import INTERRUPTED, History, RoundRecord
 from fl.report.progress import Display
-from fl.run.client_session import Session, follow
-from fl.run.driver import Driver, Observer
+from fl.run.client import Training as ClientTraining
 from fl.run.gathering import Gathering
 from fl.run.rounds import Training
 from fl.schemes.session import Model, plan_for
 from fl.state.server import ServerState, read_record, restore_history
-from fl.state.vault import StateError, Vault
-from mphe.arithmetic.sampling import RandomSource
+from mphe import Client, Identity, Server, Step
 from mphe.net.loopback import LoopbackClient, Network
 from mphe.roles.rounds.aggregator import Aggregator
 from mphe.roles.setup import returning
-from mphe.roles.setup.client import SetupClient
-from mphe.roles.setup.server import SetupDone, SetupServer
+from mphe.run.driver import Driver, Observer
+from mphe.run.session import ClientSession, follow
+from mphe.run.vault import StateError, Vault
 from mphe.wire import codec
 from mphe.wire.messages import Finish, Join
 from tests.fl.federation import SIZE, FakeLearner, FakeTrainer, expected_weights, flags
@@ -76,9 +75,9 @@ class World:
 
     async def client(self, index: int) -> None:
         learner: Any = FakeLearner(self.args, index, lambda index, round: None)
-        session = Session(index, learner, self.network.connect(index))
-        source = RandomSource.from_system()
-        session.join(SetupClient(index, self.plan, self.secrets[index], self.keys, source))
+        party = Client(index, self.plan.session, Identity(self.secrets[index]), self.keys)
+        session = ClientSession(party, self.network.connect(index), ClientTraining(learner))
+        session.start()
 
         async def connect() -> LoopbackClient:
             await self.changed.wait()
@@ -93,14 +92,15 @@ class World:
         driver = Driver(self.network.server, Display(1, Console(quiet=True)))
         try:
             checkpoint = state.restore(history) if resume else None
-            session = state.session(self.plan, self.keys) if resume else await self.agree(driver)
-            assert session is not None
-            aggregator = Aggregator(session)
             if resume:
-                await driver.run(Gathering(aggregator, self.keys), [], 20, Observer())
+                server = state.session(self.plan, self.keys, map)
+                assert server is not None
+                await driver.run(Gathering(server, self.keys), Step(), 20, Observer())
             else:
-                state.keep_session(session)
-            training = self.training(driver, aggregator, history, state)
+                server = Server(self.plan.session, self.keys)
+                await driver.run(server, Step(), 20, Observer())
+                state.keep_session(server.state)
+            training = self.training(driver, server, history, state)
             if resume:
                 training.resume(checkpoint, state.started())
             await training.run()
@@ -108,25 +108,20 @@ class World:
         finally:
             vault.close()
 
-    async def agree(self, driver: Driver) -> Any:
-        observer = Observer()
-        await driver.run(SetupServer(self.plan, self.keys), [], 20, observer)
-        return next(e.session for e in observer.events if isinstance(e, SetupDone))
-
-    def training(self, driver: Driver, aggregator: Any, history: Any, state: Any) -> Training:
+    def training(self, driver: Driver, server: Any, history: Any, state: Any) -> Training:
         empty, none = np.zeros((1, 28, 28, 1), np.float32), np.zeros(1, np.int64)
         data = Dataset(name="fake", train_x=empty, train_y=none, test_x=empty, test_y=none)
         trainer: Any = FakeTrainer()
         display = Display(1, Console(quiet=True))
-        training = Training(self.args, driver, aggregator, trainer, data, history, display, state)
-        started = aggregator.start_round
+        training = Training(self.args, driver, server, trainer, data, history, display, state)
+        started = server.start_round
 
         def start_round(model: bytes, present: set[int]) -> Any:
             outputs = started(model, present)
-            state.die("in round", aggregator.round)
+            state.die("in round", server.round)
             return outputs
 
-        aggregator.start_round = start_round
+        server.start_round = start_round
         return training
 
     def die(self) -> None:
@@ -269,13 +264,14 @@ def test_progress_of_another_round_than_was_started_is_refused(tmp_path: Path) -
 def test_gathering_waits_for_all_who_may_come_back_until_the_deadline() -> None:
     simulation = Simulation(3, 2)
     simulation.run_setup()
-    aggregator = Aggregator(simulation.session)
-    gathering = Gathering(aggregator, (1, 2, 3))
+    server = Server(simulation.parameters, simulation.roster)
+    server.aggregator = Aggregator(simulation.session)
+    gathering = Gathering(server, (1, 2, 3))
     ready = returning.announce(simulation.keys[2], simulation.identities[2])
-    assert gathering.receive(2, ready)
+    assert gathering.receive(2, codec.encode(ready)).mail
     gathering.lost(1)  # its old connection; it may come back
     assert gathering.waiting_for() == (1, 3)
-    gathering.receive(1, Join(1, b"", b"", b""))
+    gathering.receive(1, codec.encode(Join(1, b"", b"", b"")))
     assert gathering.waiting_for() == (3,)
     gathering.deadline_passed()
     assert gathering.waiting_for() == ()

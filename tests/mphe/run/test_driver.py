@@ -8,13 +8,13 @@ import pytest
 from rich.console import Console
 
 from fl.report.progress import Display
-from fl.run.driver import Driver, Observer
 from mphe.errors import RemoteProtocolError
 from mphe.net.events import Connected, Event, Lost, Received
-from mphe.roles.machine import Output
+from mphe.roles.step import Step
 from mphe.run.deadlines import SLACK_SECONDS
+from mphe.run.driver import Driver, Observer
 from mphe.wire import codec
-from mphe.wire.messages import Finish, Message
+from mphe.wire.messages import Finish
 
 
 class Script:
@@ -36,20 +36,21 @@ class Recorder:
         self.heard: list[object] = []
         self._over = False
 
-    def receive(self, sender: int, message: Message) -> list[Output]:
+    def receive(self, sender: int, data: bytes) -> Step:
+        message = codec.decode(data, sender)
         assert isinstance(message, Finish)
         if message.reason == "bad":
             raise RemoteProtocolError(sender, "bad")
         self.heard.append((sender, message.reason))
-        return []
+        return Step()
 
-    def lost(self, *peers: int) -> list[Output]:
+    def lost(self, *peers: int) -> Step:
         self.heard.append(set(peers))
-        return []
+        return Step()
 
-    def deadline_passed(self) -> list[Output]:
+    def deadline_passed(self) -> Step:
         self._over = True
-        return []
+        return Step()
 
     def waiting_for(self) -> tuple[int, ...]:
         return () if self._over else (1,)
@@ -65,7 +66,7 @@ def test_losses_and_returns_are_said_as_they_happen(quiet: bool) -> None:
     events: list[Event] = [Connected(1), Lost(1, "reset"), Connected(1), Connected(2)]
     transport: Any = Script(*events, Lost(1, "again"), says(2, "bad"))
     driver = Driver(transport, Display(1, Console(file=file, soft_wrap=True), quiet))
-    asyncio.run(driver.run(Recorder(), [], 60, Observer()))
+    asyncio.run(driver.run(Recorder(), Step(), 60, Observer()))
     assert file.getvalue().splitlines() == [
         "client 1 is gone: reset",
         *([] if quiet else ["client 1 is back"]),
@@ -78,7 +79,7 @@ def test_losses_and_returns_are_said_as_they_happen(quiet: bool) -> None:
 def hear(*events: Event) -> tuple[list[object], Driver]:
     transport: Any = Script(*events)
     driver, role = Driver(transport, Display(1, Console(quiet=True))), Recorder()
-    asyncio.run(driver.run(role, [], 60, Observer()))
+    asyncio.run(driver.run(role, Step(), 60, Observer()))
     return role.heard, driver
 
 
@@ -107,17 +108,17 @@ class Steps(Recorder):
     def step(self) -> tuple[object, ...]:  # type: ignore[override]
         return "collect", self.number
 
-    def receive(self, sender: int, message: Message) -> list[Output]:
+    def receive(self, sender: int, data: bytes) -> Step:
         self.number += 1
-        return []
+        return Step()
 
 
 def test_deadlines_follow_the_steps_before() -> None:
     transport: Any = Slow(*[says(1, "quick") for _ in range(3)])
     driver = Driver(transport, Display(1, Console(quiet=True)))
     # In the same run of a role, and in the next.
-    asyncio.run(driver.run(Steps(), [], 60, Observer()))
-    asyncio.run(driver.run(Steps(), [], 60, Observer()))
+    asyncio.run(driver.run(Steps(), Step(), 60, Observer()))
+    asyncio.run(driver.run(Steps(), Step(), 60, Observer()))
     assert transport.waits == 2 * [pytest.approx(SLACK_SECONDS, abs=1)]
     assert "within 5 s" in driver.departures[-1].reason
 
@@ -127,16 +128,16 @@ def test_the_loss_of_a_peer_is_no_observation() -> None:
     driver = Driver(transport, Display(1, Console(quiet=True)))
 
     class Losing(Steps):
-        def lost(self, *peers: int) -> list[Output]:
+        def lost(self, *peers: int) -> Step:
             self.number += 1
             return self.deadline_passed()
 
     for peer in range(1, 4):
         script: Any = Script(Lost(peer, "x"))
         driver.transport = script
-        asyncio.run(driver.run(Losing(), [], 60, Observer()))
+        asyncio.run(driver.run(Losing(), Step(), 60, Observer()))
     driver.transport = transport
-    asyncio.run(driver.run(Steps(), [], 60, Observer()))
+    asyncio.run(driver.run(Steps(), Step(), 60, Observer()))
     assert transport.waits == [pytest.approx(60, abs=1)]
 
 
