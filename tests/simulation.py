@@ -18,7 +18,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from mphe.arithmetic.ring import Limbs, Ring, Small
+from mphe.arithmetic.ring import Element, Integers, Ring
 from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import RefusedDecryption, RemoteProtocolError
 from mphe.plan.agreement import SessionParameters
@@ -108,7 +108,7 @@ class Simulation:
         self.decryptors: dict[int, Decryptor] = {}
         self.contributors: dict[int, Contributor] = {}
         self.aggregator: Aggregator | None = None
-        self.updates: Mapping[int, Small] = NOBODY
+        self.updates: Mapping[int, Integers] = NOBODY
         self.intercept: Intercept | None = None
         self.events: list[tuple[int, Event]] = []
         self.refusals: list[tuple[int, RemoteProtocolError]] = []
@@ -239,7 +239,7 @@ class Simulation:
         raise AssertionError("the set-up does not end")
 
     def run_round(
-        self, updates: Mapping[int, Small], *, present: Iterable[int] | None = None
+        self, updates: Mapping[int, Integers], *, present: Iterable[int] | None = None
     ) -> Summed | Abandoned:
         """Run one round to its end; clients without an update stay silent."""
         self.begin_round(updates, present=present)
@@ -247,7 +247,7 @@ class Simulation:
         return self.finish_round()
 
     def begin_round(
-        self, updates: Mapping[int, Small], *, present: Iterable[int] | None = None
+        self, updates: Mapping[int, Integers], *, present: Iterable[int] | None = None
     ) -> None:
         """Queue the start of a round."""
         assert self.aggregator is not None
@@ -266,7 +266,7 @@ class Simulation:
         raise AssertionError("the round does not end")
 
     def collect(
-        self, updates: Mapping[int, Small], models: Mapping[int, bytes] = NOBODY
+        self, updates: Mapping[int, Integers], models: Mapping[int, bytes] = NOBODY
     ) -> tuple[dict[int, Contribution], DecryptionRequest]:
         """Run a round up to the decryption; return what was sent and what an honest server asks.
 
@@ -305,7 +305,7 @@ class Simulation:
 
     def random_updates(
         self, clients: Iterable[int] | None = None, seed: int = 0
-    ) -> dict[int, Small]:
+    ) -> dict[int, Integers]:
         """Return one update for each client, the largest value included."""
         rng = np.random.default_rng(seed)
         bits, length = self.parameters.value_bits, self.parameters.length
@@ -315,7 +315,7 @@ class Simulation:
             update[:2] = (1 << bits) - 1, 0
         return updates
 
-    def contribution(self, index: int, round: int, update: Small) -> Contribution:
+    def contribution(self, index: int, round: int, update: Integers) -> Contribution:
         """Return what a client would send in that round."""
         payload = self.contributors[index].encrypt(update)
         return Contribution(round, payload.c0, payload.c1, payload.body, b"")
@@ -354,14 +354,14 @@ class Simulation:
             shares[index] = output.message
         return shares
 
-    def read_share(self, share: DecryptionShare) -> list[Limbs]:
+    def read_share(self, share: DecryptionShare) -> list[Element]:
         """Return the elements of a decryption share."""
         layout = self.plan.threshold_layout(share.round)
         return read_blocks(self.ring, layout, share.share, self.plan.dropped_share)
 
     def decrypt(
         self, contributions: Mapping[int, Contribution], request: DecryptionRequest
-    ) -> Small | None:
+    ) -> Integers | None:
         """Return the sum that a server computes from the answers to a request."""
         shares = [self.read_share(share) for share in self.ask(request).values()]
         return self.adding(contributions).recover(shares, len(contributions))
@@ -383,7 +383,7 @@ def altering(
     return alter
 
 
-def integers(limbs: Limbs) -> list[int]:
+def integers(limbs: Integers) -> list[int]:
     """Return the coefficients of limbs (L, n) as Python integers, not reduced."""
     rows = [[int(limb) for limb in row] for row in limbs]
     return [sum(row[i] << 32 * k for k, row in enumerate(rows)) for i in range(limbs.shape[1])]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Ring
 from mphe.arithmetic.sampling import derive_seed
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan
@@ -217,7 +217,7 @@ def _check_length(data: bytes, what: str) -> None:
         raise EncodingError(f"{what} has {len(data)} bytes where {HASH_BYTES} belong")
 
 
-def _element(ring: Ring, data: bytes) -> Limbs:
+def _element(ring: Ring, data: bytes) -> Element:
     return ring.from_bytes(data, ring.degree)
 
 

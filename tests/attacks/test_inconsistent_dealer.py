@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.ring import Element
 from mphe.arithmetic.sampling import uniform
 from mphe.roles.rounds.aggregator import Abandoned, Summed
 from mphe.roles.setup.client import SetupClient
@@ -27,7 +27,7 @@ DEALER, VICTIM = 2, 4
 class InconsistentDealer(SetupClient):
     """Gives VICTIM a share that has nothing to do with its secret."""
 
-    def _seal(self, receiver: int, share: Limbs) -> SealedShare:
+    def _seal(self, receiver: int, share: Element) -> SealedShare:
         if receiver == VICTIM:
             share = uniform(SeededSource("not on the polynomial"), self.ring)
         return super()._seal(receiver, share)

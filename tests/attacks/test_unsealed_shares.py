@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Limbs, Small
+from mphe.arithmetic.ring import Element, Small
 from mphe.errors import EncodingError, MpheError
-from mphe.scheme import sealing, shamir
+from mphe.scheme import sealing, sharing
 from mphe.scheme.sealing import PairwiseKeys
 from mphe.wire.messages import SERVER, Commitments, Reveal, Roster
 from tests.simulation import SeededSource, Simulation
@@ -39,12 +39,12 @@ def relayed(simulation: Simulation) -> dict[int, bytes]:
     return {item.peer: item.sealed for item in reveal.shares}
 
 
-def rebuild(simulation: Simulation) -> Limbs:
+def rebuild(simulation: Simulation) -> Element:
     """Return what the server makes of the first t relayed shares."""
     ring, width = simulation.ring, simulation.ring.wire_length(4096)
     chosen = sorted(relayed(simulation).items())[: simulation.parameters.threshold]
     shares = {peer: ring.from_bytes(data[:width], 4096) for peer, data in chosen}
-    return shamir.reconstruct(ring, shares)
+    return sharing.reconstruct(sharing.sharing_of(simulation.parameters, ring), shares)
 
 
 def victims_secret(simulation: Simulation) -> Small:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Limbs, Small
+from mphe.arithmetic.ring import Element, Integers, Limbs
 from mphe.errors import EncodingError, RefusedDecryption
 from mphe.roles.rounds.decryptor import Decryptor
 from mphe.roles.setup.common import SessionKeys
@@ -39,7 +39,7 @@ class insecure_TrustingDecryptor(Decryptor):
 class insecure_SignatureBlindVerifier(Verifier):
     """Reads the c1 and checks nothing: no pledge, no signature, no proof."""
 
-    def check(self, statement: Statement, evidence: Evidence) -> list[Limbs]:
+    def check(self, statement: Statement, evidence: Evidence) -> list[Element]:
         length = self._plan.threshold.ring.degree * self._plan.threshold.ring.bits // 8
         assert len(evidence.c1) == length
         return [self._ring.from_bytes(evidence.c1, self._ring.degree)]
@@ -48,7 +48,7 @@ class insecure_SignatureBlindVerifier(Verifier):
 class insecure_ProofBlindVerifier(Verifier):
     """Checks pledges and signatures, but no proof."""
 
-    def check(self, statement: Statement, evidence: Evidence) -> list[Limbs]:
+    def check(self, statement: Statement, evidence: Evidence) -> list[Element]:
         try:
             return super().check(statement, evidence)
         except EncodingError as error:
@@ -74,7 +74,7 @@ def make(decryptor: type[Decryptor] = Decryptor) -> Simulation:
 
 def opened(
     simulation: Simulation, request: DecryptionRequest, known: dict[int, Contribution]
-) -> Small | None:
+) -> Integers | None:
     """Return the sum of some contributions if the decryptors answer for a request."""
     shares = [simulation.read_share(share) for share in simulation.ask(request).values()]
     return simulation.adding(known).recover(shares, len(known))
@@ -255,7 +255,7 @@ def key_in_the_sum(
     shares = [simulation.read_share(share) for share in simulation.ask(request).values()]
     (combined,) = aggregate_shares(shares)
     (c0,) = (simulation.adding(sent)._require().c0,)
-    values = integers(ring.reduce(c0[0] * plan.scaling - combined))
+    values = integers(ring.reduce(Limbs(c0[0] * plan.scaling - combined)))
     modulus = 1 << plan.threshold.noise_bits
     low = [(v + modulus // 2) % modulus - modulus // 2 for v in values]
     read = np.array([round(-v / 2.0**bits / plan.scaling) for v in low])
@@ -297,7 +297,7 @@ def test_the_default_mode_lets_a_contributor_read_the_key() -> None:
 # -- cancellation ----------------------------------------------------------------------------------
 
 
-def cancelling(simulation: Simulation, others: list[bytes], own: Prepared) -> Limbs:
+def cancelling(simulation: Simulation, others: list[bytes], own: Prepared) -> Element:
     """Return own c1 minus those of the others."""
     ring = simulation.ring
     total = own.c1.copy()

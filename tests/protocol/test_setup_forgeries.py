@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.ring import Element
 from mphe.errors import DuplicateMessage, MalformedMessage, RemoteProtocolError, UnexpectedSender
 from mphe.roles.machine import Output
 from mphe.roles.setup import common as setup
@@ -162,7 +162,7 @@ class InsecureNonCanonicalDealer(SetupClient):
     def _on_roster(self, sender: int, roster: Roster) -> list[Output]:
         plain = self.ring.to_bytes
 
-        def overflowing(x: Limbs, dropped: int = 0) -> bytes:
+        def overflowing(x: Element, dropped: int = 0) -> bytes:
             return b"\xff" * len(plain(x, dropped))
 
         self.ring.to_bytes = overflowing  # type: ignore[method-assign]

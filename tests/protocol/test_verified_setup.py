@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Ring
 from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import RemoteProtocolError
 from mphe.roles.machine import Output
@@ -110,7 +110,7 @@ class InsecureLongDealer(SetupClient):
     def _on_roster(self, sender: int, roster: Roster) -> list[Output]:
         plain = rlwe.gen_share
 
-        def shifted(ring: Ring, reference: Limbs, source: RandomSource) -> rlwe.KeyShare:
+        def shifted(ring: Ring, reference: Element, source: RandomSource) -> rlwe.KeyShare:
             share = plain(ring, reference, source)
             public = share.public.copy()
             public[2, 0] += 1 << 20

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.ring import Element
 from mphe.errors import (
     DuplicateMessage,
     EncodingError,
@@ -150,7 +150,7 @@ class Aggregator(Machine[State]):
         self._fallen: set[int] = set()
         self._welcomed: set[int] = set()
         self._failures: Counter[int] = Counter()
-        self._shares: dict[int, list[Limbs]] = {}
+        self._shares: dict[int, list[Element]] = {}
         self._handlers = {
             Join: self._on_join,
             Ready: self._on_return,

@@ -16,6 +16,7 @@ from mphe.roles.setup.common import SessionKeys
 from mphe.roles.verified.evidence import Verifier
 from mphe.scheme import decryption
 from mphe.scheme.decryption import Request
+from mphe.scheme.sharing import sharing_of
 from mphe.wire.messages import SERVER, DecryptionRequest, DecryptionShare, Message
 
 
@@ -99,6 +100,7 @@ class Decryptor(Machine[State]):
         self._share = keys.share
         self._source = source
         self._ring = Ring(keys.plan.threshold.ring)
+        self._sharing = sharing_of(keys.plan.session, self._ring)
         self._verifier: Verifier | None = None
         if keys.plan.session.verified:
             self._verifier = Verifier(keys.plan, keys.key, keys.identities)
@@ -168,8 +170,8 @@ class Decryptor(Machine[State]):
         active, contributors = message.active, message.contributors
         if list(active) != sorted(set(active)):
             raise RefusedDecryption(SERVER, "the active set is not sorted and distinct")
-        able = {index for index in keys.qualified if index <= session.decryptors}
-        if not set(active) <= able or keys.index not in active:
+        holders = self._sharing.holders(keys.qualified)
+        if not set(active) <= set(holders) or keys.index not in active:
             raise RefusedDecryption(SERVER, "the active set names unknown clients or not this one")
         # Fewer than t members would get an answer without a mask that hides it.
         if len(active) < session.threshold:
@@ -257,6 +259,6 @@ class Decryptor(Machine[State]):
         """Return the transform of λ_j·s_j, kept while the active set stays the same."""
         if self._scaled is None or self._scaled[0] != active:
             keys, share = self._keys, self._share
-            spectrum = decryption.scaled_share(keys.plan, self._ring, share, keys.index, active)
-            self._scaled = (active, spectrum)
+            additive = self._sharing.additive_share(share, keys.index, active)
+            self._scaled = (active, decryption.scaled_share(keys.plan, self._ring, additive))
         return self._scaled[1]

@@ -13,6 +13,7 @@ from mphe.errors import RemoteProtocolError
 from mphe.plan.plan import Plan
 from mphe.roles.setup import common as setup
 from mphe.roles.setup.common import Identities, SessionKeys
+from mphe.scheme.sharing import sharing_of
 from mphe.wire.messages import SERVER, Commit, Join, Ready, Reveal, Vouch, Welcome
 
 
@@ -52,7 +53,7 @@ def admit(plan: Plan, identities: Identities, index: int, welcome: Welcome) -> S
         setup.require_ascending(indices, "a list of the welcome")
     if not set(qualified) <= set(committed) <= set(joined):
         raise RemoteProtocolError(SERVER, "the welcome names clients that did not join")
-    setup.check_enough(parameters, qualified)
+    setup.check_enough(sharing_of(parameters, ring), parameters.threshold, qualified)
     for join in welcome.joins:
         setup.check_join(parameters, identities, join, SERVER)
     session = setup.session_name(parameters, identities, welcome.joins)

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Ring
 from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import EncodingError, RemoteProtocolError, UnexpectedSender
 from mphe.plan.plan import Plan
@@ -17,7 +17,8 @@ from mphe.roles.machine import Event, Machine, Output, Send, Transitions
 from mphe.roles.setup import admission as late
 from mphe.roles.setup import common as setup
 from mphe.roles.setup.common import SessionKeys
-from mphe.scheme import rlwe, sealing, shamir
+from mphe.scheme import rlwe, sealing
+from mphe.scheme.sharing import sharing_of
 from mphe.wire.messages import (
     SERVER,
     Commit,
@@ -94,6 +95,7 @@ class SetupClient(Machine[State]):
         self.index = index
         self.plan = plan
         self.ring = Ring(plan.threshold.ring)
+        self._sharing = sharing_of(plan.session, self.ring)
         self.identity = identity
         self._identities = identities
         self._source = source
@@ -169,18 +171,13 @@ class SetupClient(Machine[State]):
         return [Send(SERVER, Reveal(reveal, shares))]
 
     def _deal(self, committed: Sequence[int]) -> tuple[SealedShare, ...]:
-        """Return a sealed share for each other decryptor; keep our own."""
-        parameters = self.plan.session
+        """Return a sealed share for each receiver; keep our own."""
         secret = self.ring.from_small(self._key_share.secret)
-        if not parameters.robust:
-            self._own_share = secret
-            return ()
-        points = [index for index in committed if index <= parameters.decryptors]
-        shares = shamir.gen_shares(self.ring, secret, parameters.threshold, points, self._source)
-        self._own_share = shares.pop(self.index, self.ring.zero())
+        shares = self._sharing.deal(self.index, secret, committed, self._source)
+        self._own_share = shares.pop(self.index, None)
         return tuple(self._seal(receiver, share) for receiver, share in shares.items())
 
-    def _seal(self, receiver: int, share: Limbs) -> SealedShare:
+    def _seal(self, receiver: int, share: Element) -> SealedShare:
         text = self.ring.to_bytes(share)
         peer = self._exchange_keys[receiver]
         return SealedShare(receiver, self._pairwise.seal(receiver, peer, self._session, text))
@@ -191,7 +188,7 @@ class SetupClient(Machine[State]):
         setup.require_ascending(qualified, "the qualified set")
         if self.index not in qualified:
             raise RemoteProtocolError(sender, "the server left this client out of the key")
-        setup.check_enough(self.plan.session, qualified)
+        setup.check_enough(self._sharing, self.plan.session.threshold, qualified)
         commitments = {commit.index: commit.commitment for commit in self._commits}
         if not set(qualified) <= set(commitments):
             raise RemoteProtocolError(sender, "the key has a part that nobody committed to")
@@ -219,26 +216,21 @@ class SetupClient(Machine[State]):
 
     def _collect(
         self, qualified: Sequence[int], sealed: Sequence[SealedShare]
-    ) -> tuple[Limbs | None, tuple[int, ...]]:
+    ) -> tuple[Element | None, tuple[int, ...]]:
         """Return this client's share of s, or None with the dealers whose shares did not open."""
-        parameters = self.plan.session
-        if not parameters.robust:
-            return self._own_share, ()
-        if self.index > parameters.decryptors:
+        if self._own_share is None:
             return None, ()
         received = {item.peer: item.sealed for item in sealed}
         shares, unopened = [self._own_share], []
-        for dealer in qualified:
-            if dealer == self.index:
-                continue
+        for dealer in self._sharing.dealers(self.index, qualified):
             try:
                 shares.append(self._open(dealer, received.get(dealer, b"")))
             except EncodingError:
                 unopened.append(dealer)
-        share = None if unopened else shamir.aggregate_shares(self.ring, shares)
+        share = None if unopened else self._sharing.aggregate(shares)
         return share, tuple(unopened)
 
-    def _open(self, dealer: int, sealed: bytes) -> Limbs:
+    def _open(self, dealer: int, sealed: bytes) -> Element:
         peer = self._exchange_keys[dealer]
         text = self._pairwise.open(dealer, peer, self._session, sealed)
         return self.ring.from_bytes(text, self.ring.degree)

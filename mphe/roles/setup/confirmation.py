@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from mphe.arithmetic.ring import Limbs, Small
+from mphe.arithmetic.ring import Element, Integers
 from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan
@@ -25,12 +25,12 @@ from mphe.wire.messages import DecryptionRequest
 BASES = 2
 
 
-def ciphertext(plan: Plan, key: CollectiveKey, transcript: bytes) -> tuple[Small, Ciphertext]:
+def ciphertext(plan: Plan, key: CollectiveKey, transcript: bytes) -> tuple[Integers, Ciphertext]:
     """Return the message (length,) and its ciphertext that follow from T."""
     source = RandomSource(derive_seed("confirmation", transcript))
     layout = plan.encryption_layout(0)
     words = source.words(layout.length) >> np.uint64(64 - layout.slot_bits + 1)
-    message: Small = words.astype(np.int64)
+    message: Integers = words.astype(np.int64)
     packed = packing.pack(layout, packing.arrange(layout, message))
     return message, key.encrypt(packed, source)
 
@@ -51,7 +51,7 @@ class Confirmation:
         self.attempt = 0
         self._bases_tried = 0
         self._sets: dict[int, tuple[int, ...]] = {}
-        self._shares: dict[int, dict[int, list[Limbs]]] = {}
+        self._shares: dict[int, dict[int, list[Element]]] = {}
 
     def ask(self, able: list[int]) -> list[Output]:
         """Return requests to B ∪ {j} for all others j of the able; none when attempts run out.
@@ -127,7 +127,7 @@ class Confirmation:
         self._bases_tried += 1
         return self._bases_tried < BASES
 
-    def _matches(self, shares: dict[int, list[Limbs]]) -> bool:
+    def _matches(self, shares: dict[int, list[Element]]) -> bool:
         total = decryption.aggregate_shares(list(shares.values()))
         try:
             values = decryption.finish(self._plan, self._ring, self._layout, [self._c0], total)

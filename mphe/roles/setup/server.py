@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Ring
 from mphe.errors import (
     DuplicateMessage,
     EncodingError,
@@ -23,6 +23,7 @@ from mphe.roles.setup import common as setup
 from mphe.roles.setup.common import PublicSession
 from mphe.roles.setup.confirmation import Confirmation
 from mphe.scheme import sealing
+from mphe.scheme.sharing import sharing_of
 from mphe.wire.messages import (
     Commit,
     Commitments,
@@ -109,6 +110,7 @@ class SetupServer(Machine[State]):
         super().__init__(State.JOINING)
         self.plan = plan
         self.ring = Ring(plan.threshold.ring)
+        self._sharing = sharing_of(plan.session, self.ring)
         self._identities = identities
         self._everybody = frozenset(range(1, plan.session.num_clients + 1))
         self._waiting: set[int] = set(self._everybody)
@@ -116,7 +118,7 @@ class SetupServer(Machine[State]):
         self._joins: dict[int, Join] = {}
         self._commits: dict[int, Commit] = {}
         self._reveals: dict[int, Reveal] = {}
-        self._key_shares: dict[int, Limbs] = {}
+        self._key_shares: dict[int, Element] = {}
         self._ready: dict[int, Ready] = {}
         self._late: set[int] = set()
         self._handlers = {
@@ -181,15 +183,11 @@ class SetupServer(Machine[State]):
 
     def _shortage(self) -> list[Output]:
         """Return the failure if those who are left cannot make a key that is of use."""
-        parameters = self.plan.session
         left = self._taking_part()
-        decryptors = [index for index in left if index <= parameters.decryptors]
-        needed = parameters.num_clients if not parameters.robust else parameters.min_contributors
-        if len(decryptors) >= parameters.threshold and len(left) >= needed:
+        threshold, needed = self.plan.session.threshold, self._sharing.min_members
+        if len(self._sharing.holders(left)) >= threshold and len(left) >= needed:
             return []
-        return self._fail(
-            f"{len(left)} clients are left, {max(needed, parameters.threshold)} are needed"
-        )
+        return self._fail(f"{len(left)} clients are left, {max(needed, threshold)} are needed")
 
     def _taking_part(self) -> set[int]:
         """Return the clients that are in the key so far."""
@@ -258,11 +256,10 @@ class SetupServer(Machine[State]):
         return self._arrived(sender)
 
     def _check_receivers(self, sender: int, message: Reveal) -> None:
-        """Raise unless there is one sealed share for each other decryptor that committed."""
-        parameters = self.plan.session
-        listed = [commit.index for commit in self._commit_list]
-        expected = [i for i in listed if i <= parameters.decryptors and i != sender]
-        if sorted(item.peer for item in message.shares) != (expected if parameters.robust else []):
+        """Raise unless there is one sealed share for each receiver that committed."""
+        committed = [commit.index for commit in self._commit_list]
+        expected = self._sharing.receivers(sender, committed)
+        if sorted(item.peer for item in message.shares) != expected:
             raise MalformedMessage(sender, "it dealt shares to the wrong clients")
         length = self.ring.wire_length(self.ring.degree) + sealing.TAG_BYTES
         if any(len(item.sealed) != length for item in message.shares):
@@ -298,11 +295,10 @@ class SetupServer(Machine[State]):
 
     def _able(self) -> list[int]:
         """Return the clients that hold a share and are still there."""
-        limit = self.plan.session.decryptors
         return [
             index
-            for index in sorted(self._ready)
-            if index <= limit and not self._ready[index].unopened and index not in self._gone
+            for index in self._sharing.holders(sorted(self._ready))
+            if not self._ready[index].unopened and index not in self._gone
         ]
 
     def _start_confirmation(self) -> list[Output]:
@@ -371,8 +367,7 @@ class SetupServer(Machine[State]):
             )
         present = sorted(self._taking_part())
         missing = tuple(sorted(self._everybody.difference(present)))
-        limit = self.plan.session.decryptors
-        unconfirmed = tuple(i for i in present if i <= limit and i not in confirmed)
+        unconfirmed = tuple(i for i in self._sharing.holders(present) if i not in confirmed)
         qualified, decryptors = tuple(sorted(self._reveals)), tuple(sorted(confirmed))
         welcome = late.compose(
             self._joins, self._commit_list, self._reveals, self._ready, decryptors

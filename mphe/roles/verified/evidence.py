@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Limbs, Ring
 from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan
@@ -116,7 +116,7 @@ class Verifier:
         self._proof = ShortnessProof(self._ring, key.reference)
         self._identities = identities
 
-    def check(self, statement: Statement, evidence: Evidence) -> list[Limbs]:
+    def check(self, statement: Statement, evidence: Evidence) -> list[Element]:
         """Return c1 of every block.
 
         Raises:
@@ -151,8 +151,8 @@ class Verifier:
             raise EncodingError("the evidence is not that of the contributors")
         check_pledges(request.pledges, self._plan.session.num_clients)
         statement = Statement(session, request.round, request.model, request.pledges)
-        total = [self._ring.zero() for _ in range(self._plan.threshold.blocks)]
+        sums: list[Limbs] = [self._ring.zero() for _ in range(self._plan.threshold.blocks)]
         for item in request.evidence:
-            for block, c1 in zip(total, self.check(statement, item), strict=True):
-                block += c1
-        return b"".join(self._ring.to_bytes(self._ring.reduce(block)) for block in total)
+            for total, c1 in zip(sums, self.check(statement, item), strict=True):
+                total += c1
+        return b"".join(self._ring.to_bytes(self._ring.reduce(total)) for total in sums)

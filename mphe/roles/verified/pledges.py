@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mphe.arithmetic.ring import Small
+from mphe.arithmetic.ring import Integers
 from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import EncodingError, LocalProtocolError, RemoteProtocolError
 from mphe.roles.verified.evidence import Notary, Statement, c1_digest, check_pledges, model_digest
@@ -58,7 +58,7 @@ class Pledger:
         self._current, self._next = (statement, self._next), ()
         return True
 
-    def encrypt(self, values: Small, source: RandomSource) -> Payload:
+    def encrypt(self, values: Integers, source: RandomSource) -> Payload:
         """Return the payload of an update, with its proof."""
         statement, prepared = self._require()
         payload = self._encryptor.encrypt(values, source, prepared)
