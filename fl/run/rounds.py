@@ -36,10 +36,15 @@ class TooManyFailures(Exception):
 class Aggregates(Role, Protocol):
     """An aggregator: encrypted or plain."""
 
-    round: int
-    """The last one that was started."""
     members: set[int]
     """Clients that may contribute."""
+
+    @property
+    def round(self) -> int:
+        """The last one that was started."""
+
+    def resume_at(self, round: int) -> None:
+        """Count on from a round that is over."""
 
     def start_round(self, model: bytes, present: Iterable[int]) -> list[Output]:
         """Begin a round."""
@@ -226,7 +231,8 @@ class Training:
                 record = replace(record, epsilon=self._privacy.budget.spent(rounds))
             self._keep(record)
             self._display.round_ended(record)
-        self._done = self._aggregator.round = max(started, checkpoint.round)
+        self._done = max(started, checkpoint.round)
+        self._aggregator.resume_at(self._done)
 
     def _keep(self, record: RoundRecord) -> None:
         """Write down a round that has ended: first what a restart needs, then its line."""

@@ -11,7 +11,7 @@ from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import DuplicateMessage, MalformedMessage, RoundAborted, UnexpectedSender
 from mphe.roles.attendance import Attendance
 from mphe.roles.machine import Output, Send
-from mphe.roles.rounds.aggregator import Abandoned, Accepted, Closed, Late, State, Summed
+from mphe.roles.rounds.aggregator import Abandoned, Accepted, Closed, Outdated, State, Summed
 from mphe.scheme.encryptor import Payload
 from mphe.update.quantise import Figures, Mean
 from mphe.wire.messages import Contribution, Join, Message, RoundEnd, RoundStart
@@ -90,6 +90,10 @@ class PlainAggregator:
         self._contributors: list[int] = []
         self._total = np.zeros(size)
 
+    def resume_at(self, round: int) -> None:
+        """Count on from a round that is over."""
+        self.round = round
+
     def start_round(self, model: bytes, present: Iterable[int]) -> list[Output]:
         """Send the model to the clients that are present and expect their updates."""
         self.round += 1
@@ -110,7 +114,7 @@ class PlainAggregator:
         if message.round < self.round or self.state is not State.COLLECTING:
             if message.round == self.round and sender not in self._contributors:
                 self._attendance.just_missed(sender)
-            return [Late(sender)]
+            return [Outdated(sender)]
         if sender in self._contributors:
             raise DuplicateMessage(sender, f"it contributed to round {self.round} before")
         if sender not in self._attendance.present:

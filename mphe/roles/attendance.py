@@ -35,7 +35,7 @@ class Attendance:
         punctual = {peer for peer in self.present if self._awaited_from[peer] <= self._round}
         self.expected = punctual if len(punctual) >= needed else set(self.present)
 
-    def excuse(self, peers: Iterable[int]) -> None:
+    def expect_none_of(self, peers: Iterable[int]) -> None:
         """Do not wait for clients that cannot contribute to this round."""
         self.expected.difference_update(peers)
 

@@ -49,7 +49,7 @@ def insecure_confirmation_with_one_set(simulation: Simulation) -> bool:
     passed = total is not None and np.array_equal(total, sum(updates.values()))
     assert simulation.aggregator is not None
     simulation.aggregator.session = replace(simulation.session, decryptors=(1, 2, 3, 4))
-    simulation.aggregator.round = 1
+    simulation.aggregator.resume_at(1)
     return passed
 
 

@@ -269,11 +269,11 @@ def test_a_malformed_c1(blind: bool) -> None:
     bits = malformed(simulation, simulation.plan.scaling)
     corrupt_next(simulation, bits)
     aggregator = simulation.aggregator
-    assert aggregator is not None and aggregator._ledger is not None
+    assert aggregator is not None and aggregator._evidence is not None
     session = aggregator.session
     # The server is in league with the contributor, and adds up what it sends.
     blind_server = insecure_ProofBlindVerifier(session.plan, session.key, session.identities)
-    aggregator._ledger._verifier = blind_server
+    aggregator._evidence._verifier = blind_server
     sent, request = simulation.collect(simulation.random_updates())
     if blind:
         assert key_in_the_sum(simulation, request, sent, bits) > MOST

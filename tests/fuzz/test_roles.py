@@ -115,7 +115,7 @@ class Recorder(Simulation):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.scenes: dict[type[Machine[Any]], list[Scene]] = {}
+        self.scenes: dict[type[Any], list[Scene]] = {}
 
     def deliver(self, sender: int, receiver: int, message: Message) -> None:
         if receiver in (SERVER, CLIENT):
@@ -184,7 +184,7 @@ def signed(recorder: Recorder, message: Any, sender: int) -> Any:
         signature = sign(recorder, "reveal", by, lambda: setup.reveal_parts(session, reveal))
         return replace(message, reveal=replace(reveal, signature=signature))
     if isinstance(message, Ready):
-        name = recorder.server._transcript
+        name = recorder.session.transcript
         return replace(message, signature=sign(recorder, "ready", sender, lambda: [name]))
     if isinstance(message, Roster):
         return replace(message, joins=tuple(signed(recorder, j, sender) for j in message.joins))

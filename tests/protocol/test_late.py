@@ -117,6 +117,20 @@ def test_nobody_joins_for_another_client() -> None:
     assert 3 not in simulation.aggregator.members
 
 
+def test_the_welcome_lists_nobody_who_left_while_others_joined() -> None:
+    simulation = Simulation(4, 2)
+    simulation.push(3, simulation.clients[3].start())
+    simulation.pump()
+    simulation.vanish(3)
+    for index in (1, 2, 4):
+        simulation.push(index, simulation.clients[index].start())
+    simulation.pump()
+    client = newcomer(simulation, 3)
+    client.start()
+    client.receive(SERVER, simulation.session.welcome)
+    assert client.state is State.OPEN
+
+
 FORGERIES: dict[str, Callable[[Welcome], Welcome]] = {
     "a join left out": lambda w: replace(w, joins=w.joins[1:]),
     "a join altered": lambda w: replace(w, joins=(replace(w.joins[0], entropy=bytes(32)),)),

@@ -23,7 +23,7 @@ from mphe.roles.setup.returning import ReturningClient, State
 from mphe.scheme.encryptor import Encryptor
 from mphe.wire.messages import SERVER, DecryptionRequest, Join, Ready, SessionOpen
 from tests.protocol.support import aggregator_of, assert_exact, ready
-from tests.simulation import Simulation
+from tests.simulation import Simulation, snapshot
 
 OPENED = Memory(confirming=False)
 
@@ -134,7 +134,7 @@ def test_a_server_that_was_started_again_goes_on_with_the_same_keys() -> None:
     updates = simulation.random_updates()
     assert_exact(simulation.run_round(updates), updates, 1, 2, 3)
     again = Aggregator(simulation.session)
-    again.round = 2
+    again.resume_at(2)
     simulation.aggregator = again
     for index in simulation.identities:
         come_back(simulation, index, again)
@@ -200,3 +200,18 @@ def test_a_returning_client_takes_nothing_but_the_opening_of_the_session() -> No
     with pytest.raises(RemoteProtocolError, match="not expected"):
         client.receive(SERVER, simulation.session.welcome)
     assert client.state is State.ANNOUNCED
+
+
+def test_a_round_is_resumed_only_between_rounds_and_never_earlier() -> None:
+    simulation = ready(3, 3)
+    aggregator = aggregator_of(simulation)
+    aggregator.resume_at(4)
+    assert aggregator.round == 4
+    with pytest.raises(LocalProtocolError):
+        aggregator.resume_at(3)
+    simulation.begin_round(simulation.random_updates())
+    assert aggregator.round == 5
+    before = snapshot(aggregator)
+    with pytest.raises(LocalProtocolError):
+        aggregator.resume_at(7)
+    assert snapshot(aggregator) == before

@@ -15,7 +15,7 @@ from mphe.errors import (
     UnexpectedSender,
 )
 from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Abandoned, Late
+from mphe.roles.rounds.aggregator import Abandoned, Outdated
 from mphe.roles.rounds.contributor import Counted
 from mphe.wire.messages import (
     SERVER,
@@ -81,7 +81,7 @@ def test_late_contribution_is_left_out_and_nobody_is_blamed() -> None:
         return {k: v for k, v in snapshot(aggregator).items() if k != "_attendance"}
 
     before = without_attendance()
-    assert aggregator.receive(3, made[3]) == [Late(3)]
+    assert aggregator.receive(3, made[3]) == [Outdated(3)]
     assert without_attendance() == before
 
 
@@ -91,7 +91,7 @@ def test_contribution_to_an_earlier_round_is_late_in_the_next() -> None:
     made = collecting(simulation)
     aggregator.deadline_passed()
     aggregator.start_round(b"model", (1, 2, 3))
-    assert aggregator.receive(3, made[3]) == [Late(3)]
+    assert aggregator.receive(3, made[3]) == [Outdated(3)]
     assert aggregator.waiting_for() == (1, 2, 3)
 
 
@@ -104,7 +104,7 @@ def test_share_of_an_earlier_attempt_is_late() -> None:
     aggregator.lost(1)
     (answer,) = simulation.decryptors[2].receive(SERVER, requests[1])
     assert isinstance(answer, Send)
-    assert aggregator.receive(2, answer.message) == [Late(2)]
+    assert aggregator.receive(2, answer.message) == [Outdated(2)]
     assert aggregator.waiting_for() == (2, 3)
 
 

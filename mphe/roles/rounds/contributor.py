@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mphe.arithmetic.sampling import SEED_BYTES, RandomSource
 from mphe.errors import LocalProtocolError, RemoteProtocolError, UnexpectedSender
-from mphe.roles.machine import Event, Machine, Output, Send, Transitions
+from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
 from mphe.roles.verified.pledges import Pledger
 from mphe.scheme.encryptor import Cipher, Payload
 from mphe.wire.messages import SERVER, Contribution, Message, RoundEnd, RoundStart
@@ -43,14 +43,15 @@ class Counted(Event):
 class Contributor(Machine[State]):
     """Follows the rounds; a newer round replaces an unfinished one."""
 
-    TRANSITIONS: ClassVar[Transitions] = {
-        (State.IDLE, RoundStart): State.WORKING,
-        (State.WORKING, RoundStart): State.WORKING,
-        (State.SENT, RoundStart): State.WORKING,
-        (State.IDLE, RoundEnd): State.IDLE,
-        (State.WORKING, RoundEnd): State.IDLE,
-        (State.SENT, RoundEnd): State.IDLE,
-        (State.WORKING, "contribute"): State.SENT,
+    ACCEPTS: ClassVar[Accepts] = {
+        State.IDLE: {RoundStart, RoundEnd},
+        State.WORKING: {RoundStart, RoundEnd},
+        State.SENT: {RoundStart, RoundEnd},
+    }
+    MOVES: ClassVar[Moves] = {
+        State.IDLE: {"start": State.WORKING, "end": State.IDLE},
+        State.WORKING: {"contribute": State.SENT, "start": State.WORKING, "end": State.IDLE},
+        State.SENT: {"start": State.WORKING, "end": State.IDLE},
     }
 
     def __init__(
@@ -88,6 +89,7 @@ class Contributor(Machine[State]):
         if message.round <= self.round:
             raise RemoteProtocolError(sender, f"round {message.round} after round {self.round}")
         listed = self._pledger is None or self._pledger.begin(message)
+        self._move("start")
         self.round = message.round
         # A stream of its own, so that encryption may run in another thread than `receive`.
         self._round_source = RandomSource(self._source.bytes(SEED_BYTES))
@@ -98,6 +100,7 @@ class Contributor(Machine[State]):
     def _on_end(self, sender: int, message: RoundEnd) -> list[Output]:
         if message.round != self.round:
             raise RemoteProtocolError(sender, f"end of round {message.round} in {self.round}")
+        self._move("end")
         return [Counted(message.round, self.index in message.contributors)]
 
     def encrypt(self, values: NDArray[Any]) -> Payload:
@@ -115,10 +118,15 @@ class Contributor(Machine[State]):
             return []
         if payload.c1 and payload.c1 == self._last_c1:
             raise LocalProtocolError("a payload serves one round: its keys must never be reused")
-        self._fire("contribute")
-        self._last_c1 = payload.c1
-        signature = b"" if self._pledger is None else self._pledger.sign(payload.c1)
         contribution = Contribution(
-            *(round, payload.c0, payload.c1, payload.body, note, payload.proof, signature)
+            round,
+            payload.c0,
+            payload.c1,
+            payload.body,
+            note,
+            payload.proof,
+            b"" if self._pledger is None else self._pledger.sign(payload.c1),
         )
+        self._move("contribute")
+        self._last_c1 = payload.c1
         return [Send(SERVER, contribution)]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
-from typing import ClassVar
 
 from mphe.arithmetic.ring import Ring, Spectrum
 from mphe.arithmetic.sampling import RandomSource, derive_seed
-from mphe.errors import EncodingError, ParameterError, RefusedDecryption, UnexpectedSender
-from mphe.roles.machine import Machine, Output, Send, Transitions
+from mphe.errors import (
+    EncodingError,
+    ParameterError,
+    RefusedDecryption,
+    RemoteProtocolError,
+    UnexpectedSender,
+)
+from mphe.roles.machine import Output, Send
 from mphe.roles.setup import confirmation
 from mphe.roles.setup.common import SessionKeys
 from mphe.roles.verified.evidence import Verifier
@@ -18,12 +22,6 @@ from mphe.scheme import decryption
 from mphe.scheme.decryption import Request
 from mphe.scheme.sharing import sharing_of
 from mphe.wire.messages import SERVER, DecryptionRequest, DecryptionShare, Message
-
-
-class State(Enum):
-    """A decryptor has one state; what it remembers is in `Answered`."""
-
-    SERVING = "serving"
 
 
 @dataclass(frozen=True)
@@ -68,12 +66,8 @@ Journal = Callable[[Memory], None]
 """Keeps a memory for good before it returns; OSError when it cannot."""
 
 
-class Decryptor(Machine[State]):
+class Decryptor:
     """Answers for one aggregate a round, for at most `max_attempts` active sets."""
-
-    TRANSITIONS: ClassVar[Transitions] = {
-        (State.SERVING, DecryptionRequest): State.SERVING,
-    }
 
     def __init__(
         self,
@@ -93,7 +87,6 @@ class Decryptor(Machine[State]):
         Raises:
             ParameterError: this client has no share.
         """
-        super().__init__(State.SERVING)
         if keys.share is None:
             raise ParameterError("this client holds no share of the key, so it cannot decrypt")
         self._keys = keys
@@ -111,7 +104,6 @@ class Decryptor(Machine[State]):
         self._spent = memory.spent
         self._confirming = memory.confirming
         self._scaled: tuple[tuple[int, ...], Spectrum] | None = None
-        self._handlers = {DecryptionRequest: self._on_request}
 
     def end_confirmation(self) -> None:
         """Refuse round 0 from now on: its sums may be of nobody, or of one."""
@@ -127,13 +119,17 @@ class Decryptor(Machine[State]):
         """Take one message of the server.
 
         Raises:
+            RemoteProtocolError: it is no request, or not of the server; nothing has changed.
             RefusedDecryption: the request breaks the policy; nothing has changed.
         """
         if sender != SERVER:
             raise UnexpectedSender(sender, "only the server asks for decryption")
-        return super().receive(sender, message)
+        if not isinstance(message, DecryptionRequest):
+            name = type(message).__name__
+            raise RemoteProtocolError(sender, f"{name} is nothing that a decryptor answers")
+        return self._on_request(message)
 
-    def _on_request(self, _: int, message: DecryptionRequest) -> list[Output]:
+    def _on_request(self, message: DecryptionRequest) -> list[Output]:
         last = self._last
         if message == last.request:
             return [Send(SERVER, DecryptionShare(message.round, message.attempt, last.answer))]

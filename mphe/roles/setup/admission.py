@@ -6,7 +6,7 @@ signatures on T from at least t members of Q: fewer than t liars cannot show it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mphe.arithmetic.ring import Ring
 from mphe.errors import RemoteProtocolError
@@ -18,17 +18,17 @@ from mphe.wire.messages import SERVER, Commit, Join, Ready, Reveal, Vouch, Welco
 
 
 def compose(
-    joins: Mapping[int, Join],
+    joins: tuple[Join, ...],
     commits: tuple[Commit, ...],
-    reveals: Mapping[int, Reveal],
+    reveals: Sequence[Reveal],
     ready: Mapping[int, Ready],
     decryptors: tuple[int, ...],
 ) -> Welcome:
     """Return what the server tells a client that joins later."""
     return Welcome(
-        tuple(joins[index] for index in sorted(joins)),
+        joins,
         commits,
-        tuple(reveals[index].reveal for index in sorted(reveals)),
+        tuple(message.reveal for message in reveals),
         vouches(ready),
         decryptors,
     )

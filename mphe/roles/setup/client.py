@@ -13,7 +13,7 @@ from mphe.arithmetic.ring import Element, Ring
 from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import EncodingError, RemoteProtocolError, UnexpectedSender
 from mphe.plan.plan import Plan
-from mphe.roles.machine import Event, Machine, Output, Send, Transitions
+from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
 from mphe.roles.setup import admission as late
 from mphe.roles.setup import common as setup
 from mphe.roles.setup.common import SessionKeys
@@ -65,13 +65,21 @@ class Opened(Event):
 class SetupClient(Machine[State]):
     """Joins, commits, reveals, checks everything that the server relays, and keeps the keys."""
 
-    TRANSITIONS: ClassVar[Transitions] = {
-        (State.NEW, "start"): State.JOINED,
-        (State.JOINED, Roster): State.COMMITTED,
-        (State.COMMITTED, Commitments): State.REVEALED,
-        (State.REVEALED, Qualified): State.READY,
-        (State.READY, SessionOpen): State.OPEN,
-        (State.JOINED, Welcome): State.OPEN,
+    ACCEPTS: ClassVar[Accepts] = {
+        State.NEW: set(),
+        State.JOINED: {Roster, Welcome},
+        State.COMMITTED: {Commitments},
+        State.REVEALED: {Qualified},
+        State.READY: {SessionOpen},
+        State.OPEN: set(),
+    }
+    MOVES: ClassVar[Moves] = {
+        State.NEW: {"join": State.JOINED},
+        State.JOINED: {"commit": State.COMMITTED, "open": State.OPEN},
+        State.COMMITTED: {"reveal": State.REVEALED},
+        State.REVEALED: {"sign": State.READY},
+        State.READY: {"open": State.OPEN},
+        State.OPEN: {},
     }
 
     def __init__(
@@ -110,7 +118,7 @@ class SetupClient(Machine[State]):
 
     def start(self) -> list[Output]:
         """Return the signed join."""
-        self._fire("start")
+        self._move("join")
         unsigned = Join(
             self.index, self._pairwise.public, self._source.bytes(setup.ENTROPY_BYTES), b""
         )
@@ -148,6 +156,7 @@ class SetupClient(Machine[State]):
         parts = setup.commit_parts(self._session, unsigned)
         signature = sealing.sign(self.identity, "commit", *parts)
         self._commit = Commit(self.index, commitment, signature)
+        self._move("commit")
         return [Send(SERVER, self._commit)]
 
     def _on_commitments(self, sender: int, message: Commitments) -> list[Output]:
@@ -168,6 +177,7 @@ class SetupClient(Machine[State]):
         parts = setup.reveal_parts(self._session, unsigned)
         signature = sealing.sign(self.identity, "reveal", *parts)
         reveal = replace(unsigned, signature=signature)
+        self._move("reveal")
         return [Send(SERVER, Reveal(reveal, shares))]
 
     def _deal(self, committed: Sequence[int]) -> tuple[SealedShare, ...]:
@@ -212,6 +222,7 @@ class SetupClient(Machine[State]):
         )
         self._keys = keys
         signature = sealing.sign(self.identity, "ready", name)
+        self._move("sign")
         return [KeysReady(keys, unopened), Send(SERVER, Ready(signature, unopened))]
 
     def _collect(
@@ -245,6 +256,7 @@ class SetupClient(Machine[State]):
     def _on_welcome(self, _: int, message: Welcome) -> list[Output]:
         """Contribute to a session that was set up without this client."""
         keys = late.admit(self.plan, self._identities, self.index, message)
+        self._move("open")
         return [KeysReady(keys, ()), Opened(message.decryptors)]
 
     def _on_open(self, _: int, message: SessionOpen) -> list[Output]:
@@ -253,4 +265,5 @@ class SetupClient(Machine[State]):
         setup.check_vouches(
             self._identities, keys.qualified, message.vouches, keys.transcript, needed
         )
+        self._move("open")
         return [Opened(message.decryptors)]

@@ -12,7 +12,7 @@ from typing import ClassVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mphe.errors import MalformedMessage, UnexpectedSender
-from mphe.roles.machine import Machine, Output, Send, Transitions
+from mphe.roles.machine import Accepts, Machine, Moves, Output, Send
 from mphe.roles.setup.client import KeysReady, Opened
 from mphe.roles.setup.common import PublicSession, SessionKeys
 from mphe.scheme import sealing
@@ -45,13 +45,18 @@ def check(session: PublicSession, sender: int, message: Ready) -> None:
 class ReturningClient(Machine[State]):
     """Stands in for the key set-up in a client that was started again with its keys."""
 
-    TRANSITIONS: ClassVar[Transitions] = {
-        (State.NEW, "start"): State.ANNOUNCED,
-        (State.ANNOUNCED, SessionOpen): State.OPEN,
+    ACCEPTS: ClassVar[Accepts] = {
+        State.NEW: set(),
+        State.ANNOUNCED: {SessionOpen},
+        State.OPEN: set(),
+    }
+    MOVES: ClassVar[Moves] = {
+        State.NEW: {"start": State.ANNOUNCED},
+        State.ANNOUNCED: {"open": State.OPEN},
+        State.OPEN: {},
     }
 
     def __init__(self, keys: SessionKeys, identity: Ed25519PrivateKey) -> None:
-        """Hold the keys that were kept."""
         super().__init__(State.NEW)
         self.identity = identity
         self._keys = keys
@@ -59,7 +64,7 @@ class ReturningClient(Machine[State]):
 
     def start(self) -> list[Output]:
         """Return the keys, and the announcement."""
-        self._fire("start")
+        self._move("start")
         return [KeysReady(self._keys, ()), Send(SERVER, announce(self._keys, self.identity))]
 
     def receive(self, sender: int, message: Message) -> list[Output]:
@@ -69,4 +74,5 @@ class ReturningClient(Machine[State]):
         return super().receive(sender, message)
 
     def _on_open(self, _: int, message: SessionOpen) -> list[Output]:
+        self._move("open")
         return [Opened(message.decryptors)]

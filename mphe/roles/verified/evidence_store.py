@@ -10,7 +10,7 @@ from mphe.roles.verified.evidence import DIGEST_BYTES, Statement, Verifier, mode
 from mphe.wire.messages import Contribution, Evidence, Pledge
 
 
-class Ledger:
+class EvidenceStore:
     """Pledges for the next round, and the evidence of this one."""
 
     def __init__(self, session: PublicSession) -> None:

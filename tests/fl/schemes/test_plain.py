@@ -7,7 +7,7 @@ from fl.schemes.plain import PlainAggregator, PlainEncryptor, PlainSetup
 from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import DuplicateMessage, MalformedMessage, RemoteProtocolError, UnexpectedSender
 from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Abandoned, Late, Summed
+from mphe.roles.rounds.aggregator import Abandoned, Outdated, Summed
 from mphe.wire.messages import Contribution, Join, RoundEnd, RoundStart
 
 SOURCE = RandomSource(bytes(32))
@@ -52,7 +52,7 @@ def test_too_few_updates_abandon_the_round() -> None:
     aggregator = started()
     aggregator.receive(1, contribution(1))
     assert isinstance(aggregator.deadline_passed()[0], Abandoned)
-    assert isinstance(aggregator.receive(2, contribution(2))[0], Late)
+    assert isinstance(aggregator.receive(2, contribution(2))[0], Outdated)
 
 
 @pytest.mark.parametrize(
