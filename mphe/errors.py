@@ -68,7 +68,6 @@ class SetupFailed(MpheError):
     """
 
     def __init__(self, reason: str, missing: Iterable[int]) -> None:
-        """Keep the sorted indices beside the reason."""
         self.missing = tuple(sorted(missing))
         names = ", ".join(map(str, self.missing)) or "none"
         super().__init__(f"setup failed: {reason} (missing clients: {names})")
@@ -83,7 +82,6 @@ class RoundAborted(MpheError):
     """
 
     def __init__(self, round: int, reason: str, missing: Iterable[int]) -> None:
-        """Keep the round and the sorted indices beside the reason."""
         self.round = round
         self.missing = tuple(sorted(missing))
         self.reason = reason

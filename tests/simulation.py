@@ -30,8 +30,8 @@ from mphe.roles.rounds.decryptor import Decryptor
 from mphe.roles.setup.client import KeysReady, Opened, SetupClient
 from mphe.roles.setup.common import PublicSession, SessionKeys
 from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer
-from mphe.roles.verified.evidence import Notary
-from mphe.roles.verified.pledges import Pledger
+from mphe.roles.verified.evidence import Prover
+from mphe.roles.verified.pledges import PledgedEncryptor
 from mphe.scheme.decryption import read_blocks
 from mphe.scheme.encryptor import Encryptor
 from mphe.scheme.running_sum import RunningSum
@@ -205,8 +205,8 @@ class Simulation:
                 )
             encryptor = Encryptor(self.plan, event.keys.key, event.keys.crs_seed)
             source = self.source(f"encryption/{party}")
-            pledger = self._pledger(party, event.keys, encryptor)
-            self.contributors[party] = Contributor(party, encryptor, source, pledger)
+            pledged = self._pledged(party, event.keys, encryptor)
+            self.contributors[party] = Contributor(party, encryptor, source, pledged)
         elif isinstance(event, Opened):
             if party in self.decryptors:
                 self.decryptors[party].end_confirmation()
@@ -218,11 +218,13 @@ class Simulation:
             payload = contributor.encrypt(self.updates[party])
             self.push(party, contributor.contribute(event.round, payload))
 
-    def _pledger(self, party: int, keys: SessionKeys, encryptor: Encryptor) -> Pledger | None:
+    def _pledged(
+        self, party: int, keys: SessionKeys, encryptor: Encryptor
+    ) -> PledgedEncryptor | None:
         if not self.parameters.verified:
             return None
-        notary = Notary(self.plan, keys.key, party, self.identities[party])
-        return Pledger(party, keys.transcript, encryptor, notary)
+        prover = Prover(self.plan, keys.key, party, self.identities[party])
+        return PledgedEncryptor(party, keys.transcript, encryptor, prover)
 
     # -- whole stages ----------------------------------------------------------------------------
 

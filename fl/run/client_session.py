@@ -23,8 +23,8 @@ from mphe.roles.rounds.decryptor import Decryptor, Memory
 from mphe.roles.setup.client import KeysReady, Opened, SetupClient
 from mphe.roles.setup.common import SessionKeys
 from mphe.roles.setup.returning import ReturningClient, announce
-from mphe.roles.verified.evidence import Notary
-from mphe.roles.verified.pledges import Pledger
+from mphe.roles.verified.evidence import Prover
+from mphe.roles.verified.pledges import PledgedEncryptor
 from mphe.scheme.encryptor import Encryptor
 from mphe.scheme.packing import BlockMap
 from mphe.wire import codec
@@ -191,12 +191,12 @@ class Session:
     def _open(self, keys: SessionKeys) -> None:
         """Contribute from now on; the key is confirmed."""
         encryptor = Encryptor(keys.plan, keys.key, keys.crs_seed, self._blocks)
-        pledger = None
+        pledged = None
         if keys.plan.session.verified and self._setup is not None:
-            notary = Notary(keys.plan, keys.key, self.index, self._setup.identity)
-            pledger = Pledger(self.index, keys.transcript, encryptor, notary)
+            prover = Prover(keys.plan, keys.key, self.index, self._setup.identity)
+            pledged = PledgedEncryptor(self.index, keys.transcript, encryptor, prover)
         source = RandomSource.from_system()
-        self._contributor = Contributor(self.index, encryptor, source, pledger)
+        self._contributor = Contributor(self.index, encryptor, source, pledged)
         if self._decryptor is not None:
             self._decryptor.end_confirmation()
             if self._state is not None and self._memory is None:

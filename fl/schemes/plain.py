@@ -11,7 +11,14 @@ from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import DuplicateMessage, MalformedMessage, RoundAborted, UnexpectedSender
 from mphe.roles.attendance import Attendance
 from mphe.roles.machine import Output, Send
-from mphe.roles.rounds.aggregator import Abandoned, Accepted, Closed, Outdated, State, Summed
+from mphe.roles.rounds.aggregator import (
+    Abandoned,
+    Accepted,
+    AggregatorState,
+    Closed,
+    Outdated,
+    Summed,
+)
 from mphe.scheme.encryptor import Payload
 from mphe.update.quantise import Figures, Mean
 from mphe.wire.messages import Contribution, Join, Message, RoundEnd, RoundStart
@@ -80,7 +87,7 @@ class PlainAggregator:
 
     def __init__(self, size: int, num_clients: int, minimum: int) -> None:
         """Expect updates of `size` values, at least `minimum` of them a round."""
-        self.state = State.IDLE
+        self.state = AggregatorState.IDLE
         self.round = 0
         self.members = set(range(1, num_clients + 1))
         self._size = size
@@ -97,7 +104,7 @@ class PlainAggregator:
     def start_round(self, model: bytes, present: Iterable[int]) -> list[Output]:
         """Send the model to the clients that are present and expect their updates."""
         self.round += 1
-        self.state = State.COLLECTING
+        self.state = AggregatorState.COLLECTING
         self._attendance.begin(present, self._minimum)
         self._contributors = []
         self._total = np.zeros(self._size)
@@ -111,7 +118,7 @@ class PlainAggregator:
             return []
         if not isinstance(message, Contribution):
             raise UnexpectedSender(sender, f"{type(message).__name__} is not expected now")
-        if message.round < self.round or self.state is not State.COLLECTING:
+        if message.round < self.round or self.state is not AggregatorState.COLLECTING:
             if message.round == self.round and sender not in self._contributors:
                 self._attendance.just_missed(sender)
             return [Outdated(sender)]
@@ -133,18 +140,18 @@ class PlainAggregator:
     def lost(self, *peers: int) -> list[Output]:
         """Go on without some clients."""
         self._attendance.lost(peers)
-        waits = self.state is State.COLLECTING and self._attendance.expected
-        return [] if waits or self.state is State.IDLE else self._close()
+        waits = self.state is AggregatorState.COLLECTING and self._attendance.expected
+        return [] if waits or self.state is AggregatorState.IDLE else self._close()
 
     def deadline_passed(self) -> list[Output]:
         """End the round with the updates that are there."""
-        if self.state is State.IDLE:
+        if self.state is AggregatorState.IDLE:
             return []
         self._attendance.deadline()
         return self._close()
 
     def _close(self) -> list[Output]:
-        self.state = State.IDLE
+        self.state = AggregatorState.IDLE
         contributors = tuple(sorted(self._contributors))
         if len(contributors) < self._minimum:
             missing = set(range(1, self._num_clients + 1)) - set(contributors)
@@ -156,7 +163,7 @@ class PlainAggregator:
 
     def waiting_for(self) -> tuple[int, ...]:
         """Return whose update is still missing."""
-        waits = self.state is State.COLLECTING
+        waits = self.state is AggregatorState.COLLECTING
         return tuple(sorted(self._attendance.expected)) if waits else ()
 
     @property

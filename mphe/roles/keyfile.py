@@ -67,7 +67,7 @@ class SessionRecord:
     crs_seed: bytes
     qualified: tuple[int, ...]
     decryptors: tuple[int, ...]
-    late: tuple[int, ...]
+    admitted: tuple[int, ...]
     welcome: Welcome
     key: bytes
 
@@ -157,7 +157,7 @@ def write_session(session: PublicSession) -> bytes:
             session.crs_seed,
             session.qualified,
             session.decryptors,
-            session.late,
+            session.admitted,
             session.welcome,
             session.key.ring.to_bytes(session.key.key),
         )
@@ -172,7 +172,7 @@ def read_session(data: bytes, plan: Plan, identities: Identities) -> PublicSessi
     """
     record = codec.unpack(data, SessionRecord)
     _check_common(plan, identities, record)
-    for indices in (record.decryptors, record.late):
+    for indices in (record.decryptors, record.admitted):
         _check_indices(plan, indices)
     return PublicSession(
         plan=plan,
@@ -181,7 +181,7 @@ def read_session(data: bytes, plan: Plan, identities: Identities) -> PublicSessi
         qualified=record.qualified,
         decryptors=record.decryptors,
         welcome=record.welcome,
-        late=record.late,
+        admitted=record.admitted,
         identities=identities,
         key=_collective_key(Ring(plan.threshold.ring), record.crs_seed, record.key),
     )

@@ -112,10 +112,14 @@ def aggregate_shares(ring: Ring, shares: Sequence[Element]) -> Element:
 
 
 class CollectiveKey:
-    """The public key (a, b) with its transforms."""
+    """The public key with its transforms.
+
+    Attributes:
+        reference: a (L, N).
+        key: b (L, N).
+    """
 
     def __init__(self, ring: Ring, reference: Element, key: Element) -> None:
-        """Keep a and b, both (L, N)."""
         self.ring = ring
         self.reference = reference
         self.key = key

@@ -52,7 +52,6 @@ class PairwiseKeys:
     """One client's X25519 key and what it shares with the others; fresh for each session."""
 
     def __init__(self, index: int, source: RandomSource) -> None:
-        """Draw the private key."""
         self.index = index
         self._private = X25519PrivateKey.from_private_bytes(source.bytes(KEY_BYTES))
         self.public = self._private.public_key().public_bytes_raw()

@@ -16,7 +16,7 @@ from mphe.errors import EncodingError, RefusedDecryption
 from mphe.roles.rounds.decryptor import Decryptor
 from mphe.roles.setup.common import SessionKeys
 from mphe.roles.verified import evidence
-from mphe.roles.verified.evidence import Notary, Statement, Verifier, c1_digest
+from mphe.roles.verified.evidence import Prover, Statement, Verifier, c1_digest
 from mphe.scheme.decryption import aggregate_shares
 from mphe.scheme.encryptor import Encryptor
 from mphe.scheme.rlwe import Opening, Prepared
@@ -159,9 +159,9 @@ def invent(simulation: Simulation, request: DecryptionRequest) -> tuple[Decrypti
     statement = Statement(keys.transcript, request.round, request.model, listed)
     for index, (payload, prepared) in invented.items():
         # The server has no identity of theirs; it signs with a key of its own.
-        pen = Notary(simulation.plan, keys.key, index, simulation.identities[LIAR])
-        proof = pen.prove(statement, prepared, source)
-        items.append(Evidence(index, payload.c1, proof, pen.sign(statement, payload.c1)))
+        prover = Prover(simulation.plan, keys.key, index, simulation.identities[LIAR])
+        proof = prover.prove(statement, prepared, source)
+        items.append(Evidence(index, payload.c1, proof, prover.sign(statement, payload.c1)))
     victim = next(item for item in request.evidence if item.index == VICTIM)
     evidence_ = tuple(sorted([victim, *items], key=lambda item: item.index))
     sent = {
@@ -237,9 +237,9 @@ def malformed(simulation: Simulation, scaling: int) -> int:
 def corrupt_next(simulation: Simulation, bits: int) -> None:
     """Have the liar prepare c1 = a·u + e1 + B."""
     contributor = simulation.contributors[LIAR]
-    pledger = contributor._pledger
-    assert pledger is not None
-    (prepared,) = pledger._next
+    pledged = contributor._pledged
+    assert pledged is not None
+    (prepared,) = pledged._next
     simulation.ring.reduce(prepared.c1)
     prepared.c1[bits // 32, 0] += 1 << bits % 32
     simulation.ring.reduce(prepared.c1)
@@ -319,11 +319,11 @@ def test_a_contributor_cancels_all_others_but_one(blind: bool) -> None:
     c1 = cancelling(simulation, [sent[2].c1, sent[3].c1], own)
     wire = simulation.ring.to_bytes(c1)
     statement = Statement(keys.transcript, request.round, request.model, request.pledges)
-    pen = Notary(simulation.plan, keys.key, LIAR, simulation.identities[LIAR])
+    prover = Prover(simulation.plan, keys.key, LIAR, simulation.identities[LIAR])
     # It knows no u for this c1; the best it has is its own.
     half = Prepared(Opening(own.opening.secret, own.opening.error), own.transform, c1)
-    proof = pen.prove(statement, (half,), source)
-    liar = Evidence(LIAR, wire, proof, pen.sign(statement, wire))
+    proof = prover.prove(statement, (half,), source)
+    liar = Evidence(LIAR, wire, proof, prover.sign(statement, wire))
     false = replace(request, evidence=(*request.evidence[:3], liar))
     if blind:
         mine = Contribution(1, payload.c0, payload.c1, payload.body, b"")
@@ -336,11 +336,13 @@ def test_a_contributor_cancels_all_others_but_one(blind: bool) -> None:
     late = Statement(keys.transcript, request.round, request.model, pledges)
     items = []
     for index in request.contributors[:3]:
-        notary = Notary(simulation.plan, keys.key, index, simulation.identities[index])
-        (current,) = simulation.contributors[index]._pledger._current[1]  # type: ignore[union-attr, index]
-        proof = notary.prove(late, (current,), source)
-        items.append(Evidence(index, sent[index].c1, proof, notary.sign(late, sent[index].c1)))
-    liar = replace(liar, proof=pen.prove(late, (half,), source), signature=pen.sign(late, wire))
+        honest = Prover(simulation.plan, keys.key, index, simulation.identities[index])
+        (current,) = simulation.contributors[index]._pledged._current[1]  # type: ignore[union-attr, index]
+        proof = honest.prove(late, (current,), source)
+        items.append(Evidence(index, sent[index].c1, proof, honest.sign(late, sent[index].c1)))
+    liar = replace(
+        liar, proof=prover.prove(late, (half,), source), signature=prover.sign(late, wire)
+    )
     hasty = replace(request, pledges=pledges, evidence=(*items, liar))
     refused(simulation, hasty, "the proof does not fit")
 

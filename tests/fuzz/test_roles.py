@@ -29,7 +29,7 @@ from mphe.roles.setup import common as setup
 from mphe.roles.setup.client import SetupClient
 from mphe.roles.setup.common import KeyShareReader, PublicSession, SessionKeys
 from mphe.roles.setup.server import SetupServer
-from mphe.roles.verified.evidence import Notary, Verifier
+from mphe.roles.verified.evidence import Prover, Verifier
 from mphe.scheme import sealing
 from mphe.scheme.encryptor import Encryptor
 from mphe.scheme.onetime import OneTimeCipher
@@ -66,16 +66,16 @@ SHARED = (
     OneTimeCipher,
     CollectiveKey,
     KeyShareReader,
-    Notary,
+    Prover,
     Verifier,
 )
 """What copies of a role have in common: it never changes, or it is a stream."""
 
 NO_STATE = {"plan", "session", "_cipher", "_encryptor", "_identities", "_scaled"}
-NO_STATE |= {"_keys", "_key", "_reader", "_verifier", "_notary", "_proof"}
+NO_STATE |= {"_keys", "_key", "_reader", "_verifier", "_prover", "_proof"}
 """Attributes that are frozen, and the decryptor's transform of λ·s, which is a cache."""
 
-PARTS = ("_sum", "_confirmation", "_ledger", "_pledger")
+PARTS = ("_sum", "_confirmation", "_ledger", "_pledged")
 """Attributes with a state of their own."""
 
 MEMORY = 8 << 20

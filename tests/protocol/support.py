@@ -11,8 +11,7 @@ from mphe.arithmetic.ring import Integers
 from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
 from mphe.roles.setup.client import SetupClient
 from mphe.roles.setup.client import State as ClientState
-from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer
-from mphe.roles.setup.server import State as ServerState
+from mphe.roles.setup.server import ServerState, SetupAbandoned, SetupDone, SetupServer
 from mphe.wire.codec import MESSAGE_TYPES
 from mphe.wire.messages import SERVER, Contribution, DecryptionRequest, Message
 from tests.simulation import Simulation

@@ -104,7 +104,7 @@ def test_a_client_that_joins_while_the_others_commit_is_welcomed_at_the_end() ->
         simulation.push(index, simulation.clients[index].start())
     simulation.pump()
     assert simulation.session.qualified == (1, 2, 4)
-    assert simulation.session.late == (3,)
+    assert simulation.session.admitted == (3,)
     assert client.state is State.OPEN
     assert total_of(simulation, 1, 2, 3, 4).contributors == (1, 2, 3, 4)
 

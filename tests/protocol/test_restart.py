@@ -19,7 +19,7 @@ from mphe.roles.rounds.contributor import Contributor
 from mphe.roles.rounds.decryptor import Decryptor, Memory
 from mphe.roles.setup import returning
 from mphe.roles.setup.client import KeysReady, Opened
-from mphe.roles.setup.returning import ReturningClient, State
+from mphe.roles.setup.returning import ReturningClient, ReturningState
 from mphe.scheme.encryptor import Encryptor
 from mphe.wire.messages import SERVER, DecryptionRequest, Join, Ready, SessionOpen
 from tests.protocol.support import aggregator_of, assert_exact, ready
@@ -113,7 +113,7 @@ def come_back(simulation: Simulation, index: int, aggregator: Aggregator) -> Non
     (opened,) = aggregator.receive(index, announced.message)
     assert isinstance(opened, Send) and opened.receiver == index
     (event,) = client.receive(SERVER, opened.message)
-    assert isinstance(event, Opened) and client.state is State.OPEN
+    assert isinstance(event, Opened) and client.state is ReturningState.OPEN
     encryptor = Encryptor(simulation.plan, keys.keys.key, keys.keys.crs_seed)
     source = simulation.source(f"again/{index}/{aggregator.round}")
     simulation.contributors[index] = Contributor(index, encryptor, source)
@@ -199,7 +199,7 @@ def test_a_returning_client_takes_nothing_but_the_opening_of_the_session() -> No
         client.receive(2, SessionOpen((1, 2), ()))
     with pytest.raises(RemoteProtocolError, match="not expected"):
         client.receive(SERVER, simulation.session.welcome)
-    assert client.state is State.ANNOUNCED
+    assert client.state is ReturningState.ANNOUNCED
 
 
 def test_a_round_is_resumed_only_between_rounds_and_never_earlier() -> None:

@@ -7,10 +7,8 @@ import pytest
 
 from mphe.errors import LocalProtocolError, ParameterError, RemoteProtocolError
 from mphe.roles.machine import Machine, Send
-from mphe.roles.rounds.aggregator import Aggregator, Outdated
-from mphe.roles.rounds.aggregator import State as AggregatorState
-from mphe.roles.rounds.contributor import Contributor, TrainOn
-from mphe.roles.rounds.contributor import State as ContributorState
+from mphe.roles.rounds.aggregator import Aggregator, AggregatorState, Outdated
+from mphe.roles.rounds.contributor import Contributor, ContributorState, TrainOn
 from mphe.roles.rounds.decryptor import Decryptor
 from mphe.wire.codec import MESSAGE_TYPES
 from mphe.wire.messages import (

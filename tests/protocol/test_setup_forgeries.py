@@ -13,7 +13,7 @@ from mphe.errors import DuplicateMessage, MalformedMessage, RemoteProtocolError,
 from mphe.roles.machine import Output
 from mphe.roles.setup import common as setup
 from mphe.roles.setup.client import SetupClient
-from mphe.roles.setup.server import State as ServerState
+from mphe.roles.setup.server import ServerState
 from mphe.scheme import sealing
 from mphe.wire.messages import (
     SERVER,

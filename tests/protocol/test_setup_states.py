@@ -8,7 +8,7 @@ import pytest
 
 from mphe.errors import LocalProtocolError, RemoteProtocolError, UnexpectedSender
 from mphe.roles.setup.client import State as ClientState
-from mphe.roles.setup.server import State as ServerState
+from mphe.roles.setup.server import ServerState
 from mphe.wire.codec import MESSAGE_TYPES
 from mphe.wire.messages import (
     SERVER,

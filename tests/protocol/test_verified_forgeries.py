@@ -9,8 +9,7 @@ import pytest
 
 from mphe.errors import MalformedMessage, RemoteProtocolError
 from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Aggregator
-from mphe.roles.rounds.aggregator import State as AggregatorState
+from mphe.roles.rounds.aggregator import Aggregator, AggregatorState
 from mphe.wire.messages import (
     SERVER,
     Contribution,

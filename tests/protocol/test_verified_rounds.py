@@ -9,8 +9,7 @@ import pytest
 
 from mphe.errors import LocalProtocolError
 from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Abandoned
-from mphe.roles.rounds.aggregator import State as AggregatorState
+from mphe.roles.rounds.aggregator import Abandoned, AggregatorState
 from mphe.roles.rounds.contributor import TrainOn
 from mphe.roles.setup.client import SetupClient
 from mphe.roles.setup.server import SetupDone

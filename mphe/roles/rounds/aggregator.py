@@ -44,12 +44,15 @@ from mphe.wire.messages import (
 )
 
 
-class State(Enum):
+class AggregatorState(Enum):
     """What the server does."""
 
     IDLE = "idle"
     COLLECTING = "collecting"
     DECRYPTING = "decrypting"
+
+
+IDLE, COLLECTING, DECRYPTING = AggregatorState
 
 
 @dataclass(frozen=True)
@@ -138,27 +141,27 @@ class _Round:
         return tuple(index for index in self.active if index not in self.shares)
 
 
-class Aggregator(Machine[State]):
+class Aggregator(Machine[AggregatorState]):
     """Runs one round after the other with whoever is there."""
 
     ACCEPTS: ClassVar[Accepts] = {
-        State.IDLE: {Join, Ready, Pledge, Contribution, DecryptionShare, Refusal},
-        State.COLLECTING: {Join, Ready, Pledge, Contribution, DecryptionShare, Refusal},
-        State.DECRYPTING: {Join, Ready, Pledge, Contribution, DecryptionShare, Refusal},
+        IDLE: {Join, Ready, Pledge, Contribution, DecryptionShare, Refusal},
+        COLLECTING: {Join, Ready, Pledge, Contribution, DecryptionShare, Refusal},
+        DECRYPTING: {Join, Ready, Pledge, Contribution, DecryptionShare, Refusal},
     }
     MOVES: ClassVar[Moves] = {
-        State.IDLE: {"start": State.COLLECTING},
-        State.COLLECTING: {"close": State.DECRYPTING, "end": State.IDLE},
-        State.DECRYPTING: {"end": State.IDLE},
+        IDLE: {"start": COLLECTING},
+        COLLECTING: {"close": DECRYPTING, "end": IDLE},
+        DECRYPTING: {"end": IDLE},
     }
 
     def __init__(self, session: PublicSession, blocks: BlockMap = map) -> None:
         """Take over a session whose key is confirmed; `blocks` computes those of a sum."""
-        super().__init__(State.IDLE)
+        super().__init__(IDLE)
         self.session = session
         self.plan = session.plan
-        self.members = {*session.qualified, *session.late}
-        self._able = set(session.decryptors) - set(session.late)
+        self.members = {*session.qualified, *session.admitted}
+        self._able = set(session.decryptors) - set(session.admitted)
         self._sum = RunningSum(session.plan, session.crs_seed, blocks)
         self._evidence = EvidenceStore(session) if session.plan.session.verified else None
         # The first round starts when those who made the key have pledged.
@@ -188,7 +191,7 @@ class Aggregator(Machine[State]):
         Raises:
             LocalProtocolError: a round is under way, or this one is older than the last.
         """
-        if self.state is not State.IDLE or round < self.round:
+        if self.state is not IDLE or round < self.round:
             raise LocalProtocolError(f"round {self.round} cannot be followed by round {round + 1}")
         self._now = _Round(round)
 
@@ -228,9 +231,9 @@ class Aggregator(Machine[State]):
         """Go on without clients that vanished or misbehaved in this round, all at once."""
         self._attendance.lost(peers)
         self._unpledged.difference_update(peers)
-        if self.state is State.COLLECTING and not self._attendance.expected:
+        if self.state is COLLECTING and not self._attendance.expected:
             return self._close()
-        if self.state is State.DECRYPTING:
+        if self.state is DECRYPTING:
             self._now.fallen.update(peers)
             if set(peers) & set(self.waiting_for()):
                 self._failures.update(peers)
@@ -239,10 +242,10 @@ class Aggregator(Machine[State]):
 
     def deadline_passed(self) -> list[Output]:
         """Close the round, or ask other decryptors instead of the silent ones."""
-        if self.state is State.COLLECTING:
+        if self.state is COLLECTING:
             self._attendance.deadline()
             return self._close()
-        if self.state is State.DECRYPTING:
+        if self.state is DECRYPTING:
             self._now.silent.update(self.waiting_for())
             self._failures.update(self.waiting_for())
             return self._next_attempt()
@@ -251,9 +254,9 @@ class Aggregator(Machine[State]):
 
     def waiting_for(self) -> tuple[int, ...]:
         """Return whose answer is still missing."""
-        if self.state is State.COLLECTING:
+        if self.state is COLLECTING:
             return tuple(sorted(self._attendance.expected))
-        if self.state is State.DECRYPTING:
+        if self.state is DECRYPTING:
             return self._now.unanswered()
         return tuple(sorted(self._unpledged))
 
@@ -263,7 +266,7 @@ class Aggregator(Machine[State]):
         return self.state, self.round, self._now.attempt
 
     def _on_join(self, sender: int, message: Join) -> list[Output]:
-        """Welcome a client that comes late, or comes again without its share of the key."""
+        """Welcome a client that joins after the set-up, or again without its share of the key."""
         if message.index != sender:
             raise UnexpectedSender(sender, f"it speaks for client {message.index}")
         # The welcome is much longer than the join that asks for it.
@@ -298,7 +301,7 @@ class Aggregator(Machine[State]):
 
     def _on_contribution(self, sender: int, message: Contribution) -> list[Output]:
         contributors = self._now.contributors
-        if message.round < self.round or self.state is not State.COLLECTING:
+        if message.round < self.round or self.state is not COLLECTING:
             if message.round == self.round and sender not in contributors:
                 self._attendance.just_missed(sender)
             return [Outdated(sender)]
@@ -373,7 +376,7 @@ class Aggregator(Machine[State]):
         """Return whether the attempt that a message answers is under way."""
         now = self._now
         answered = (message.round, message.attempt) == (now.number, now.attempt)
-        return answered and self.state is State.DECRYPTING
+        return answered and self.state is DECRYPTING
 
     def _on_share(self, sender: int, message: DecryptionShare) -> list[Output]:
         now, plan = self._now, self.plan

@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 from mphe.arithmetic.sampling import SEED_BYTES, RandomSource
 from mphe.errors import LocalProtocolError, RemoteProtocolError, UnexpectedSender
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
-from mphe.roles.verified.pledges import Pledger
+from mphe.roles.verified.pledges import PledgedEncryptor
 from mphe.scheme.encryptor import Cipher, Payload
 from mphe.wire.messages import SERVER, Contribution, Message, RoundEnd, RoundStart
 
 
-class State(Enum):
+class ContributorState(Enum):
     """What a contributor does."""
 
     IDLE = "idle"
     WORKING = "working"
     SENT = "sent"
+
+
+IDLE, WORKING, SENT = ContributorState
 
 
 @dataclass(frozen=True)
@@ -40,22 +43,26 @@ class Counted(Event):
     counted: bool
 
 
-class Contributor(Machine[State]):
+class Contributor(Machine[ContributorState]):
     """Follows the rounds; a newer round replaces an unfinished one."""
 
     ACCEPTS: ClassVar[Accepts] = {
-        State.IDLE: {RoundStart, RoundEnd},
-        State.WORKING: {RoundStart, RoundEnd},
-        State.SENT: {RoundStart, RoundEnd},
+        IDLE: {RoundStart, RoundEnd},
+        WORKING: {RoundStart, RoundEnd},
+        SENT: {RoundStart, RoundEnd},
     }
     MOVES: ClassVar[Moves] = {
-        State.IDLE: {"start": State.WORKING, "end": State.IDLE},
-        State.WORKING: {"contribute": State.SENT, "start": State.WORKING, "end": State.IDLE},
-        State.SENT: {"start": State.WORKING, "end": State.IDLE},
+        IDLE: {"start": WORKING, "end": IDLE},
+        WORKING: {"contribute": SENT, "start": WORKING, "end": IDLE},
+        SENT: {"start": WORKING, "end": IDLE},
     }
 
     def __init__(
-        self, index: int, cipher: Cipher, source: RandomSource, pledger: Pledger | None = None
+        self,
+        index: int,
+        cipher: Cipher,
+        source: RandomSource,
+        pledged: PledgedEncryptor | None = None,
     ) -> None:
         """Wait for the first round.
 
@@ -63,13 +70,13 @@ class Contributor(Machine[State]):
             index: of this client.
             cipher: of this session.
             source: of every key and error of its contributions.
-            pledger: where aggregates are verified; it wraps the cipher.
+            pledged: where aggregates are verified; it wraps the cipher.
         """
-        super().__init__(State.IDLE)
+        super().__init__(IDLE)
         self.index = index
         self.round = 0
         self._cipher = cipher
-        self._pledger = pledger
+        self._pledged = pledged
         self._source = source
         self._round_source = source
         self._last_c1 = b""
@@ -83,12 +90,12 @@ class Contributor(Machine[State]):
 
     def pledge(self) -> list[Output]:
         """Say which c1 comes next, where aggregates are verified; on every new connection."""
-        return [] if self._pledger is None else [Send(SERVER, self._pledger.pledge(self._source))]
+        return [] if self._pledged is None else [Send(SERVER, self._pledged.pledge(self._source))]
 
     def _on_start(self, sender: int, message: RoundStart) -> list[Output]:
         if message.round <= self.round:
             raise RemoteProtocolError(sender, f"round {message.round} after round {self.round}")
-        listed = self._pledger is None or self._pledger.begin(message)
+        listed = self._pledged is None or self._pledged.begin(message)
         self._move("start")
         self.round = message.round
         # A stream of its own, so that encryption may run in another thread than `receive`.
@@ -105,7 +112,7 @@ class Contributor(Machine[State]):
 
     def encrypt(self, values: NDArray[Any]) -> Payload:
         """Return the payload of an update; may run beside `receive`, in another thread."""
-        cipher = self._cipher if self._pledger is None else self._pledger
+        cipher = self._cipher if self._pledged is None else self._pledged
         return cipher.encrypt(values, self._round_source)
 
     def contribute(self, round: int, payload: Payload, note: bytes = b"") -> list[Output]:
@@ -114,7 +121,7 @@ class Contributor(Machine[State]):
         Raises:
             LocalProtocolError: no round waits for a contribution, or this payload was sent before.
         """
-        if round != self.round or self.state is State.IDLE:
+        if round != self.round or self.state is IDLE:
             return []
         if payload.c1 and payload.c1 == self._last_c1:
             raise LocalProtocolError("a payload serves one round: its keys must never be reused")
@@ -125,7 +132,7 @@ class Contributor(Machine[State]):
             payload.body,
             note,
             payload.proof,
-            b"" if self._pledger is None else self._pledger.sign(payload.c1),
+            b"" if self._pledged is None else self._pledged.sign(payload.c1),
         )
         self._move("contribute")
         self._last_c1 = payload.c1

@@ -14,7 +14,7 @@ from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import EncodingError, RemoteProtocolError, UnexpectedSender
 from mphe.plan.plan import Plan
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
-from mphe.roles.setup import admission as late
+from mphe.roles.setup import admission
 from mphe.roles.setup import common as setup
 from mphe.roles.setup.common import SessionKeys
 from mphe.scheme import rlwe, sealing
@@ -255,7 +255,7 @@ class SetupClient(Machine[State]):
 
     def _on_welcome(self, _: int, message: Welcome) -> list[Output]:
         """Contribute to a session that was set up without this client."""
-        keys = late.admit(self.plan, self._identities, self.index, message)
+        keys = admission.admit(self.plan, self._identities, self.index, message)
         self._move("open")
         return [KeysReady(keys, ()), Opened(message.decryptors)]
 

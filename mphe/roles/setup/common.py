@@ -39,7 +39,7 @@ class PublicSession:
         qualified: Q.
         decryptors: those whose shares are confirmed.
         welcome: what a client that joins later needs.
-        late: clients that joined while the key was being made, and are not part of it.
+        admitted: clients that joined while the key was being made; they only contribute.
         identities: public keys of all clients.
         key: the collective public key.
     """
@@ -50,7 +50,7 @@ class PublicSession:
     qualified: tuple[int, ...]
     decryptors: tuple[int, ...]
     welcome: Welcome
-    late: tuple[int, ...]
+    admitted: tuple[int, ...]
     identities: Identities
     key: CollectiveKey
 
@@ -173,7 +173,6 @@ class KeyShareReader:
     """Reads b_i, and checks where aggregates are verified that s_i and e_i are short."""
 
     def __init__(self, plan: Plan, ring: Ring, session: bytes, crs_seed: bytes) -> None:
-        """Prepare to verify proofs about the reference polynomial of this session."""
         self._ring = ring
         self._session = session
         self._proof: ShortnessProof | None = None

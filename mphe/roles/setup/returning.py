@@ -19,7 +19,7 @@ from mphe.scheme import sealing
 from mphe.wire.messages import SERVER, Message, Ready, SessionOpen
 
 
-class State(Enum):
+class ReturningState(Enum):
     """Where a returning client stands."""
 
     NEW = "new"
@@ -42,22 +42,22 @@ def check(session: PublicSession, sender: int, message: Ready) -> None:
         )
 
 
-class ReturningClient(Machine[State]):
+class ReturningClient(Machine[ReturningState]):
     """Stands in for the key set-up in a client that was started again with its keys."""
 
     ACCEPTS: ClassVar[Accepts] = {
-        State.NEW: set(),
-        State.ANNOUNCED: {SessionOpen},
-        State.OPEN: set(),
+        ReturningState.NEW: set(),
+        ReturningState.ANNOUNCED: {SessionOpen},
+        ReturningState.OPEN: set(),
     }
     MOVES: ClassVar[Moves] = {
-        State.NEW: {"start": State.ANNOUNCED},
-        State.ANNOUNCED: {"open": State.OPEN},
-        State.OPEN: {},
+        ReturningState.NEW: {"start": ReturningState.ANNOUNCED},
+        ReturningState.ANNOUNCED: {"open": ReturningState.OPEN},
+        ReturningState.OPEN: {},
     }
 
     def __init__(self, keys: SessionKeys, identity: Ed25519PrivateKey) -> None:
-        super().__init__(State.NEW)
+        super().__init__(ReturningState.NEW)
         self.identity = identity
         self._keys = keys
         self._handlers = {SessionOpen: self._on_open}

@@ -19,7 +19,7 @@ from mphe.errors import (
 )
 from mphe.plan.plan import Plan
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
-from mphe.roles.setup import admission as late
+from mphe.roles.setup import admission
 from mphe.roles.setup import common as setup
 from mphe.roles.setup.common import KeyShareReader, PublicSession
 from mphe.roles.setup.confirmation import Confirmation, Trials
@@ -42,7 +42,7 @@ from mphe.wire.messages import (
 )
 
 
-class State(Enum):
+class ServerState(Enum):
     """What the server waits for."""
 
     JOINING = "joining"
@@ -159,26 +159,26 @@ Stage = Joining | Committing | Revealing | Readying
 K = TypeVar("K", Joining, Committing, Revealing, Readying, Confirming)
 
 
-class SetupServer(Machine[State]):
+class SetupServer(Machine[ServerState]):
     """Collects each stage from all who are left, then moves on."""
 
     ACCEPTS: ClassVar[Accepts] = {
-        State.JOINING: {Join},
-        State.COMMITTING: {Commit, Join},
-        State.REVEALING: {Reveal, Join},
-        State.READYING: {Ready, Join},
-        State.CONFIRMING: {DecryptionShare, Refusal, Join},
-        State.OPEN: set(),
-        State.FAILED: set(),
+        ServerState.JOINING: {Join},
+        ServerState.COMMITTING: {Commit, Join},
+        ServerState.REVEALING: {Reveal, Join},
+        ServerState.READYING: {Ready, Join},
+        ServerState.CONFIRMING: {DecryptionShare, Refusal, Join},
+        ServerState.OPEN: set(),
+        ServerState.FAILED: set(),
     }
     MOVES: ClassVar[Moves] = {
-        State.JOINING: {"complete": State.COMMITTING, "fail": State.FAILED},
-        State.COMMITTING: {"complete": State.REVEALING, "fail": State.FAILED},
-        State.REVEALING: {"complete": State.READYING, "fail": State.FAILED},
-        State.READYING: {"complete": State.CONFIRMING, "fail": State.FAILED},
-        State.CONFIRMING: {"complete": State.OPEN, "fail": State.FAILED},
-        State.OPEN: {},
-        State.FAILED: {},
+        ServerState.JOINING: {"complete": ServerState.COMMITTING, "fail": ServerState.FAILED},
+        ServerState.COMMITTING: {"complete": ServerState.REVEALING, "fail": ServerState.FAILED},
+        ServerState.REVEALING: {"complete": ServerState.READYING, "fail": ServerState.FAILED},
+        ServerState.READYING: {"complete": ServerState.CONFIRMING, "fail": ServerState.FAILED},
+        ServerState.CONFIRMING: {"complete": ServerState.OPEN, "fail": ServerState.FAILED},
+        ServerState.OPEN: {},
+        ServerState.FAILED: {},
     }
 
     def __init__(self, plan: Plan, identities: setup.Identities) -> None:
@@ -188,7 +188,7 @@ class SetupServer(Machine[State]):
             plan: the same for all parties.
             identities: Ed25519 public keys of all clients.
         """
-        super().__init__(State.JOINING)
+        super().__init__(ServerState.JOINING)
         self.plan = plan
         self.ring = Ring(plan.threshold.ring)
         self._sharing = sharing_of(plan.session, self.ring)
@@ -197,7 +197,7 @@ class SetupServer(Machine[State]):
         self._stage: Stage = Joining()
         self._waiting: set[int] = set(self._everybody)
         self._gone: set[int] = set()
-        self._late: set[int] = set()
+        self._admitted: set[int] = set()
         # Follow from the stage, and are made once: nothing in them has to be kept.
         self._reader: KeyShareReader | None = None
         self._confirmation: Confirmation | None = None
@@ -209,20 +209,20 @@ class SetupServer(Machine[State]):
             DecryptionShare: self._on_share,
             Refusal: self._on_refusal,
         }
-        self._next: dict[State, Callable[[], list[Output]]] = {
-            State.JOINING: self._send_roster,
-            State.COMMITTING: self._send_commitments,
-            State.REVEALING: self._send_qualified,
-            State.READYING: self._start_confirmation,
-            State.CONFIRMING: self._conclude,
+        self._next: dict[ServerState, Callable[[], list[Output]]] = {
+            ServerState.JOINING: self._send_roster,
+            ServerState.COMMITTING: self._send_commitments,
+            ServerState.REVEALING: self._send_qualified,
+            ServerState.READYING: self._start_confirmation,
+            ServerState.CONFIRMING: self._conclude,
         }
 
     # -- from outside --------------------------------------------------------------------------
 
     def receive(self, sender: int, message: Message) -> list[Output]:
-        """Take one message of a client that is still in the set-up, or comes too late for it."""
-        late = isinstance(message, Join) and self.state is not State.JOINING
-        if sender not in self._everybody or (sender in self._gone and not late):
+        """Take one message of a client that is still in the set-up, or comes after it."""
+        after = isinstance(message, Join) and self.state is not ServerState.JOINING
+        if sender not in self._everybody or (sender in self._gone and not after):
             raise UnexpectedSender(sender, "it is not part of this set-up")
         return super().receive(sender, message)
 
@@ -249,7 +249,7 @@ class SetupServer(Machine[State]):
             return []
         self._gone |= peers & self._everybody
         self._waiting -= peers
-        if self.state is State.CONFIRMING:
+        if self.state is ServerState.CONFIRMING:
             return self._confirm_without(peers)
         return [] if self._waiting else self._complete()
 
@@ -299,7 +299,7 @@ class SetupServer(Machine[State]):
         self._own(sender, join.index, joined)
         setup.check_join(self.plan.session, self._identities, join, sender)
         if not isinstance(stage, Joining):
-            self._late.add(sender)
+            self._admitted.add(sender)
             return []
         stage.answers[sender] = join
         return self._arrived(sender)
@@ -486,7 +486,7 @@ class SetupServer(Machine[State]):
     def _open(self, decryptors: tuple[int, ...]) -> list[Output]:
         stage, present = self._at(Confirming), sorted(self._taking_part())
         session, made = stage.session, stage.made
-        welcome = late.compose(
+        welcome = admission.compose(
             session.joins, stage.commits, made.reveals, stage.answers, decryptors
         )
         public = PublicSession(
@@ -496,7 +496,7 @@ class SetupServer(Machine[State]):
             made.qualified,
             decryptors,
             welcome,
-            tuple(sorted(self._late)),
+            tuple(sorted(self._admitted)),
             self._identities,
             made.key,
         )
@@ -509,4 +509,4 @@ class SetupServer(Machine[State]):
         opened = SessionOpen(decryptors, welcome.vouches)
         news: list[Output] = [Send(index, opened) for index in present]
         # First of all the session can be kept: clients keep their keys as soon as it is open.
-        return [done, *news, *(Send(index, welcome) for index in public.late)]
+        return [done, *news, *(Send(index, welcome) for index in public.admitted)]

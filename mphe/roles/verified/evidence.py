@@ -79,13 +79,12 @@ def _context(statement: bytes, index: int, block: int) -> bytes:
     return derive_seed("contribution", statement, number(index), number(block))
 
 
-class Notary:
-    """A contributor's pen: proves and signs."""
+class Prover:
+    """Proves and signs in the name of one contributor."""
 
     def __init__(
         self, plan: Plan, key: CollectiveKey, index: int, identity: Ed25519PrivateKey
     ) -> None:
-        """Write in the name of client `index`."""
         self._proof = ShortnessProof(Ring(plan.threshold.ring), key.reference)
         self._index = index
         self._identity = identity
@@ -110,7 +109,6 @@ class Verifier:
     """Checks evidence; the server does to name a liar, the decryptors since the server may lie."""
 
     def __init__(self, plan: Plan, key: CollectiveKey, identities: Identities) -> None:
-        """Know the reference polynomial and everybody's public key."""
         self._plan = plan
         self._ring = Ring(plan.threshold.ring)
         self._proof = ShortnessProof(self._ring, key.reference)

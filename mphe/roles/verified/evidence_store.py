@@ -14,7 +14,6 @@ class EvidenceStore:
     """Pledges for the next round, and the evidence of this one."""
 
     def __init__(self, session: PublicSession) -> None:
-        """Start empty."""
         self._name = session.transcript
         self._verifier = Verifier(session.plan, session.key, session.identities)
         self._next: dict[int, bytes] = {}

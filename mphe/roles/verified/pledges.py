@@ -7,28 +7,28 @@ from dataclasses import replace
 from mphe.arithmetic.ring import Integers
 from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import EncodingError, LocalProtocolError, RemoteProtocolError
-from mphe.roles.verified.evidence import Notary, Statement, c1_digest, check_pledges, model_digest
+from mphe.roles.verified.evidence import Prover, Statement, c1_digest, check_pledges, model_digest
 from mphe.scheme.encryptor import Encryptor, Payload, wire_c1
 from mphe.scheme.rlwe import Prepared
 from mphe.wire.messages import SERVER, Pledge, RoundStart
 
 
-class Pledger:
+class PledgedEncryptor:
     """Prepares the c1 of the next round, and proves and signs the one of this round."""
 
-    def __init__(self, index: int, session: bytes, encryptor: Encryptor, notary: Notary) -> None:
+    def __init__(self, index: int, session: bytes, encryptor: Encryptor, prover: Prover) -> None:
         """Have nothing prepared yet.
 
         Args:
             index: of this client.
             session: T.
             encryptor: of this session.
-            notary: proves and signs in the name of this client.
+            prover: proves and signs in the name of this client.
         """
         self._index = index
         self._session = session
         self._encryptor = encryptor
-        self._notary = notary
+        self._prover = prover
         self._next: tuple[Prepared, ...] = ()
         self._current: tuple[Statement, tuple[Prepared, ...]] | None = None
 
@@ -62,11 +62,11 @@ class Pledger:
         """Return the payload of an update, with its proof."""
         statement, prepared = self._require()
         payload = self._encryptor.encrypt(values, source, prepared)
-        return replace(payload, proof=self._notary.prove(statement, prepared, source))
+        return replace(payload, proof=self._prover.prove(statement, prepared, source))
 
     def sign(self, c1: bytes) -> bytes:
         """Return the signature that goes with this round's c1."""
-        return self._notary.sign(self._require()[0], c1)
+        return self._prover.sign(self._require()[0], c1)
 
     def _require(self) -> tuple[Statement, tuple[Prepared, ...]]:
         if self._current is None:

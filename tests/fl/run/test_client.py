@@ -13,7 +13,7 @@ from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import LocalProtocolError, RemoteProtocolError
 from mphe.net.tls import new_identity, public_key
 from mphe.roles.machine import Send
-from mphe.roles.rounds.contributor import State, TrainOn
+from mphe.roles.rounds.contributor import ContributorState, TrainOn
 from mphe.roles.setup.client import SetupClient
 from mphe.wire import codec
 from mphe.wire.messages import (
@@ -108,7 +108,7 @@ def test_the_end_of_a_round_that_began_before_a_client_was_back_is_no_news(tmp_p
     contributor = simulation.contributors[1]
     session._contributor = contributor
     session._take(RoundEnd(13, ()))
-    assert contributor.round == 0 and contributor.state is State.IDLE
+    assert contributor.round == 0 and contributor.state is ContributorState.IDLE
     # Once it follows the rounds, a server that confuses them is not followed.
     contributor.receive(SERVER, RoundStart(14, b"model"))
     with pytest.raises(RemoteProtocolError, match="end of round 13 in 14"):
