@@ -24,7 +24,7 @@ from mphe.errors import (
 from mphe.roles.attendance import Attendance
 from mphe.roles.machine import Event, Machine, Output, Send, Transitions
 from mphe.roles.setup import returning
-from mphe.roles.setup.common import PublicSession
+from mphe.roles.setup.common import PublicSession, check_epoch, check_transcript
 from mphe.roles.verified.evidence_store import Ledger
 from mphe.scheme import decryption
 from mphe.scheme.packing import BlockMap
@@ -33,8 +33,10 @@ from mphe.wire.messages import (
     Contribution,
     DecryptionRequest,
     DecryptionShare,
+    Group,
     Join,
     Message,
+    NextPledge,
     Pledge,
     Ready,
     Refusal,
@@ -112,9 +114,9 @@ class Aggregator(Machine[State]):
         (State.IDLE, Ready): State.IDLE,
         (State.COLLECTING, Ready): State.COLLECTING,
         (State.DECRYPTING, Ready): State.DECRYPTING,
-        (State.IDLE, Pledge): State.IDLE,
-        (State.COLLECTING, Pledge): State.COLLECTING,
-        (State.DECRYPTING, Pledge): State.DECRYPTING,
+        (State.IDLE, NextPledge): State.IDLE,
+        (State.COLLECTING, NextPledge): State.COLLECTING,
+        (State.DECRYPTING, NextPledge): State.DECRYPTING,
         (State.IDLE, Contribution): State.IDLE,
         (State.IDLE, DecryptionShare): State.IDLE,
         (State.IDLE, Refusal): State.IDLE,
@@ -154,7 +156,7 @@ class Aggregator(Machine[State]):
         self._handlers = {
             Join: self._on_join,
             Ready: self._on_return,
-            Pledge: self._on_pledge,
+            NextPledge: self._on_pledge,
             Contribution: self._on_contribution,
             DecryptionShare: self._on_share,
             Refusal: self._on_refusal,
@@ -178,7 +180,7 @@ class Aggregator(Machine[State]):
         self._attempt, self._implausible = 0, 0
         self._sum.clear()
         pledges = self._list_pledges(model)
-        message = RoundStart(self.round, model, pledges)
+        message = RoundStart(self.round, model, pledges, self.session.transcript)
         outputs: list[Output] = [Send(index, message) for index in self._there()]
         return outputs if self._attendance.expected else outputs + self._close()
 
@@ -239,6 +241,7 @@ class Aggregator(Machine[State]):
         """Welcome a client that comes late, or comes again without its share of the key."""
         if message.index != sender:
             raise UnexpectedSender(sender, f"it speaks for client {message.index}")
+        check_epoch(message.epoch, sender)
         # The welcome is much longer than the join that asks for it.
         if sender in self._welcomed:
             raise DuplicateMessage(sender, "it joined in this round before")
@@ -260,9 +263,10 @@ class Aggregator(Machine[State]):
         opened = SessionOpen(self.session.decryptors, self.session.welcome.vouches)
         return [Send(sender, opened)]
 
-    def _on_pledge(self, sender: int, message: Pledge) -> list[Output]:
+    def _on_pledge(self, sender: int, message: NextPledge) -> list[Output]:
         if self._ledger is None:
             raise RemoteProtocolError(sender, "it pledges, but aggregates are not verified")
+        check_transcript(message.transcript, self.session.transcript, sender)
         self._ledger.pledge(sender, message)
         self._unpledged.discard(sender)
         return []
@@ -270,6 +274,9 @@ class Aggregator(Machine[State]):
     # -- contributions -------------------------------------------------------------------------
 
     def _on_contribution(self, sender: int, message: Contribution) -> list[Output]:
+        check_transcript(message.transcript, self.session.transcript, sender)
+        if message.segment:
+            raise MalformedMessage(sender, "its contribution is cut into segments")
         if message.round < self.round or self.state is not State.COLLECTING:
             if message.round == self.round and sender not in self._contributors:
                 self._attendance.just_missed(sender)
@@ -324,7 +331,11 @@ class Aggregator(Machine[State]):
         self._active = tuple(sorted(able[:needed]))
         self._shares = {}
         request = DecryptionRequest(
-            self.round, self._attempt, self._announced(), self._active, self._c1
+            self.round,
+            self._attempt,
+            self._active,
+            (Group(self._announced(), self._c1),),
+            transcript=self.session.transcript,
         )
         if self._ledger is not None:
             statement, evidence = self._ledger.statement, self._ledger.evidence()
@@ -345,6 +356,7 @@ class Aggregator(Machine[State]):
         )
 
     def _on_share(self, sender: int, message: DecryptionShare) -> list[Output]:
+        check_transcript(message.transcript, self.session.transcript, sender)
         current = (message.round, message.attempt) == (self.round, self._attempt)
         if self.state is not State.DECRYPTING or not current:
             return [Late(sender)]
@@ -373,11 +385,12 @@ class Aggregator(Machine[State]):
             return self._next_attempt()
         self._fire("end")
         self._sum.clear()
-        end = RoundEnd(self.round, contributors)
+        end = RoundEnd(self.round, contributors, self.session.transcript)
         summed = Summed(self.round, contributors, total, self._attempt)
         return [summed, *(Send(index, end) for index in self._there())]
 
     def _on_refusal(self, sender: int, message: Refusal) -> list[Output]:
+        check_transcript(message.transcript, self.session.transcript, sender)
         if (message.round, message.attempt) != (self.round, self._attempt):
             return [Late(sender)]
         if self.state is not State.DECRYPTING or sender not in self._active:
@@ -393,6 +406,6 @@ class Aggregator(Machine[State]):
         error = RoundAborted(self.round, reason, missing)
         self._fire("end")
         self._sum.clear()
-        end = RoundEnd(self.round, ())
+        end = RoundEnd(self.round, (), self.session.transcript)
         abandoned = Abandoned(error, self._announced(), self._attempt)
         return [abandoned, *(Send(index, end) for index in self._there())]

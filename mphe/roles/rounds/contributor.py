@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from mphe.arithmetic.sampling import SEED_BYTES, RandomSource
 from mphe.errors import LocalProtocolError, RemoteProtocolError, UnexpectedSender
 from mphe.roles.machine import Event, Machine, Output, Send, Transitions
+from mphe.roles.setup.common import check_transcript
 from mphe.roles.verified.pledges import Pledger
 from mphe.scheme.encryptor import Cipher, Payload
-from mphe.wire.messages import SERVER, Contribution, Message, RoundEnd, RoundStart
+from mphe.wire.messages import SERVER, UNDIVIDED, Contribution, Message, RoundEnd, RoundStart
 
 
 class State(Enum):
@@ -54,7 +55,13 @@ class Contributor(Machine[State]):
     }
 
     def __init__(
-        self, index: int, cipher: Cipher, source: RandomSource, pledger: Pledger | None = None
+        self,
+        index: int,
+        cipher: Cipher,
+        source: RandomSource,
+        pledger: Pledger | None = None,
+        *,
+        transcript: bytes,
     ) -> None:
         """Wait for the first round.
 
@@ -63,10 +70,12 @@ class Contributor(Machine[State]):
             cipher: of this session.
             source: of every key and error of its contributions.
             pledger: where aggregates are verified; it wraps the cipher.
+            transcript: T; empty where nothing is encrypted.
         """
         super().__init__(State.IDLE)
         self.index = index
         self.round = 0
+        self._transcript = transcript
         self._cipher = cipher
         self._pledger = pledger
         self._source = source
@@ -85,6 +94,9 @@ class Contributor(Machine[State]):
         return [] if self._pledger is None else [Send(SERVER, self._pledger.pledge(self._source))]
 
     def _on_start(self, sender: int, message: RoundStart) -> list[Output]:
+        check_transcript(message.transcript, self._transcript, sender)
+        if message.draw != UNDIVIDED:
+            raise RemoteProtocolError(sender, "it draws groups, which nobody agreed to")
         if message.round <= self.round:
             raise RemoteProtocolError(sender, f"round {message.round} after round {self.round}")
         listed = self._pledger is None or self._pledger.begin(message)
@@ -96,6 +108,7 @@ class Contributor(Machine[State]):
         return [*self.pledge(), *train]
 
     def _on_end(self, sender: int, message: RoundEnd) -> list[Output]:
+        check_transcript(message.transcript, self._transcript, sender)
         if message.round != self.round:
             raise RemoteProtocolError(sender, f"end of round {message.round} in {self.round}")
         return [Counted(message.round, self.index in message.contributors)]
@@ -119,6 +132,13 @@ class Contributor(Machine[State]):
         self._last_c1 = payload.c1
         signature = b"" if self._pledger is None else self._pledger.sign(payload.c1)
         contribution = Contribution(
-            *(round, payload.c0, payload.c1, payload.body, note, payload.proof, signature)
+            round,
+            payload.c0,
+            payload.c1,
+            payload.body,
+            note,
+            payload.proof,
+            signature,
+            self._transcript,
         )
         return [Send(SERVER, contribution)]

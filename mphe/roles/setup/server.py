@@ -110,6 +110,7 @@ class SetupServer(Machine[State]):
         self.plan = plan
         self.ring = Ring(plan.threshold.ring)
         self._identities = identities
+        self._epoch = setup.epoch_parts(plan, identities)
         self._everybody = frozenset(range(1, plan.session.num_clients + 1))
         self._waiting: set[int] = set(self._everybody)
         self._gone: set[int] = set()
@@ -212,7 +213,7 @@ class SetupServer(Machine[State]):
 
     def _on_join(self, sender: int, join: Join) -> list[Output]:
         self._own(sender, join.index, self._joins.keys() - self._gone)
-        setup.check_join(self.plan.session, self._identities, join, sender)
+        setup.check_join(self._epoch, self._identities, join, sender)
         if self.state is not State.JOINING:
             self._late.add(sender)
             return []
@@ -228,11 +229,12 @@ class SetupServer(Machine[State]):
 
     def _send_roster(self) -> list[Output]:
         joins = tuple(self._joins[index] for index in sorted(self._taking_part()))
-        self._session = setup.session_name(self.plan.session, self._identities, joins)
-        self._crs_seed = setup.reference_seed(joins)
+        joined = setup.joins_digest(self._identities, joins)
+        self._session = setup.session_name(self._epoch, joined)
+        self._crs_seed = setup.reference_seed(joined)
         self._reader = setup.KeyShareReader(self.plan, self.ring, self._session, self._crs_seed)
         self._next_stage(join.index for join in joins)
-        roster = Roster(self.plan.session.digest(), joins)
+        roster = Roster(self.plan.digest, joins)
         return [Send(join.index, roster) for join in joins]
 
     def _on_commit(self, sender: int, commit: Commit) -> list[Output]:
@@ -329,6 +331,7 @@ class SetupServer(Machine[State]):
         return requests
 
     def _on_share(self, sender: int, message: DecryptionShare) -> list[Output]:
+        setup.check_transcript(message.transcript, self._transcript, sender)
         confirmation = self._confirmation
         if message.round != 0 or not confirmation.wanted(message.attempt):
             # An answer to a set that was given up in the meantime.
@@ -346,6 +349,7 @@ class SetupServer(Machine[State]):
         return [] if self._waiting else self._complete()
 
     def _on_refusal(self, sender: int, message: Refusal) -> list[Output]:
+        setup.check_transcript(message.transcript, self._transcript, sender)
         if not self._confirmation.wanted(message.attempt):
             return []
         raise RemoteProtocolError(sender, f"it refuses to confirm the key: {message.reason[:200]}")
