@@ -48,6 +48,10 @@ class MalformedMessage(RemoteProtocolError):
     """The bytes do not parse, or a field has an impossible value."""
 
 
+class OtherVersion(MalformedMessage):
+    """The sender speaks another version of the protocol, so it can take no part at all."""
+
+
 class DuplicateMessage(RemoteProtocolError):
     """The sender already sent this message."""
 

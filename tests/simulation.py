@@ -41,6 +41,7 @@ from mphe.wire.messages import (
     Contribution,
     DecryptionRequest,
     DecryptionShare,
+    Group,
     Message,
     Refusal,
     RoundEnd,
@@ -181,7 +182,9 @@ class Simulation:
                 self.vanish(error.sender)
             elif isinstance(error, RefusedDecryption):
                 assert isinstance(received, DecryptionRequest)
-                refusal = Refusal(received.round, received.attempt, error.reason)
+                refusal = Refusal(
+                    received.round, received.attempt, error.reason, received.transcript
+                )
                 self.push(receiver, [Send(SERVER, refusal)])
             else:
                 self.silent.add(receiver)
@@ -206,7 +209,10 @@ class Simulation:
             encryptor = Encryptor(self.plan, event.keys.key, event.keys.crs_seed)
             source = self.source(f"encryption/{party}")
             pledged = self._pledged(party, event.keys, encryptor)
-            self.contributors[party] = Contributor(party, encryptor, source, pledged)
+            name = event.keys.transcript
+            self.contributors[party] = Contributor(
+                party, encryptor, source, pledged, transcript=name
+            )
         elif isinstance(event, Opened):
             if party in self.decryptors:
                 self.decryptors[party].end_confirmation()
@@ -320,21 +326,17 @@ class Simulation:
     def contribution(self, index: int, round: int, update: Integers) -> Contribution:
         """Return what a client would send in that round."""
         payload = self.contributors[index].encrypt(update)
-        return Contribution(round, payload.c0, payload.c1, payload.body, b"")
+        parts = (payload.c0, payload.c1, payload.body)
+        return Contribution(round, *parts, b"", transcript=self.session.transcript)
 
     def request(
         self, contributions: Mapping[int, Contribution], **fields: Any
     ) -> DecryptionRequest:
         """Return the request for the sum of these contributions; `fields` overrides any part."""
-        adding = self.adding(contributions)
-        defaults: dict[str, Any] = {
-            "round": 1,
-            "attempt": 1,
-            "contributors": tuple(sorted(contributions)),
-            "active": tuple(range(1, self.parameters.threshold + 1)),
-            "c1": adding.c1(),
-        }
-        return DecryptionRequest(**(defaults | fields))
+        active = tuple(range(1, self.parameters.threshold + 1))
+        group = Group(tuple(sorted(contributions)), self.adding(contributions).c1())
+        honest = DecryptionRequest(1, 1, active, (group,), transcript=self.session.transcript)
+        return rephrased(honest, **fields)
 
     def adding(self, contributions: Mapping[int, Contribution]) -> RunningSum:
         """Return the running sum that the server would hold."""
@@ -367,6 +369,19 @@ class Simulation:
         """Return the sum that a server computes from the answers to a request."""
         shares = [self.read_share(share) for share in self.ask(request).values()]
         return self.adding(contributions).recover(shares, len(contributions))
+
+
+def only_group(request: DecryptionRequest) -> Group:
+    """Return the contributors and c1 that a request names."""
+    (group,) = request.groups
+    return group
+
+
+def rephrased(request: DecryptionRequest, **changes: Any) -> DecryptionRequest:
+    """Return a request with changes, where contributors and c1 are those of its only group."""
+    names = {"contributors", "c1"} & set(changes)
+    group = replace(only_group(request), **{name: changes.pop(name) for name in names})
+    return replace(request, groups=(group,), **changes)
 
 
 def altering(

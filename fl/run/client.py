@@ -50,7 +50,7 @@ def _find_state(
         return None, None
     identity, index = launch.identity.private_key, launch.index
     directory = party_directory(args, index)
-    state = ClientState(Vault(directory, identity, index, plan.session.digest()))
+    state = ClientState(Vault(directory, identity, index, plan.digest))
     return state, state.load(plan, _identities(launch), index)
 
 

@@ -35,6 +35,7 @@ from mphe.wire.messages import (
     Join,
     Message,
     Refusal,
+    Rejection,
     RoundEnd,
     RoundStart,
     SessionOpen,
@@ -100,7 +101,7 @@ class Session:
     def join_plain(self) -> None:
         """Take part in plain rounds, which need no keys."""
         source = RandomSource.from_system()
-        self._contributor = Contributor(self.index, PlainEncryptor(), source)
+        self._contributor = Contributor(self.index, PlainEncryptor(), source, transcript=b"")
         self._join_plain()
 
     def _join_plain(self) -> None:
@@ -132,6 +133,8 @@ class Session:
         """Give a message to the role that it is for."""
         if isinstance(message, Finish):
             self._over = True
+        elif isinstance(message, Rejection):
+            raise ProtocolError(f"the server leaves this client out: {message.reason}")
         elif isinstance(message, DecryptionRequest):
             self._decrypt(message)
         elif isinstance(message, RoundStart | RoundEnd):
@@ -162,7 +165,7 @@ class Session:
                 raise RefusedDecryption(SERVER, "this client holds no share of the key")
             self._carry_out(self._decryptor.receive(SERVER, request))
         except RefusedDecryption as refusal:
-            self._send(Refusal(request.round, request.attempt, refusal.reason))
+            self._send(Refusal(request.round, request.attempt, refusal.reason, request.transcript))
 
     def _carry_out(self, outputs: list[Output]) -> None:
         for output in outputs:
@@ -196,7 +199,8 @@ class Session:
             prover = Prover(keys.plan, keys.key, self.index, self._setup.identity)
             pledged = PledgedEncryptor(self.index, keys.transcript, encryptor, prover)
         source = RandomSource.from_system()
-        self._contributor = Contributor(self.index, encryptor, source, pledged)
+        name = keys.transcript
+        self._contributor = Contributor(self.index, encryptor, source, pledged, transcript=name)
         if self._decryptor is not None:
             self._decryptor.end_confirmation()
             if self._state is not None and self._memory is None:

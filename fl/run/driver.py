@@ -7,14 +7,16 @@ from typing import Protocol
 
 from fl.report.metrics import Departure
 from fl.report.progress import Display
-from mphe.errors import RemoteProtocolError
+from mphe.errors import OtherVersion, RemoteProtocolError
 from mphe.net.events import Connected, Lost, Received
 from mphe.net.events import Event as NetEvent
 from mphe.net.transport import ServerTransport
 from mphe.roles.machine import Event, Output, Send
 from mphe.run.deadlines import Deadlines
 from mphe.wire import codec
-from mphe.wire.messages import Message
+from mphe.wire.messages import Join, Message, Ready, Rejection
+
+MAX_REASON = 1000
 
 
 class Role(Protocol):
@@ -132,17 +134,29 @@ class Driver:
 
     def _take(self, role: Role, event: Received, observer: Observer) -> None:
         """Give a message to the role; whoever sent a bad one loses its place."""
-        started = time.perf_counter()
+        started, message = time.perf_counter(), None
         try:
             message = codec.decode(event.payload, event.peer)
             outputs = role.receive(event.peer, message)
         except RemoteProtocolError as error:
             self._display.warn(f"client {error.sender} is left out: {error.reason}")
             self._note([error.sender], error.reason)
+            if (
+                self.round == 0
+                or isinstance(message, Join | Ready)
+                or isinstance(error, OtherVersion)
+            ):
+                self._reject(event.peer, error.reason)
             self._carry_out(role, role.lost(event.peer), observer)
             return
         observer.handled(message, time.perf_counter() - started)
         self._carry_out(role, outputs, observer)
+
+    def _reject(self, peer: int, reason: str) -> None:
+        """Tell a client that it takes no part, and why, instead of leaving it to wait."""
+        if self.transport.send(peer, codec.encode(Rejection(reason[:MAX_REASON]))):
+            self.excused.add(peer)
+            self.transport.disconnect(peer, reason)
 
     async def _lost(self, role: Role, event: Lost, observer: Observer) -> None:
         """Let the role go on without all who are gone by now, in one step."""

@@ -118,6 +118,8 @@ class PlainAggregator:
             return []
         if not isinstance(message, Contribution):
             raise UnexpectedSender(sender, f"{type(message).__name__} is not expected now")
+        if message.transcript or message.segment:
+            raise MalformedMessage(sender, "its update is of an encrypted session, or in segments")
         if message.round < self.round or self.state is not AggregatorState.COLLECTING:
             if message.round == self.round and sender not in self._contributors:
                 self._attendance.just_missed(sender)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from mphe.arithmetic.sampling import RandomSource, add_smudging, derive_seed, un
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan, SlotLayout
 from mphe.scheme import packing
+from mphe.wire.messages import UNDIVIDED, Draw
 
 SHARE_WIDTH = 16
 
@@ -33,6 +35,8 @@ class Request:
         attempt: starts at 1.
         active: D, sorted.
         c1: the aggregate's second halves, block after block, as on the wire.
+        contributors: U, sorted; empty in round 0.
+        draw: how the contributors are split.
     """
 
     session: bytes
@@ -40,17 +44,36 @@ class Request:
     attempt: int
     active: tuple[int, ...]
     c1: bytes
+    contributors: tuple[int, ...] = ()
+    draw: Draw = UNDIVIDED
 
-    def label(self) -> bytes:
-        """Return the digest that separates the masks of this request from all others."""
+    @cached_property
+    def aggregate(self) -> bytes:
+        """The digest of what is decrypted, whoever does it: one a round is answered for."""
         return derive_seed(
-            "request",
+            "aggregate",
             self.session,
             self.round.to_bytes(8, "big"),
-            self.attempt.to_bytes(8, "big"),
-            b"".join(index.to_bytes(4, "big") for index in self.active),
-            derive_seed("c1", self.c1),
+            self.draw.number.to_bytes(4, "big"),
+            self.draw.salt,
+            self.draw.groups.to_bytes(4, "big"),
+            _indices(self.contributors),
+            self.c1,
         )
+
+    @cached_property
+    def label(self) -> bytes:
+        """The digest that separates what is drawn for this request from all others."""
+        attempt = self.attempt.to_bytes(8, "big")
+        return derive_seed("request", self.aggregate, attempt, _indices(self.active))
+
+    def mask_seed(self, key: bytes) -> bytes:
+        """Return the seed of the mask that two decryptors share for the only group and segment."""
+        return derive_seed("mask", key, self.label, bytes(4), bytes(4))
+
+
+def _indices(parties: Sequence[int]) -> bytes:
+    return b"".join(index.to_bytes(4, "big") for index in parties)
 
 
 def read_c1(ring: Ring, layout: SlotLayout, data: bytes) -> list[Element]:
@@ -99,10 +122,7 @@ def gen_share(
         source: of the smudging.
     """
     layout = plan.threshold_layout(request.round)
-    masks = [
-        (sign, RandomSource(derive_seed("mask", key, request.label())))
-        for sign, key in mask_keys.values()
-    ]
+    masks = [(sign, RandomSource(request.mask_seed(key))) for sign, key in mask_keys.values()]
     parts = []
     for block, c1 in enumerate(read_c1(ring, layout, request.c1)):
         used = layout.block_coefficients(block)

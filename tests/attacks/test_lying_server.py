@@ -9,8 +9,6 @@ to pass for as long as SECURITY.md says so.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -20,8 +18,15 @@ from mphe.roles.rounds.decryptor import Decryptor
 from mphe.scheme import packing
 from mphe.scheme.decryption import aggregate_shares, read_blocks
 from mphe.scheme.rlwe import ternary_width
-from mphe.wire.messages import SERVER, DecryptionRequest, DecryptionShare, Message, SessionOpen
-from tests.simulation import Simulation, centred, integers
+from mphe.wire.messages import (
+    SERVER,
+    DecryptionRequest,
+    DecryptionShare,
+    Group,
+    Message,
+    SessionOpen,
+)
+from tests.simulation import Simulation, centred, integers, rephrased
 
 BITS = 80
 """The constant is 2^80: above the noise (2^67), and n·2^80 stays below q/2."""
@@ -34,7 +39,9 @@ def read_key(simulation: Simulation) -> Small:
     constant[BITS // 32, 0] = 1 << BITS % 32
     everybody = tuple(simulation.identities)
     active = everybody[: simulation.parameters.threshold]
-    false = DecryptionRequest(1, 1, everybody, active, ring.to_bytes(constant))
+    groups = (Group(everybody, ring.to_bytes(constant)),)
+    name = simulation.session.transcript
+    false = DecryptionRequest(1, 1, active, groups, transcript=name)
     shares = [simulation.read_share(share) for share in simulation.ask(false).values()]
     (total,) = aggregate_shares(shares)
     opened = integers(ring.reduce(total))
@@ -96,7 +103,7 @@ def test_no_mode_lets_the_server_choose_what_confirms_the_key() -> None:
     with pytest.raises(RefusedDecryption, match="nobody chooses what confirms the key"):
         unasked.receive(SERVER, false)
     # What it does answer for follows from T.
-    assert unasked.receive(SERVER, replace(false, c1=b""))
+    assert unasked.receive(SERVER, rephrased(false, c1=b""))
 
 
 def before_the_end_of_the_setup(_: int, __: int, message: Message) -> list[Message]:

@@ -28,7 +28,7 @@ from mphe.roles.rounds.decryptor import Decryptor
 from mphe.roles.setup.common import SessionKeys
 from mphe.scheme import decryption, sharing
 from mphe.scheme.rlwe import CollectiveKey
-from mphe.wire.messages import DecryptionRequest, DecryptionShare
+from mphe.wire.messages import DecryptionRequest, DecryptionShare, Group
 from tests.simulation import SeededSource, integers
 
 # Enough decryptors for the λ_D to be numbers without structure. With few, λ_D = p/r for small p and
@@ -116,7 +116,8 @@ def attack(retries: int) -> list[bool]:
     decryptor = Decryptor(keys, SeededSource("smudging"))
     factors, answers = [], []
     for attempt, active in enumerate(sets_with(retries), 1):
-        request = DecryptionRequest(1, attempt, tuple(range(1, N + 1)), active, c1)
+        groups = (Group(tuple(range(1, N + 1)), c1),)
+        request = DecryptionRequest(1, attempt, active, groups, transcript=keys.transcript)
         message = decryptor.receive(0, request)[0].message  # type: ignore[union-attr]
         assert isinstance(message, DecryptionShare)
         (block,) = decryption.read_blocks(ring, plan.threshold, message.share, plan.dropped_share)[

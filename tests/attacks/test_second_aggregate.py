@@ -16,7 +16,8 @@ import pytest
 from mphe.arithmetic.ring import Integers
 from mphe.errors import RefusedDecryption
 from mphe.roles.rounds.decryptor import Decryptor, Memory
-from mphe.wire.messages import Contribution, DecryptionRequest
+from mphe.scheme.decryption import Request
+from mphe.wire.messages import Contribution
 from tests.simulation import Simulation
 
 VICTIM = 4
@@ -25,8 +26,8 @@ VICTIM = 4
 class insecure_Decryptor(Decryptor):
     """Remembers nothing of what it answered."""
 
-    def _check_freshness(self, message: DecryptionRequest, c1: bytes) -> bytes:
-        return b""
+    def _check_freshness(self, request: Request) -> None:
+        pass
 
 
 def isolate(simulation: Simulation, **second: object) -> tuple[Integers, Integers]:

@@ -20,8 +20,15 @@ from mphe.roles.verified.evidence import Prover, Statement, Verifier, c1_digest
 from mphe.scheme.decryption import aggregate_shares
 from mphe.scheme.encryptor import Encryptor
 from mphe.scheme.rlwe import Opening, Prepared
-from mphe.wire.messages import Contribution, DecryptionRequest, Evidence, Pledge
-from tests.simulation import SeededSource, Simulation, centred, integers
+from mphe.wire.messages import Contribution, DecryptionRequest, Evidence, Group, Pledge
+from tests.simulation import (
+    SeededSource,
+    Simulation,
+    centred,
+    integers,
+    only_group,
+    rephrased,
+)
 
 VICTIM = 1
 LIAR = 4
@@ -32,8 +39,8 @@ MOST = 0.9
 class insecure_TrustingDecryptor(Decryptor):
     """Decrypts whatever c1 the server sends."""
 
-    def _c1(self, message: DecryptionRequest) -> bytes:
-        return message.c1 or super()._c1(message)
+    def _c1(self, message: DecryptionRequest, group: Group) -> bytes:
+        return group.c1 or super()._c1(message, group)
 
 
 class insecure_SignatureBlindVerifier(Verifier):
@@ -104,7 +111,7 @@ def test_one_c1_passed_off_as_the_sum(trusting: bool) -> None:
     simulation = make(insecure_TrustingDecryptor if trusting else Decryptor)
     updates = simulation.random_updates()
     sent, request = simulation.collect(updates)
-    false = replace(request, c1=sent[VICTIM].c1)
+    false = rephrased(request, c1=sent[VICTIM].c1)
     if trusting:
         seen = opened(simulation, false, {VICTIM: sent[VICTIM]})
         assert seen is not None and np.array_equal(seen, updates[VICTIM])
@@ -112,9 +119,9 @@ def test_one_c1_passed_off_as_the_sum(trusting: bool) -> None:
     refused(simulation, false, "not that of the contributors")
     only = tuple(item for item in request.evidence if item.index == VICTIM)
     refused(simulation, replace(request, evidence=only), "not that of the contributors")
-    alone = replace(request, evidence=only, contributors=(VICTIM,))
+    alone = rephrased(request, evidence=only, contributors=(VICTIM,))
     refused(simulation, alone, "a sum of 1 updates; at least 3")
-    thrice = replace(request, evidence=only * 3, contributors=(VICTIM,) * 3)
+    thrice = rephrased(request, evidence=only * 3, contributors=(VICTIM,) * 3)
     refused(simulation, thrice, "not sorted, distinct and known")
 
 
@@ -125,7 +132,7 @@ def test_a_constant_as_the_sum(trusting: bool) -> None:
     ring, bits = simulation.ring, 150
     constant = ring.zero()
     constant[bits // 32, 0] = 1 << bits % 32
-    false = replace(request, c1=ring.to_bytes(constant))
+    false = rephrased(request, c1=ring.to_bytes(constant))
     if not trusting:
         refused(simulation, false, "not that of the contributors")
         return
@@ -145,14 +152,14 @@ def invent(simulation: Simulation, request: DecryptionRequest) -> tuple[Decrypti
     encryptor = Encryptor(simulation.plan, keys.key, keys.crs_seed)
     source = simulation.source("inventions")
     invented, items, pledges = {}, [], []
-    for index in request.contributors:
+    for index in only_group(request).contributors:
         if index == VICTIM:
             continue
         prepared = encryptor.prepare(source)
         payload = encryptor.encrypt(
             np.zeros(simulation.parameters.length, np.int64), source, prepared
         )
-        pledges.append(Pledge(index, c1_digest(payload.c1)))
+        pledges.append(Pledge(index, c1_digest(keys.transcript, payload.c1)))
         invented[index] = (payload, prepared)
     own = next(p for p in request.pledges if p.index == VICTIM)
     listed = tuple(sorted([own, *pledges], key=lambda pledge: pledge.index))
@@ -192,7 +199,7 @@ def test_a_contributor_that_is_on_no_roster() -> None:
     _, request = simulation.collect(simulation.random_updates())
     first = request.evidence[:2]
     ghost = replace(request.evidence[2], index=5)
-    false = replace(request, contributors=(1, 2, 5), evidence=(*first, ghost))
+    false = rephrased(request, contributors=(1, 2, 5), evidence=(*first, ghost))
     refused(simulation, false, "not sorted, distinct and known|another c1 than it pledged")
 
 
@@ -216,11 +223,11 @@ def test_two_models_in_one_round(blind: bool, monkeypatch: pytest.MonkeyPatch) -
         assert len(request.evidence) == 4
         assert opened(simulation, request, sent) is not None
         return
-    assert VICTIM not in request.contributors
+    assert VICTIM not in only_group(request).contributors
     lied = Evidence(VICTIM, sent[VICTIM].c1, sent[VICTIM].proof, sent[VICTIM].signature)
-    false = replace(
+    false = rephrased(
         request,
-        contributors=(VICTIM, *request.contributors),
+        contributors=(VICTIM, *only_group(request).contributors),
         evidence=(lied, *request.evidence),
     )
     refused(simulation, false, "did not sign this contribution to this round, model and list")
@@ -332,10 +339,10 @@ def test_a_contributor_cancels_all_others_but_one(blind: bool) -> None:
         return
     refused(simulation, false, "client 4 contributes another c1 than it pledged")
     # Had it known the others' c1 when it pledged, the proof would still be missing.
-    pledges = (*request.pledges[:3], Pledge(LIAR, c1_digest(wire)))
+    pledges = (*request.pledges[:3], Pledge(LIAR, c1_digest(keys.transcript, wire)))
     late = Statement(keys.transcript, request.round, request.model, pledges)
     items = []
-    for index in request.contributors[:3]:
+    for index in only_group(request).contributors[:3]:
         honest = Prover(simulation.plan, keys.key, index, simulation.identities[index])
         (current,) = simulation.contributors[index]._pledged._current[1]  # type: ignore[union-attr, index]
         proof = honest.prove(late, (current,), source)
@@ -362,5 +369,5 @@ def test_a_second_aggregate_of_a_round_is_refused() -> None:
     simulation = make()
     sent, request = simulation.collect(simulation.random_updates())
     assert opened(simulation, request, sent) is not None
-    fewer = replace(request, attempt=2, contributors=(1, 2, 3), evidence=request.evidence[:3])
+    fewer = rephrased(request, attempt=2, contributors=(1, 2, 3), evidence=request.evidence[:3])
     refused(simulation, fewer, "another aggregate of round 1")

@@ -171,7 +171,7 @@ def signed(recorder: Recorder, message: Any, sender: int) -> Any:
     """Return the message with signatures that fit its content, as a dishonest signer's would."""
     session = recorder.clients[CLIENT]._session
     if isinstance(message, Join):
-        parts = recorder.parameters
+        parts = recorder.server._epoch
         signature = sign(recorder, "join", message.index, lambda: setup.join_parts(parts, message))
         return replace(message, signature=signature)
     if isinstance(message, Commit):

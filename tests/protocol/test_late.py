@@ -131,7 +131,16 @@ def test_the_welcome_lists_nobody_who_left_while_others_joined() -> None:
     assert client.state is State.OPEN
 
 
+def test_nobody_joins_in_another_epoch() -> None:
+    simulation = without(3)
+    assert simulation.aggregator is not None
+    with pytest.raises(RemoteProtocolError, match="epoch 1"):
+        simulation.aggregator.receive(3, Join(3, b"", b"", b"", 1))
+    assert 3 not in simulation.aggregator.members
+
+
 FORGERIES: dict[str, Callable[[Welcome], Welcome]] = {
+    "another epoch": lambda w: replace(w, epoch=1),
     "a join left out": lambda w: replace(w, joins=w.joins[1:]),
     "a join altered": lambda w: replace(w, joins=(replace(w.joins[0], entropy=bytes(32)),)),
     "a commitment altered": lambda w: replace(

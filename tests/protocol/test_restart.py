@@ -23,7 +23,7 @@ from mphe.roles.setup.returning import ReturningClient, ReturningState
 from mphe.scheme.encryptor import Encryptor
 from mphe.wire.messages import SERVER, DecryptionRequest, Join, Ready, SessionOpen
 from tests.protocol.support import aggregator_of, assert_exact, ready
-from tests.simulation import Simulation, snapshot
+from tests.simulation import Simulation, rephrased, snapshot
 
 OPENED = Memory(confirming=False)
 
@@ -95,7 +95,7 @@ def test_what_was_refused_before_a_restart_is_refused_after_it() -> None:
     # The bytes of an exact repeat are gone with the process.
     refuse("attempt 2 is not newer", replace(request, attempt=2, active=(1, 3)))
     refuse("at most 2", replace(request, attempt=3))
-    refuse("the key is confirmed once", replace(request, round=0, contributors=(), c1=b""))
+    refuse("the key is confirmed once", rephrased(request, round=0, contributors=(), c1=b""))
     later = started_again(simulation, 1, replace(memory, round=9))
     with pytest.raises(RefusedDecryption, match="not newer than round 9"):
         later.receive(SERVER, request)
@@ -116,7 +116,9 @@ def come_back(simulation: Simulation, index: int, aggregator: Aggregator) -> Non
     assert isinstance(event, Opened) and client.state is ReturningState.OPEN
     encryptor = Encryptor(simulation.plan, keys.keys.key, keys.keys.crs_seed)
     source = simulation.source(f"again/{index}/{aggregator.round}")
-    simulation.contributors[index] = Contributor(index, encryptor, source)
+    simulation.contributors[index] = Contributor(
+        index, encryptor, source, transcript=keys.keys.transcript
+    )
     memory = simulation.decryptors[index].memory
     simulation.decryptors[index] = Decryptor(keys.keys, source, memory=memory)
 
@@ -182,7 +184,9 @@ def test_keys_of_another_session_or_client_are_refused() -> None:
     aggregator = aggregator_of(simulation)
     foreign = returning.announce(other.keys[1], simulation.identities[1])
     stolen = returning.announce(simulation.keys[1], simulation.identities[2])
-    for message in (foreign, stolen, Ready(b"", ())):
+    # What was signed when the key was made does not say that its client is back.
+    (made,) = (m for s, _, m in simulation.log if s == 1 and isinstance(m, Ready))
+    for message in (foreign, stolen, made, Ready(b"", ())):
         with pytest.raises(MalformedMessage, match="another session"):
             aggregator.receive(1, message)
 

@@ -34,7 +34,7 @@ def resigned(simulation: Simulation, message: Any) -> Any:
     """Return client 3's message with a signature that fits its content."""
     identity, session = simulation.identities[3], getattr(simulation.clients[3], "_session", b"")
     if isinstance(message, Join):
-        parts = setup.join_parts(simulation.parameters, message)
+        parts = setup.join_parts(simulation.server._epoch, message)
         return replace(message, signature=sealing.sign(identity, "join", *parts))
     if isinstance(message, Commit):
         parts = setup.commit_parts(session, message)
@@ -60,6 +60,16 @@ FORGERIES: dict[str, tuple[ServerState, type[RemoteProtocolError], Forgery]] = {
     "join unsigned": (J, RemoteProtocolError, lambda s, m: replace(m, signature=bytes(64))),
     "join altered": (J, RemoteProtocolError, lambda s, m: replace(m, entropy=bytes(32))),
     "join for another": (J, UnexpectedSender, lambda s, m: replace(m, index=4)),
+    "join of another epoch": (
+        J,
+        RemoteProtocolError,
+        lambda s, m: resigned(s, replace(m, epoch=1)),
+    ),
+    "join with an encapsulation key": (
+        J,
+        RemoteProtocolError,
+        lambda s, m: resigned(s, replace(m, encapsulation_key=bytes(1184))),
+    ),
     "join with a key of small order": (
         J,
         RemoteProtocolError,
@@ -118,7 +128,21 @@ FORGERIES: dict[str, tuple[ServerState, type[RemoteProtocolError], Forgery]] = {
     "ready unsigned": (Y, MalformedMessage, lambda s, m: replace(m, signature=bytes(64))),
     "ready about a stranger": (Y, MalformedMessage, lambda s, m: replace(m, unopened=(7,))),
     "share too short": (D, MalformedMessage, lambda s, m: replace(m, share=m.share[1:])),
-    "confirmation refused": (D, RemoteProtocolError, lambda s, m: Refusal(0, m.attempt, "no")),
+    "share of another session": (
+        D,
+        RemoteProtocolError,
+        lambda s, m: replace(m, transcript=bytes(32)),
+    ),
+    "refusal of another session": (
+        D,
+        RemoteProtocolError,
+        lambda s, m: Refusal(0, m.attempt, "no", bytes(32)),
+    ),
+    "confirmation refused": (
+        D,
+        RemoteProtocolError,
+        lambda s, m: Refusal(0, m.attempt, "no", m.transcript),
+    ),
 }
 
 

@@ -24,7 +24,7 @@ from mphe.errors import (
 from mphe.roles.attendance import Attendance
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
 from mphe.roles.setup import returning
-from mphe.roles.setup.common import PublicSession
+from mphe.roles.setup.common import PublicSession, check_epoch, check_transcript
 from mphe.roles.verified.evidence_store import EvidenceStore
 from mphe.scheme import decryption
 from mphe.scheme.packing import BlockMap
@@ -33,8 +33,10 @@ from mphe.wire.messages import (
     Contribution,
     DecryptionRequest,
     DecryptionShare,
+    Group,
     Join,
     Message,
+    NextPledge,
     Pledge,
     Ready,
     Refusal,
@@ -145,9 +147,9 @@ class Aggregator(Machine[AggregatorState]):
     """Runs one round after the other with whoever is there."""
 
     ACCEPTS: ClassVar[Accepts] = {
-        IDLE: {Join, Ready, Pledge, Contribution, DecryptionShare, Refusal},
-        COLLECTING: {Join, Ready, Pledge, Contribution, DecryptionShare, Refusal},
-        DECRYPTING: {Join, Ready, Pledge, Contribution, DecryptionShare, Refusal},
+        IDLE: {Join, Ready, NextPledge, Contribution, DecryptionShare, Refusal},
+        COLLECTING: {Join, Ready, NextPledge, Contribution, DecryptionShare, Refusal},
+        DECRYPTING: {Join, Ready, NextPledge, Contribution, DecryptionShare, Refusal},
     }
     MOVES: ClassVar[Moves] = {
         IDLE: {"start": COLLECTING},
@@ -172,7 +174,7 @@ class Aggregator(Machine[AggregatorState]):
         self._handlers = {
             Join: self._on_join,
             Ready: self._on_return,
-            Pledge: self._on_pledge,
+            NextPledge: self._on_pledge,
             Contribution: self._on_contribution,
             DecryptionShare: self._on_share,
             Refusal: self._on_refusal,
@@ -207,7 +209,8 @@ class Aggregator(Machine[AggregatorState]):
         self._now = _Round(self.round + 1)
         self._attendance.begin(present, self.plan.session.min_contributors)
         self._sum.clear()
-        message = RoundStart(self.round, model, self._list_pledges(model))
+        pledges = self._list_pledges(model)
+        message = RoundStart(self.round, model, pledges, self.session.transcript)
         outputs: list[Output] = [Send(index, message) for index in self._there()]
         return outputs if self._attendance.expected else outputs + self._close()
 
@@ -269,6 +272,7 @@ class Aggregator(Machine[AggregatorState]):
         """Welcome a client that joins after the set-up, or again without its share of the key."""
         if message.index != sender:
             raise UnexpectedSender(sender, f"it speaks for client {message.index}")
+        check_epoch(message.epoch, sender)
         # The welcome is much longer than the join that asks for it.
         if sender in self._now.welcomed:
             raise DuplicateMessage(sender, "it joined in this round before")
@@ -290,9 +294,10 @@ class Aggregator(Machine[AggregatorState]):
         opened = SessionOpen(self.session.decryptors, self.session.welcome.vouches)
         return [Send(sender, opened)]
 
-    def _on_pledge(self, sender: int, message: Pledge) -> list[Output]:
+    def _on_pledge(self, sender: int, message: NextPledge) -> list[Output]:
         if self._evidence is None:
             raise RemoteProtocolError(sender, "it pledges, but aggregates are not verified")
+        check_transcript(message.transcript, self.session.transcript, sender)
         self._evidence.pledge(sender, message)
         self._unpledged.discard(sender)
         return []
@@ -300,6 +305,9 @@ class Aggregator(Machine[AggregatorState]):
     # -- contributions -------------------------------------------------------------------------
 
     def _on_contribution(self, sender: int, message: Contribution) -> list[Output]:
+        check_transcript(message.transcript, self.session.transcript, sender)
+        if message.segment:
+            raise MalformedMessage(sender, "its contribution is cut into segments")
         contributors = self._now.contributors
         if message.round < self.round or self.state is not COLLECTING:
             if message.round == self.round and sender not in contributors:
@@ -355,7 +363,10 @@ class Aggregator(Machine[AggregatorState]):
     def _request(self) -> DecryptionRequest:
         """Return what D is asked for; with its evidence where aggregates are verified."""
         now = self._now
-        request = DecryptionRequest(now.number, now.attempt, now.announced(), now.active, now.c1)
+        groups = (Group(now.announced(), now.c1),)
+        request = DecryptionRequest(
+            now.number, now.attempt, now.active, groups, transcript=self.session.transcript
+        )
         if self._evidence is None:
             return request
         statement, evidence = self._evidence.statement, self._evidence.evidence()
@@ -379,6 +390,7 @@ class Aggregator(Machine[AggregatorState]):
         return answered and self.state is DECRYPTING
 
     def _on_share(self, sender: int, message: DecryptionShare) -> list[Output]:
+        check_transcript(message.transcript, self.session.transcript, sender)
         now, plan = self._now, self.plan
         if not self._is_current(message):
             return [Outdated(sender)]
@@ -407,6 +419,7 @@ class Aggregator(Machine[AggregatorState]):
         return [Summed(now.number, contributors, total, now.attempt), *self._end(contributors)]
 
     def _on_refusal(self, sender: int, message: Refusal) -> list[Output]:
+        check_transcript(message.transcript, self.session.transcript, sender)
         if not self._is_current(message) or sender not in self._now.active:
             return [Outdated(sender)]
         self._now.silent.add(sender)
@@ -425,5 +438,5 @@ class Aggregator(Machine[AggregatorState]):
         """Forget the sum, and tell everybody whose updates were counted."""
         self._move("end")
         self._sum.clear()
-        end = RoundEnd(self.round, counted)
+        end = RoundEnd(self.round, counted, self.session.transcript)
         return [Send(index, end) for index in self._there()]

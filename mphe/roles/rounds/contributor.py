@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from mphe.arithmetic.sampling import SEED_BYTES, RandomSource
 from mphe.errors import LocalProtocolError, RemoteProtocolError, UnexpectedSender
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
+from mphe.roles.setup.common import check_transcript
 from mphe.roles.verified.pledges import PledgedEncryptor
 from mphe.scheme.encryptor import Cipher, Payload
-from mphe.wire.messages import SERVER, Contribution, Message, RoundEnd, RoundStart
+from mphe.wire.messages import SERVER, UNDIVIDED, Contribution, Message, RoundEnd, RoundStart
 
 
 class ContributorState(Enum):
@@ -63,6 +64,8 @@ class Contributor(Machine[ContributorState]):
         cipher: Cipher,
         source: RandomSource,
         pledged: PledgedEncryptor | None = None,
+        *,
+        transcript: bytes,
     ) -> None:
         """Wait for the first round.
 
@@ -71,10 +74,12 @@ class Contributor(Machine[ContributorState]):
             cipher: of this session.
             source: of every key and error of its contributions.
             pledged: where aggregates are verified; it wraps the cipher.
+            transcript: T; empty where nothing is encrypted.
         """
         super().__init__(IDLE)
         self.index = index
         self.round = 0
+        self._transcript = transcript
         self._cipher = cipher
         self._pledged = pledged
         self._source = source
@@ -93,6 +98,9 @@ class Contributor(Machine[ContributorState]):
         return [] if self._pledged is None else [Send(SERVER, self._pledged.pledge(self._source))]
 
     def _on_start(self, sender: int, message: RoundStart) -> list[Output]:
+        check_transcript(message.transcript, self._transcript, sender)
+        if message.draw != UNDIVIDED:
+            raise RemoteProtocolError(sender, "it draws groups, which nobody agreed to")
         if message.round <= self.round:
             raise RemoteProtocolError(sender, f"round {message.round} after round {self.round}")
         listed = self._pledged is None or self._pledged.begin(message)
@@ -105,6 +113,7 @@ class Contributor(Machine[ContributorState]):
         return [*self.pledge(), *train]
 
     def _on_end(self, sender: int, message: RoundEnd) -> list[Output]:
+        check_transcript(message.transcript, self._transcript, sender)
         if message.round != self.round:
             raise RemoteProtocolError(sender, f"end of round {message.round} in {self.round}")
         self._move("end")
@@ -133,6 +142,7 @@ class Contributor(Machine[ContributorState]):
             note,
             payload.proof,
             b"" if self._pledged is None else self._pledged.sign(payload.c1),
+            self._transcript,
         )
         self._move("contribute")
         self._last_c1 = payload.c1

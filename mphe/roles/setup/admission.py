@@ -49,20 +49,23 @@ def admit(plan: Plan, identities: Identities, index: int, welcome: Welcome) -> S
     joined = [join.index for join in welcome.joins]
     committed = [commit.index for commit in welcome.commits]
     qualified = tuple(reveal.index for reveal in welcome.reveals)
+    setup.check_epoch(welcome.epoch, SERVER)
     for indices in (joined, committed, qualified):
         setup.require_ascending(indices, "a list of the welcome")
     if not set(qualified) <= set(committed) <= set(joined):
         raise RemoteProtocolError(SERVER, "the welcome names clients that did not join")
     setup.check_enough(sharing_of(parameters, ring), parameters.threshold, qualified)
+    epoch = setup.epoch_parts(plan, identities)
     for join in welcome.joins:
-        setup.check_join(parameters, identities, join, SERVER)
-    session = setup.session_name(parameters, identities, welcome.joins)
+        setup.check_join(epoch, identities, join, SERVER)
+    digest = setup.joins_digest(identities, welcome.joins)
+    session = setup.session_name(epoch, digest)
     for commit in welcome.commits:
         setup.check_commit(identities, session, commit, SERVER)
     commitments = {commit.index: commit.commitment for commit in welcome.commits}
     for reveal in welcome.reveals:
         setup.check_reveal(identities, session, commitments[reveal.index], reveal, SERVER)
-    seed = setup.reference_seed(welcome.joins)
+    seed = setup.reference_seed(digest)
     reader = setup.KeyShareReader(plan, ring, session, seed)
     shares = [reader.read(reveal, SERVER) for reveal in welcome.reveals]
     key = setup.collective_key(ring, seed, shares)

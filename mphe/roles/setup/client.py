@@ -106,6 +106,7 @@ class SetupClient(Machine[State]):
         self._sharing = sharing_of(plan.session, self.ring)
         self.identity = identity
         self._identities = identities
+        self._epoch = setup.epoch_parts(plan, identities)
         self._source = source
         self._pairwise = sealing.PairwiseKeys(index, source)
         self._handlers = {
@@ -122,9 +123,8 @@ class SetupClient(Machine[State]):
         unsigned = Join(
             self.index, self._pairwise.public, self._source.bytes(setup.ENTROPY_BYTES), b""
         )
-        parts = setup.join_parts(self.plan.session, unsigned)
-        signature = sealing.sign(self.identity, "join", *parts)
-        self._join = Join(self.index, unsigned.exchange_key, unsigned.entropy, signature)
+        parts = setup.join_parts(self._epoch, unsigned)
+        self._join = replace(unsigned, signature=sealing.sign(self.identity, "join", *parts))
         return [Send(SERVER, self._join)]
 
     def receive(self, sender: int, message: Message) -> list[Output]:
@@ -135,17 +135,18 @@ class SetupClient(Machine[State]):
 
     def _on_roster(self, sender: int, roster: Roster) -> list[Output]:
         """Check all joins, derive the session, commit to a fresh b_i."""
-        parameters = self.plan.session
-        if roster.parameters != parameters.digest():
+        setup.check_epoch(roster.epoch, sender)
+        if roster.parameters != self.plan.digest:
             raise RemoteProtocolError(sender, "the server uses other parameters than this client")
         setup.require_ascending([join.index for join in roster.joins], "the roster")
         for join in roster.joins:
-            setup.check_join(parameters, self._identities, join, sender)
+            setup.check_join(self._epoch, self._identities, join, sender)
         if self._join not in roster.joins:
             raise RemoteProtocolError(sender, "the roster lacks or alters this client's join")
         self._exchange_keys = {join.index: join.exchange_key for join in roster.joins}
-        self._session = setup.session_name(parameters, self._identities, roster.joins)
-        self._crs_seed = setup.reference_seed(roster.joins)
+        joined = setup.joins_digest(self._identities, roster.joins)
+        self._session = setup.session_name(self._epoch, joined)
+        self._crs_seed = setup.reference_seed(joined)
         reference = rlwe.common_reference(self.ring, self._crs_seed)
         self._key_share = rlwe.gen_share(self.ring, reference, self._source)
         self._nonce = self._source.bytes(setup.NONCE_BYTES)

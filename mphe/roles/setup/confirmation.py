@@ -21,7 +21,7 @@ from mphe.plan.plan import Plan
 from mphe.roles.machine import Output, Send
 from mphe.scheme import decryption, packing
 from mphe.scheme.rlwe import Ciphertext, CollectiveKey
-from mphe.wire.messages import DecryptionRequest
+from mphe.wire.messages import DecryptionRequest, Group
 
 BASES = 2
 
@@ -64,6 +64,7 @@ class Confirmation:
         self._dropped = plan.dropped_share
         self._threshold = plan.session.threshold
         self._limit = plan.session.confirmation_attempts
+        self._transcript = transcript
         self._message, derived = ciphertext(plan, key, transcript)
         self._c0 = derived.c0
         self._trials = trials
@@ -85,10 +86,16 @@ class Confirmation:
             trials.sets[trials.attempt] = tuple(sorted((*base, index)))
             trials.shares[trials.attempt] = {}
         return [
-            Send(index, DecryptionRequest(0, attempt, (), active, b""))
+            Send(index, self._request(attempt))
             for attempt, active in trials.sets.items()
             for index in active
         ]
+
+    def _request(self, attempt: int) -> DecryptionRequest:
+        """Return what one set is asked: nobody's sum, of a c1 that everybody derives."""
+        nobody = (Group((), b""),)
+        active = self._trials.sets[attempt]
+        return DecryptionRequest(0, attempt, active, nobody, transcript=self._transcript)
 
     def expects(self, sender: int, attempt: int) -> bool:
         """Return whether a set that is still wanted waits for this answer."""

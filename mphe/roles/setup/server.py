@@ -193,6 +193,7 @@ class SetupServer(Machine[ServerState]):
         self.ring = Ring(plan.threshold.ring)
         self._sharing = sharing_of(plan.session, self.ring)
         self._identities = identities
+        self._epoch = setup.epoch_parts(plan, identities)
         self._everybody = frozenset(range(1, plan.session.num_clients + 1))
         self._stage: Stage = Joining()
         self._waiting: set[int] = set(self._everybody)
@@ -297,7 +298,7 @@ class SetupServer(Machine[ServerState]):
         stage = self._stage
         joined = stage.answers if isinstance(stage, Joining) else self._joined() - self._gone
         self._own(sender, join.index, joined)
-        setup.check_join(self.plan.session, self._identities, join, sender)
+        setup.check_join(self._epoch, self._identities, join, sender)
         if not isinstance(stage, Joining):
             self._admitted.add(sender)
             return []
@@ -319,10 +320,11 @@ class SetupServer(Machine[ServerState]):
     def _send_roster(self) -> list[Output]:
         answers = self._at(Joining).answers
         joins = tuple(answers[index] for index in sorted(self._taking_part()))
-        name = setup.session_name(self.plan.session, self._identities, joins)
-        session = Named(joins, name, setup.reference_seed(joins))
+        digest = setup.joins_digest(self._identities, joins)
+        name = setup.session_name(self._epoch, digest)
+        session = Named(joins, name, setup.reference_seed(digest))
         self._enter(Committing(session), (join.index for join in joins))
-        roster = Roster(self.plan.session.digest(), joins)
+        roster = Roster(self.plan.digest, joins)
         return [Send(join.index, roster) for join in joins]
 
     def _on_commit(self, sender: int, commit: Commit) -> list[Output]:
@@ -440,6 +442,8 @@ class SetupServer(Machine[ServerState]):
         )
 
     def _on_share(self, sender: int, message: DecryptionShare) -> list[Output]:
+        transcript = self._at(Confirming).made.transcript
+        setup.check_transcript(message.transcript, transcript, sender)
         confirmation = self._trying()
         if message.round != 0 or not confirmation.wanted(message.attempt):
             # An answer to a set that was given up in the meantime.
@@ -457,6 +461,8 @@ class SetupServer(Machine[ServerState]):
         return [] if self._waiting else self._complete()
 
     def _on_refusal(self, sender: int, message: Refusal) -> list[Output]:
+        transcript = self._at(Confirming).made.transcript
+        setup.check_transcript(message.transcript, transcript, sender)
         if not self._trying().wanted(message.attempt):
             return []
         raise RemoteProtocolError(sender, f"it refuses to confirm the key: {message.reason[:200]}")

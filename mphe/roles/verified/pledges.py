@@ -10,7 +10,7 @@ from mphe.errors import EncodingError, LocalProtocolError, RemoteProtocolError
 from mphe.roles.verified.evidence import Prover, Statement, c1_digest, check_pledges, model_digest
 from mphe.scheme.encryptor import Encryptor, Payload, wire_c1
 from mphe.scheme.rlwe import Prepared
-from mphe.wire.messages import SERVER, Pledge, RoundStart
+from mphe.wire.messages import SERVER, NextPledge, Pledge, RoundStart
 
 
 class PledgedEncryptor:
@@ -32,10 +32,13 @@ class PledgedEncryptor:
         self._next: tuple[Prepared, ...] = ()
         self._current: tuple[Statement, tuple[Prepared, ...]] | None = None
 
-    def pledge(self, source: RandomSource) -> Pledge:
+    def pledge(self, source: RandomSource) -> NextPledge:
         """Return the digest of what is contributed next; the same until that is listed."""
         self._next = self._next or self._encryptor.prepare(source)
-        return Pledge(self._index, c1_digest(wire_c1(self._encryptor.ring, self._next)))
+        return NextPledge(Pledge(self._index, self._digest()), self._session)
+
+    def _digest(self) -> bytes:
+        return c1_digest(self._session, wire_c1(self._encryptor.ring, self._next))
 
     def begin(self, message: RoundStart) -> bool:
         """Return whether the round lists what was pledged; only then it may be contributed.
@@ -48,12 +51,11 @@ class PledgedEncryptor:
         except EncodingError as error:
             raise RemoteProtocolError(SERVER, str(error)) from error
         digest = model_digest(message.model)
-        statement = Statement(self._session, message.round, digest, message.pledges)
+        statement = Statement(self._session, message.round, digest, message.pledges, message.draw)
         self._current = None
         if not self._next:
             return False
-        own = c1_digest(wire_c1(self._encryptor.ring, self._next))
-        if statement.pledged(self._index) != own:
+        if statement.pledged(self._index) != self._digest():
             return False
         self._current, self._next = (statement, self._next), ()
         return True

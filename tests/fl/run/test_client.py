@@ -10,7 +10,7 @@ import pytest
 from fl.run.client_session import ServerGone, Session
 from fl.schemes.session import Model, plan_for
 from mphe.arithmetic.sampling import RandomSource
-from mphe.errors import LocalProtocolError, RemoteProtocolError
+from mphe.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from mphe.net.tls import new_identity, public_key
 from mphe.roles.machine import Send
 from mphe.roles.rounds.contributor import ContributorState, TrainOn
@@ -19,9 +19,12 @@ from mphe.wire import codec
 from mphe.wire.messages import (
     SERVER,
     DecryptionRequest,
+    Group,
     Join,
+    NextPledge,
     Pledge,
     Refusal,
+    Rejection,
     RoundEnd,
     RoundStart,
 )
@@ -54,7 +57,7 @@ def test_a_restarted_client_is_not_upset_by_the_rounds_of_the_process_before(
     session.join(SetupClient(1, plan, identity.private_key, keys, source))
     session._take(RoundStart(7, Model(np.zeros(SIZE, np.float32), 1.0).to_bytes()))
     session._take(RoundEnd(7, (2, 3)))
-    session._take(DecryptionRequest(7, 1, (2, 3), (1, 2), b"c1"))
+    session._take(DecryptionRequest(7, 1, (1, 2), (Group((2, 3), b"c1"),)))
     assert not session.admitted
     said = [codec.decode(payload, 1) for payload in sink.sent]
     assert [type(message) for message in said] == [Join, Refusal]
@@ -110,9 +113,20 @@ def test_the_end_of_a_round_that_began_before_a_client_was_back_is_no_news(tmp_p
     session._take(RoundEnd(13, ()))
     assert contributor.round == 0 and contributor.state is ContributorState.IDLE
     # Once it follows the rounds, a server that confuses them is not followed.
-    contributor.receive(SERVER, RoundStart(14, b"model"))
+    name = simulation.session.transcript
+    contributor.receive(SERVER, RoundStart(14, b"model", transcript=name))
     with pytest.raises(RemoteProtocolError, match="end of round 13 in 14"):
-        session._take(RoundEnd(13, ()))
+        session._take(RoundEnd(13, (), name))
+    with pytest.raises(RemoteProtocolError, match="another session"):
+        session._take(RoundEnd(14, ()))
+
+
+def test_a_client_that_is_left_out_says_why_and_ends() -> None:
+    learner: Any = Still()
+    sink: Any = Sink()
+    session = Session(1, learner, sink)
+    with pytest.raises(ProtocolError, match="leaves this client out: other flags"):
+        session._take(Rejection("other flags"))
 
 
 class Pledging:
@@ -121,7 +135,10 @@ class Pledging:
     round = 1
 
     def receive(self, _sender: int, message: RoundStart) -> list[Any]:
-        return [Send(SERVER, Pledge(1, b"digest")), TrainOn(message.round, message.model)]
+        return [
+            Send(SERVER, NextPledge(Pledge(1, b"digest"))),
+            TrainOn(message.round, message.model),
+        ]
 
 
 def test_who_leaves_a_round_on_purpose_has_pledged_the_next_and_does_not_train() -> None:
@@ -130,4 +147,4 @@ def test_who_leaves_a_round_on_purpose_has_pledged_the_next_and_does_not_train()
     session._contributor = Pledging()  # type: ignore[assignment]
     with pytest.raises(ServerGone):
         session._take(RoundStart(2, b"model"))
-    assert [codec.decode(payload, 1) for payload in sink.sent] == [Pledge(1, b"digest")]
+    assert [codec.decode(payload, 1) for payload in sink.sent] == [NextPledge(Pledge(1, b"digest"))]

@@ -1,5 +1,7 @@
 """Plain aggregation: the yardstick must itself be right."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,8 @@ def test_too_few_updates_abandon_the_round() -> None:
         (1, contribution(1, size=2), MalformedMessage),
         (1, contribution(float("nan")), MalformedMessage),
         (1, contribution(1, round=2), MalformedMessage),
+        (1, replace(contribution(1), transcript=bytes(32)), MalformedMessage),
+        (1, replace(contribution(1), segment=1), MalformedMessage),
         (4, contribution(1), UnexpectedSender),
         (2, contribution(1), DuplicateMessage),
         (1, RoundEnd(1, ()), RemoteProtocolError),

@@ -37,7 +37,7 @@ class World:
         self.network = Network()
 
     def vault(self) -> Vault:
-        return Vault(self.directory, IDENTITY, 1, self.simulation.parameters.digest())
+        return Vault(self.directory, IDENTITY, 1, self.simulation.plan.digest)
 
     async def process(self, *asked: Message) -> list[Message]:
         """Start the client from its files, ask it, end it; return what it said."""

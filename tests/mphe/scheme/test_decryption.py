@@ -177,7 +177,7 @@ def test_the_label_differs_when_any_part_of_the_request_differs() -> None:
         # Fields may not run into each other.
         replace(base, round=1 << 8, attempt=0),
     ]
-    assert len({variant.label() for variant in variants}) == len(variants)
+    assert len({variant.label for variant in variants}) == len(variants)
 
 
 @pytest.mark.parametrize(
