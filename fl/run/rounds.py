@@ -43,7 +43,7 @@ class Aggregates(Role, Protocol):
     def round(self) -> int:
         """The last one that was started."""
 
-    def resume_at(self, round: int) -> None:
+    def resume_at(self, last: int) -> None:
         """Count on from a round that is over."""
 
     def start_round(self, model: bytes, present: Iterable[int]) -> list[Output]:
@@ -72,7 +72,7 @@ class RoundObserver(Observer):
     def happened(self, event: Event) -> None:
         """Take the time and the counters at each milestone."""
         if isinstance(event, Accepted):
-            self._notes.append(Note.from_bytes(event.note))
+            self._notes.append(Note.from_bytes(event.metrics))
             received = self._transport.bytes_received(event.sender)
             self._uploads.append(received - self._received.get(event.sender, 0))
         elif isinstance(event, Closed):

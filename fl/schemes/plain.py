@@ -97,9 +97,9 @@ class PlainAggregator:
         self._contributors: list[int] = []
         self._total = np.zeros(size)
 
-    def resume_at(self, round: int) -> None:
+    def resume_at(self, last: int) -> None:
         """Count on from a round that is over."""
-        self.round = round
+        self.round = last
 
     def start_round(self, model: bytes, present: Iterable[int]) -> list[Output]:
         """Send the model to the clients that are present and expect their updates."""
@@ -136,7 +136,7 @@ class PlainAggregator:
         self._total += update
         self._contributors.append(sender)
         self._attendance.arrived(sender)
-        accepted = Accepted(sender, message.note)
+        accepted = Accepted(sender, message.metrics)
         return [accepted] if self._attendance.expected else [accepted, *self._close()]
 
     def lost(self, *peers: int) -> list[Output]:

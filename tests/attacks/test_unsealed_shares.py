@@ -14,7 +14,7 @@ from mphe.arithmetic.ring import Element, Small
 from mphe.errors import EncodingError, MpheError
 from mphe.scheme import sealing, sharing
 from mphe.scheme.sealing import PairwiseKeys
-from mphe.wire.messages import SERVER, Commitments, Reveal, Roster
+from mphe.wire.messages import SERVER, Commitments, JoinList, Reveal
 from tests.simulation import SeededSource, Simulation
 
 VICTIM = 2
@@ -74,7 +74,7 @@ def test_curious_server_rebuilds_nothing_from_sealed_shares() -> None:
 def test_server_cannot_open_a_sealed_share_with_keys_of_its_own() -> None:
     simulation = Simulation(4, 2)
     simulation.run_setup()
-    (roster,) = [m for _, r, m in simulation.log if isinstance(m, Roster) and r == 1]
+    (roster,) = [m for _, r, m in simulation.log if isinstance(m, JoinList) and r == 1]
     victim_key = next(join.exchange_key for join in roster.joins if join.index == VICTIM)
     session = simulation.clients[VICTIM]._session
     for index in (SERVER, 1):

@@ -42,11 +42,11 @@ from mphe.wire.messages import (
     Commitments,
     DecryptionShare,
     Join,
+    JoinList,
     Message,
     Qualified,
     Ready,
     Reveal,
-    Roster,
 )
 from tests.fuzz.fuzzing import EDGES, SMALL_MESSAGES, alter, damage, inputs, peak_of, traced
 from tests.simulation import Simulation, snapshot
@@ -186,7 +186,7 @@ def signed(recorder: Recorder, message: Any, sender: int) -> Any:
     if isinstance(message, Ready):
         name = recorder.session.transcript
         return replace(message, signature=sign(recorder, "ready", sender, lambda: [name]))
-    if isinstance(message, Roster):
+    if isinstance(message, JoinList):
         return replace(message, joins=tuple(signed(recorder, j, sender) for j in message.joins))
     if isinstance(message, Commitments):
         return replace(message, commits=tuple(signed(recorder, c, sender) for c in message.commits))

@@ -20,10 +20,10 @@ from mphe.wire.messages import (
     Commit,
     DecryptionShare,
     Join,
+    JoinList,
     Ready,
     Refusal,
     Reveal,
-    Roster,
     SealedShare,
 )
 from tests.protocol.support import done, failed, server_in
@@ -183,7 +183,7 @@ def test_forgery_costs_its_sender_only(name: str) -> None:
 class InsecureNonCanonicalDealer(SetupClient):
     """Reveals a b_i that is no canonical ring element, but committed to it."""
 
-    def _on_roster(self, sender: int, roster: Roster) -> list[Output]:
+    def _on_roster(self, sender: int, roster: JoinList) -> list[Output]:
         plain = self.ring.to_bytes
 
         def overflowing(x: Element, dropped: int = 0) -> bytes:

@@ -13,7 +13,7 @@ from mphe.roles.machine import Output, Send
 from mphe.roles.setup import common as setup
 from mphe.roles.setup.client import State as ClientState
 from mphe.scheme import sealing
-from mphe.wire.messages import SERVER, Commit, Commitments, Message, Qualified, Roster
+from mphe.wire.messages import SERVER, Commit, Commitments, JoinList, Message, Qualified
 from tests.protocol.support import client_in, start
 from tests.simulation import Simulation, altering, snapshot
 
@@ -30,7 +30,7 @@ def with_item(items: tuple[Any, ...], position: int, item: Any) -> tuple[Any, ..
     return (*items[:position], item, *items[position + 1 :])
 
 
-def other_join(simulation: Simulation, roster: Roster, position: int, **changes: Any) -> Roster:
+def other_join(simulation: Simulation, roster: JoinList, position: int, **changes: Any) -> JoinList:
     """Return a roster with a properly signed, but different join."""
     unsigned = replace(roster.joins[position], **changes)
     parts = setup.join_parts(simulation.server._epoch, unsigned)

@@ -16,11 +16,11 @@ from mphe.wire.messages import (
     Commitments,
     DecryptionShare,
     Join,
+    JoinList,
     Qualified,
     Ready,
     Refusal,
     Reveal,
-    Roster,
     SessionOpen,
     Welcome,
 )
@@ -30,7 +30,7 @@ from tests.simulation import snapshot
 # The message that leads on; a client that joins late is welcomed instead of put on the roster.
 CLIENT_TAKES: dict[ClientState, type | None] = {
     ClientState.NEW: None,
-    ClientState.JOINED: Roster,
+    ClientState.JOINED: JoinList,
     ClientState.COMMITTED: Commitments,
     ClientState.REVEALED: Qualified,
     ClientState.READY: SessionOpen,

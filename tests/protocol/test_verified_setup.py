@@ -18,12 +18,12 @@ from mphe.scheme import rlwe, sealing
 from mphe.wire.messages import (
     SERVER,
     Join,
+    JoinList,
     KeyReveal,
     Message,
     Qualified,
     Ready,
     Reveal,
-    Roster,
     SessionOpen,
     Vouch,
     Welcome,
@@ -107,7 +107,7 @@ def test_a_client_refuses_a_key_share_with_a_false_proof(name: str) -> None:
 class InsecureLongDealer(SetupClient):
     """Commits to a key share whose error is large, and proves what it can."""
 
-    def _on_roster(self, sender: int, roster: Roster) -> list[Output]:
+    def _on_roster(self, sender: int, roster: JoinList) -> list[Output]:
         plain = rlwe.gen_share
 
         def shifted(ring: Ring, reference: Element, source: RandomSource) -> rlwe.KeyShare:

@@ -62,7 +62,7 @@ class Accepted(Event):
     """A contribution is in the sum."""
 
     sender: int
-    note: bytes
+    metrics: bytes
 
 
 @dataclass(frozen=True)
@@ -187,15 +187,15 @@ class Aggregator(Machine[AggregatorState]):
         """Number of the round that is under way, or was last."""
         return self._now.number
 
-    def resume_at(self, round: int) -> None:
+    def resume_at(self, last: int) -> None:
         """Count on from a round that is over: the next one has the number after it.
 
         Raises:
             LocalProtocolError: a round is under way, or this one is older than the last.
         """
-        if self.state is not IDLE or round < self.round:
-            raise LocalProtocolError(f"round {self.round} cannot be followed by round {round + 1}")
-        self._now = _Round(round)
+        if self.state is not IDLE or last < self.round:
+            raise LocalProtocolError(f"round {self.round} cannot be followed by round {last + 1}")
+        self._now = _Round(last)
 
     def start_round(self, model: bytes, present: Iterable[int]) -> list[Output]:
         """Send the model to the clients that are present and expect their updates.
@@ -328,7 +328,7 @@ class Aggregator(Machine[AggregatorState]):
         self._sum.add(parsed)
         contributors.append(sender)
         self._attendance.arrived(sender)
-        accepted = Accepted(sender, message.note)
+        accepted = Accepted(sender, message.metrics)
         return [accepted] if self._attendance.expected else [accepted, *self._close()]
 
     def _close(self) -> list[Output]:

@@ -124,7 +124,7 @@ class Contributor(Machine[ContributorState]):
         cipher = self._cipher if self._pledged is None else self._pledged
         return cipher.encrypt(values, self._round_source)
 
-    def contribute(self, round: int, payload: Payload, note: bytes = b"") -> list[Output]:
+    def contribute(self, round: int, payload: Payload, metrics: bytes = b"") -> list[Output]:
         """Return the contribution, or nothing when its round is over.
 
         Raises:
@@ -139,7 +139,7 @@ class Contributor(Machine[ContributorState]):
             payload.c0,
             payload.c1,
             payload.body,
-            note,
+            metrics,
             payload.proof,
             b"" if self._pledged is None else self._pledged.sign(payload.c1),
             self._transcript,

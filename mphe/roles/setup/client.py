@@ -24,12 +24,12 @@ from mphe.wire.messages import (
     Commit,
     Commitments,
     Join,
+    JoinList,
     KeyReveal,
     Message,
     Qualified,
     Ready,
     Reveal,
-    Roster,
     SealedShare,
     SessionOpen,
     Welcome,
@@ -67,7 +67,7 @@ class SetupClient(Machine[State]):
 
     ACCEPTS: ClassVar[Accepts] = {
         State.NEW: set(),
-        State.JOINED: {Roster, Welcome},
+        State.JOINED: {JoinList, Welcome},
         State.COMMITTED: {Commitments},
         State.REVEALED: {Qualified},
         State.READY: {SessionOpen},
@@ -110,7 +110,7 @@ class SetupClient(Machine[State]):
         self._source = source
         self._pairwise = sealing.PairwiseKeys(index, source)
         self._handlers = {
-            Roster: self._on_roster,
+            JoinList: self._on_roster,
             Commitments: self._on_commitments,
             Qualified: self._on_qualified,
             SessionOpen: self._on_open,
@@ -133,7 +133,7 @@ class SetupClient(Machine[State]):
             raise UnexpectedSender(sender, "only the server speaks to a client")
         return super().receive(sender, message)
 
-    def _on_roster(self, sender: int, roster: Roster) -> list[Output]:
+    def _on_roster(self, sender: int, roster: JoinList) -> list[Output]:
         """Check all joins, derive the session, commit to a fresh b_i."""
         setup.check_epoch(roster.epoch, sender)
         if roster.parameters != self.plan.digest:

@@ -31,12 +31,12 @@ from mphe.wire.messages import (
     Commitments,
     DecryptionShare,
     Join,
+    JoinList,
     Message,
     Qualified,
     Ready,
     Refusal,
     Reveal,
-    Roster,
     SealedShare,
     SessionOpen,
 )
@@ -324,7 +324,7 @@ class SetupServer(Machine[ServerState]):
         name = setup.session_name(self._epoch, digest)
         session = Named(joins, name, setup.reference_seed(digest))
         self._enter(Committing(session), (join.index for join in joins))
-        roster = Roster(self.plan.digest, joins)
+        roster = JoinList(self.plan.digest, joins)
         return [Send(join.index, roster) for join in joins]
 
     def _on_commit(self, sender: int, commit: Commit) -> list[Output]:
