@@ -119,7 +119,7 @@ class SessionOpen:
 
 @dataclass(frozen=True)
 class Welcome:
-    """Server to a client that joins after the set-up: what the key was made from, and who signed it."""
+    """Server to a client that joins afterwards: what the key was made from, and who signed it."""
 
     joins: tuple[Join, ...]
     commits: tuple[Commit, ...]
