@@ -4,7 +4,7 @@ The parties are bytes in, bytes out: no network, no clock, no thread. `mphe.run`
 and TLS. README.md shows a whole session in twenty lines, docs/protocol.md the mathematics.
 """
 
-from mphe.client import Client, Finished
+from mphe.client import Client, Finished, Rejected
 from mphe.errors import (
     DuplicateMessage,
     EncodingError,
@@ -51,6 +51,7 @@ __all__ = [
     "Plan",
     "ProtocolError",
     "RefusedDecryption",
+    "Rejected",
     "RemoteProtocolError",
     "Roster",
     "RoundEnded",

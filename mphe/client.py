@@ -23,14 +23,14 @@ from mphe.plan.plan import make_plan
 from mphe.roles import blob, keyfile, records
 from mphe.roles.identity import Identity, check_roster
 from mphe.roles.machine import Event, Output, Send
-from mphe.roles.rounds.contributor import Contributor, Progress, State, TrainOn
+from mphe.roles.rounds.contributor import Contributor, ContributorState, Progress, TrainOn
 from mphe.roles.rounds.decryptor import Decryptor, Memory
 from mphe.roles.setup import returning
 from mphe.roles.setup.client import Keyed, KeysReady, Opened, SetupClient, Stage
 from mphe.roles.setup.common import SessionKeys
 from mphe.roles.step import Mail, Step
-from mphe.roles.verified.evidence import Notary
-from mphe.roles.verified.pledges import Pledger
+from mphe.roles.verified.evidence import Prover
+from mphe.roles.verified.pledges import PledgedEncryptor
 from mphe.scheme.encryptor import Encryptor, Payload
 from mphe.scheme.packing import BlockMap
 from mphe.wire import codec
@@ -40,6 +40,7 @@ from mphe.wire.messages import (
     Finish,
     Message,
     Refusal,
+    Rejection,
     RoundEnd,
     RoundStart,
     SessionOpen,
@@ -51,6 +52,13 @@ Journal = Callable[[bytes], None]
 @dataclass(frozen=True)
 class Finished(Event):
     """The server ended the session, and says why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rejected(Event):
+    """The server takes no part of this client, and says why."""
 
     reason: str
 
@@ -277,13 +285,13 @@ class Client:
             raise LocalProtocolError("there is no key to encrypt under yet")
         return self.contributor.encrypt(integers)
 
-    def contribute(self, round: int, update: NDArray[Any] | Payload, timings: bytes = b"") -> Step:
+    def contribute(self, round: int, update: NDArray[Any] | Payload, metrics: bytes = b"") -> Step:
         """Send an update to a round; the bytes of before when it was sent already.
 
         Args:
             round: of the event TrainOn. Nothing is sent to one that is over.
             update: integers (length,) in [0, 2^value_bits), or what `encrypt` returned.
-            timings: opaque bytes that the server is told in clear.
+            metrics: opaque bytes that the server is told in clear.
 
         Raises:
             EncodingError: a value is out of range, or there are too few or too many.
@@ -291,12 +299,12 @@ class Client:
         contributor = self.contributor
         if contributor is None or round != contributor.round:
             return Step()
-        if contributor.state is State.SENT:
+        if contributor.state is ContributorState.SENT:
             return Step([(SERVER, self._kept.contribution)] if self._kept.contribution else [])
-        if contributor.state is not State.WORKING:
+        if contributor.state is not ContributorState.WORKING:
             return Step()
         payload = update if isinstance(update, Payload) else self.encrypt(update)
-        step = self._stepped(contributor.contribute(round, payload, timings))
+        step = self._stepped(contributor.contribute(round, payload, metrics))
         self._kept = replace(self._kept, contribution=step.mail[0][1])
         return step
 
@@ -310,7 +318,9 @@ class Client:
     def _repeated(self, message: Message) -> Step:
         """Return the last mail again, and what is still to be done."""
         events: list[Event] = []
-        working = self.contributor is not None and self.contributor.state is State.WORKING
+        working = (
+            self.contributor is not None and self.contributor.state is ContributorState.WORKING
+        )
         if working and isinstance(message, RoundStart):
             events = [TrainOn(message.round, message.model)]
         return Step(self.outbox, events)
@@ -319,6 +329,8 @@ class Client:
         """Give a message to the role that it is for."""
         if isinstance(message, Finish):
             return [Finished(message.reason)]
+        if isinstance(message, Rejection):
+            return [Rejected(message.reason)]
         if isinstance(message, DecryptionRequest):
             if self.decryptor is None:
                 raise RefusedDecryption(SERVER, "this client holds no share of the key")
@@ -346,7 +358,8 @@ class Client:
         """Say why a request gets no answer; nothing has changed, so there is nothing to store."""
         if not isinstance(message, DecryptionRequest):
             return Step()
-        return Step.of([Send(SERVER, Refusal(message.round, message.attempt, reason))])
+        refusal = Refusal(message.round, message.attempt, reason, message.transcript)
+        return Step.of([Send(SERVER, refusal)])
 
     def _wire(self, outputs: list[Output]) -> list[Output]:
         """Make the roles that the set-up's events call for; return what there is to be done."""
@@ -376,12 +389,15 @@ class Client:
 
     def _make_contributor(self, keys: SessionKeys, progress: Progress | None) -> Contributor:
         encryptor = Encryptor(keys.plan, keys.key, keys.crs_seed, self._blocks)
-        pledger = None
+        pledged, name = None, keys.transcript
         if keys.plan.session.verified:
-            notary = Notary(keys.plan, keys.key, self.index, self._identity.private_key)
-            pledged = progress.pledged if progress else None
-            pledger = Pledger(self.index, keys.transcript, encryptor, notary, pledged)
-        return Contributor(self.index, encryptor, self._stream(), pledger, progress)
+            prover = Prover(keys.plan, keys.key, self.index, self._identity.private_key)
+            before = progress.pledged if progress else None
+            pledged = PledgedEncryptor(self.index, name, encryptor, prover, before)
+        source = self._stream()
+        return Contributor(
+            self.index, encryptor, source, pledged, transcript=name, progress=progress
+        )
 
     def _stream(self) -> RandomSource:
         """Return a stream of its own for a role, so that roles may run in several threads."""

@@ -48,6 +48,10 @@ class MalformedMessage(RemoteProtocolError):
     """The bytes do not parse, or a field has an impossible value."""
 
 
+class OtherVersion(MalformedMessage):
+    """The sender speaks another version of the protocol, so it can take no part at all."""
+
+
 class DuplicateMessage(RemoteProtocolError):
     """The sender already sent this message."""
 
@@ -68,7 +72,6 @@ class SetupFailed(MpheError):
     """
 
     def __init__(self, reason: str, missing: Iterable[int]) -> None:
-        """Keep the sorted indices beside the reason."""
         self.missing = tuple(sorted(missing))
         names = ", ".join(map(str, self.missing)) or "none"
         super().__init__(f"setup failed: {reason} (missing clients: {names})")

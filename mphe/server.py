@@ -101,7 +101,7 @@ class Server:
         if record.session:
             session = keyfile.read_session(record.session, self.plan, self.roster)
             self.aggregator = Aggregator(session, self._blocks)
-            self.aggregator.round = record.round
+            self.aggregator.resume_at(record.round)
 
     @property
     def state(self) -> bytes:
@@ -126,9 +126,9 @@ class Server:
         Raises:
             LocalProtocolError: there is no key yet, or a later round has begun.
         """
-        if self.aggregator is None or round < self.aggregator.round:
-            raise LocalProtocolError(f"this server cannot go on after round {round}")
-        self.aggregator.round = round
+        if self.aggregator is None:
+            raise LocalProtocolError("there is no key yet, so there was no round")
+        self.aggregator.resume_at(round)
 
     def finish(self, peers: Iterable[int], reason: str) -> Step:
         """Tell clients that the session is over, and why."""

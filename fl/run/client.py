@@ -80,7 +80,7 @@ class Training:
         self._note = Note(trained - started, time.perf_counter() - trained)
         return values
 
-    def timings(self, encrypt_seconds: float) -> bytes:
+    def metrics(self, encrypt_seconds: float) -> bytes:
         """Return how long this round's update took; nothing where that depends on the data."""
         if self._learner.private:
             return Note().to_bytes()
@@ -100,7 +100,7 @@ def _open_vault(args: Args, launch: Launch, plan: Plan) -> Vault | None:
     if not args.state_dir:
         return None
     directory, identity = party_directory(args, launch.index), launch.identity.private_key
-    return Vault(directory, identity, launch.index, plan.session.digest())
+    return Vault(directory, identity, launch.index, plan.digest)
 
 
 class Keeper:

@@ -54,7 +54,7 @@ class RoundObserver(Observer):
     def happened(self, event: Event) -> None:
         """Take the time and the counters at each milestone."""
         if isinstance(event, Counted):
-            self._notes.append(Note.from_bytes(event.timings))
+            self._notes.append(Note.from_bytes(event.metrics))
             received = self._transport.bytes_received(event.client)
             self._uploads.append(received - self._received.get(event.client, 0))
         elif isinstance(event, Closed):

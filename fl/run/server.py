@@ -113,7 +113,7 @@ class Run:
 
     def _open_state(self) -> ServerState:
         """Return the state directory's keeper; StateError when the directory is of no use."""
-        key, digest = self._launch.identity.private_key, self._plan.session.digest()
+        key, digest = self._launch.identity.private_key, self._plan.digest
         directory = party_directory(self._args, SERVER)
         return ServerState(Vault(directory, key, SERVER, digest), self._trainer.size)
 

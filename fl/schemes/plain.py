@@ -8,17 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mphe.arithmetic.sampling import RandomSource
-from mphe.client import Finished
+from mphe.client import Finished, Rejected
 from mphe.errors import DuplicateMessage, MalformedMessage, UnexpectedSender
 from mphe.roles.attendance import Attendance
 from mphe.roles.machine import Output, Send
-from mphe.roles.rounds.aggregator import Abandoned, Closed, Counted, Late, State, Summed
+from mphe.roles.rounds.aggregator import (
+    Abandoned,
+    AggregatorState,
+    Closed,
+    Counted,
+    Outdated,
+    Summed,
+)
 from mphe.roles.rounds.contributor import Contributor
 from mphe.roles.step import Step
 from mphe.scheme.encryptor import Payload
 from mphe.update.quantise import Figures, Mean
 from mphe.wire import codec
-from mphe.wire.messages import SERVER, Contribution, Finish, Join, RoundEnd, RoundStart
+from mphe.wire.messages import SERVER, Contribution, Finish, Join, Rejection, RoundEnd, RoundStart
 
 _FIGURES = 4
 
@@ -57,7 +64,7 @@ class PlainServer:
         """Expect clients 1..num_clients, and of at least `minimum` a round `size` values each."""
         self.round = 0
         self.members = set(range(1, num_clients + 1))
-        self._state = State.IDLE
+        self._state = AggregatorState.IDLE
         self._joining = set(self.members)
         self._size = size
         self._num_clients = num_clients
@@ -78,7 +85,7 @@ class PlainServer:
     def start_round(self, model: bytes, present: Iterable[int]) -> Step:
         """Send the model to the clients that are present and expect their updates."""
         self.round += 1
-        self._state = State.COLLECTING
+        self._state = AggregatorState.COLLECTING
         self._attendance.begin(present, self._minimum)
         self._contributors = []
         self._total = np.zeros(self._size)
@@ -97,10 +104,12 @@ class PlainServer:
         return Step.of(self._on_contribution(sender, message))
 
     def _on_contribution(self, sender: int, message: Contribution) -> list[Output]:
-        if message.round < self.round or self._state is not State.COLLECTING:
+        if message.transcript or message.segment:
+            raise MalformedMessage(sender, "its update is of an encrypted session, or in segments")
+        if message.round < self.round or self._state is not AggregatorState.COLLECTING:
             if message.round == self.round and sender not in self._contributors:
                 self._attendance.just_missed(sender)
-            return [Late(sender)]
+            return [Outdated(sender)]
         if sender in self._contributors:
             raise DuplicateMessage(sender, f"it contributed to round {self.round} before")
         if sender not in self._attendance.present:
@@ -113,26 +122,26 @@ class PlainServer:
         self._total += update
         self._contributors.append(sender)
         self._attendance.arrived(sender)
-        counted = Counted(self.round, sender, message.note)
+        counted = Counted(self.round, sender, message.metrics)
         return [counted] if self._attendance.expected else [counted, *self._close()]
 
     def lost(self, *peers: int) -> Step:
         """Go on without some clients."""
         self._joining.difference_update(peers)
         self._attendance.lost(peers)
-        waits = self._state is State.COLLECTING and self._attendance.expected
-        return Step() if waits or self._state is State.IDLE else Step.of(self._close())
+        waits = self._state is AggregatorState.COLLECTING and self._attendance.expected
+        return Step() if waits or self._state is AggregatorState.IDLE else Step.of(self._close())
 
     def deadline_passed(self) -> Step:
         """Start with whoever has joined, or end the round with the updates that are there."""
         self._joining.clear()
-        if self._state is State.IDLE:
+        if self._state is AggregatorState.IDLE:
             return Step()
         self._attendance.deadline()
         return Step.of(self._close())
 
     def _close(self) -> list[Output]:
-        self._state = State.IDLE
+        self._state = AggregatorState.IDLE
         contributors = tuple(sorted(self._contributors))
         if len(contributors) < self._minimum:
             abandoned = Abandoned(
@@ -149,7 +158,7 @@ class PlainServer:
 
     def waiting_for(self) -> tuple[int, ...]:
         """Return whose join or update is still missing."""
-        waits = self._state is State.COLLECTING
+        waits = self._state is AggregatorState.COLLECTING
         return tuple(sorted(self._joining or (self._attendance.expected if waits else ())))
 
     def finish(self, peers: Iterable[int], reason: str) -> Step:
@@ -170,7 +179,9 @@ class PlainClient:
     def __init__(self, index: int) -> None:
         """Be client `index`, from 1."""
         self._index = index
-        self._contributor = Contributor(index, PlainEncryptor(), RandomSource.from_system())
+        self._contributor = Contributor(
+            index, PlainEncryptor(), RandomSource.from_system(), transcript=b""
+        )
 
     is_open = True
     state = b""
@@ -193,6 +204,8 @@ class PlainClient:
         message = codec.decode(data, SERVER)
         if isinstance(message, Finish):
             return Step.of([Finished(message.reason)])
+        if isinstance(message, Rejection):
+            return Step.of([Rejected(message.reason)])
         # The end of a round that began before this client was back is no news to it.
         if isinstance(message, RoundEnd) and not self._contributor.round:
             return Step()
@@ -202,7 +215,7 @@ class PlainClient:
         """Return an update as it is sent."""
         return self._contributor.encrypt(values)
 
-    def contribute(self, round: int, update: NDArray[Any] | Payload, timings: bytes = b"") -> Step:
+    def contribute(self, round: int, update: NDArray[Any] | Payload, metrics: bytes = b"") -> Step:
         """Send an update."""
         payload = update if isinstance(update, Payload) else self.encrypt(update)
-        return Step.of(self._contributor.contribute(round, payload, timings))
+        return Step.of(self._contributor.contribute(round, payload, metrics))

@@ -104,7 +104,7 @@ class Note:
     encrypt: float = 0.0
 
     def to_bytes(self) -> bytes:
-        """Return the bytes of Contribution.note."""
+        """Return the bytes of Contribution.metrics."""
         packed: bytes = msgpack.packb([self.train, self.encrypt])
         return packed
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 from mphe.errors import ParameterError
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_CLIENTS = 1 << 12
 MAX_LENGTH = 1 << 28
 MAX_ROUNDS = 1 << 20
@@ -18,7 +16,7 @@ MAX_ROUNDS = 1 << 20
 
 @dataclass(frozen=True)
 class SessionParameters:
-    """What all parties must agree on; its digest enters every signature and key.
+    """What all parties must agree on; the digest of its plan enters every signature and key.
 
     Attributes:
         num_clients: n, indices 1..n.
@@ -108,11 +106,6 @@ class SessionParameters:
             f"a sum of {self.min_contributors} updates, {c} of them corrupt, hides too little; use "
             f"min_contributors {c + 2} or more of {n} clients, or a smaller max_corrupt",
         )
-
-    def digest(self) -> bytes:
-        """Return the SHA-256 of all fields and the protocol version, in one canonical form."""
-        fields = json.dumps([PROTOCOL_VERSION, asdict(self)], sort_keys=True)
-        return hashlib.sha256(fields.encode()).digest()
 
     @cached_property
     def slot_bits(self) -> int:

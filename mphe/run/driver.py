@@ -4,10 +4,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from mphe.errors import RemoteProtocolError
+from mphe.errors import OtherVersion, RemoteProtocolError
 from mphe.net.events import Connected, Lost, Received
 from mphe.net.events import Event as NetEvent
 from mphe.net.transport import ServerTransport
@@ -15,6 +16,10 @@ from mphe.roles.machine import Event
 from mphe.roles.step import Step
 from mphe.run.deadlines import Deadlines
 from mphe.run.party import Waiting
+from mphe.wire import codec
+from mphe.wire.messages import Join, Ready, Rejection
+
+MAX_REASON = 1000
 
 
 @dataclass(frozen=True)
@@ -149,10 +154,18 @@ class Driver:
         except RemoteProtocolError as error:
             self._reporter.warn(f"client {error.sender} is left out: {error.reason}")
             self._note([error.sender], error.reason)
+            if self.round == 0 or _asks_to_join(event) or isinstance(error, OtherVersion):
+                self._reject(event.peer, error.reason)
             self._carry_out(party, party.lost(event.peer), observer)
             return
         observer.handled(step.events, time.perf_counter() - started)
         self._carry_out(party, step, observer)
+
+    def _reject(self, peer: int, reason: str) -> None:
+        """Tell a client that it takes no part, and why, instead of leaving it to wait."""
+        if self.transport.send(peer, codec.encode(Rejection(reason[:MAX_REASON]))):
+            self.excused.add(peer)
+            self.transport.disconnect(peer, reason)
 
     async def _lost(self, party: Waiting, event: Lost, observer: Observer) -> None:
         """Let the party go on without all who are gone by now, in one step."""
@@ -200,6 +213,12 @@ class Driver:
         }
         if unreachable:
             self._carry_out(party, party.lost(*unreachable), observer)
+
+
+def _asks_to_join(event: Received) -> bool:
+    with suppress(RemoteProtocolError):
+        return isinstance(codec.decode(event.payload, event.peer), Join | Ready)
+    return False
 
 
 def name(clients: Iterable[int]) -> str:

@@ -79,5 +79,5 @@ class ClientParty(Protocol):
     def encrypt(self, integers: NDArray[Any]) -> Payload:
         """Return an update as it is sent; may run in another thread."""
 
-    def contribute(self, round: int, update: NDArray[Any] | Payload, timings: bytes = b"") -> Step:
+    def contribute(self, round: int, update: NDArray[Any] | Payload, metrics: bytes = b"") -> Step:
         """Send an update."""

@@ -7,8 +7,8 @@ from typing import Any, NoReturn, Protocol
 
 from numpy.typing import NDArray
 
-from mphe.client import Finished
-from mphe.errors import LocalProtocolError
+from mphe.client import Finished, Rejected
+from mphe.errors import LocalProtocolError, ProtocolError
 from mphe.net.events import Lost, Received
 from mphe.net.transport import ClientTransport
 from mphe.roles.machine import Event
@@ -27,7 +27,7 @@ class Work(Protocol):
     async def update(self, round: int, model: bytes) -> NDArray[Any]:
         """Return the integers to contribute to a round."""
 
-    def timings(self, encrypt_seconds: float) -> bytes:
+    def metrics(self, encrypt_seconds: float) -> bytes:
         """Return what the server is told in clear beside the update just made."""
 
     def sent(self, round: int) -> None:
@@ -124,6 +124,8 @@ class ClientSession:
     def _happened(self, event: Event) -> None:
         if isinstance(event, Finished):
             self._over = True
+        elif isinstance(event, Rejected):
+            raise ProtocolError(f"the server leaves this client out: {event.reason}")
         elif isinstance(event, RoundEnded):
             self._work.ended(event.round, event.counted)
         elif isinstance(event, TrainOn):
@@ -144,7 +146,7 @@ class ClientSession:
                     return  # a newer round has begun, and does not list this client's pledge
                 raise
             seconds = time.perf_counter() - started
-            step = party.contribute(event.round, payload, work.timings(seconds))
+            step = party.contribute(event.round, payload, work.metrics(seconds))
             if step.mail:  # nothing leaves when the round is over
                 work.sent(event.round)
             self._carry_out(step)

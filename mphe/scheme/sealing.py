@@ -52,7 +52,6 @@ class PairwiseKeys:
     """One client's X25519 key and what it shares with the others; fresh for each session."""
 
     def __init__(self, index: int, private: bytes) -> None:
-        """Hold a private key of 32 bytes."""
         self.index = index
         self.private = private
         self._private = X25519PrivateKey.from_private_bytes(private)
@@ -60,7 +59,7 @@ class PairwiseKeys:
 
     @classmethod
     def generate(cls, index: int, source: RandomSource) -> PairwiseKeys:
-        """Draw the private key."""
+        """Return a fresh key."""
         return cls(index, source.bytes(KEY_BYTES))
 
     def _derive(self, peer_public: bytes, session: bytes, label: str, i: int, j: int) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Small
+from mphe.arithmetic.ring import Integers, Limbs
 from mphe.errors import RemoteProtocolError
 from mphe.roles.setup import common as setup
 from mphe.roles.setup.common import Identities
@@ -44,10 +44,10 @@ def attack() -> Simulation:
         if not isinstance(message, Qualified) or receiver != VICTIM:
             return [message]
         others = [r for r in message.reveals if r.index != ROGUE]
-        total = simulation.key_shares[ROGUE].public.copy()
+        total: Integers = simulation.key_shares[ROGUE].public.copy()
         for reveal in others:
             total = total - ring.from_bytes(reveal.key_share, ring.degree)
-        chosen = replace(others[0], index=ROGUE, key_share=ring.to_bytes(ring.reduce(total)))
+        chosen = replace(others[0], index=ROGUE, key_share=ring.to_bytes(ring.reduce(Limbs(total))))
         parts = setup.reveal_parts(simulation.names[ROGUE], chosen)
         signature = sealing.sign(simulation.identities[ROGUE], "reveal", *parts)
         forged = replace(message, reveals=(*others, replace(chosen, signature=signature)))
@@ -58,7 +58,7 @@ def attack() -> Simulation:
     return simulation
 
 
-def decrypt_alone(simulation: Simulation, update: Small) -> Small:
+def decrypt_alone(simulation: Simulation, update: Integers) -> Integers:
     """Return what the rogue reads from the victim's contribution with its own secret only."""
     ring, layout = simulation.ring, simulation.plan.threshold
     sent = simulation.contributors[VICTIM].encrypt(update)
@@ -68,8 +68,8 @@ def decrypt_alone(simulation: Simulation, update: Small) -> Small:
         ring.transform(secret), ring.spectrum(c1, rlwe.ternary_width(ring))
     )[:, : layout.coefficients]
     opened = ring.from_bytes(sent.c0, layout.coefficients, simulation.plan.dropped_c0) - product
-    packing.add_half(layout, opened)
-    values, _ = packing.unpack(layout, ring.reduce(opened))
+    packing.add_half(layout, Limbs(opened))
+    values, _ = packing.unpack(layout, ring.reduce(Limbs(opened)))
     return packing.flatten(layout, values)
 
 

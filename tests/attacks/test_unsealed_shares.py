@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Limbs, Small
+from mphe.arithmetic.ring import Element, Small
 from mphe.errors import EncodingError, MpheError
-from mphe.scheme import sealing, shamir
+from mphe.scheme import sealing, sharing
 from mphe.scheme.sealing import PairwiseKeys
-from mphe.wire.messages import SERVER, Commitments, Reveal, Roster
+from mphe.wire.messages import SERVER, Commitments, JoinList, Reveal
 from tests.simulation import SeededSource, Simulation
 
 VICTIM = 2
@@ -39,12 +39,12 @@ def relayed(simulation: Simulation) -> dict[int, bytes]:
     return {item.peer: item.sealed for item in reveal.shares}
 
 
-def rebuild(simulation: Simulation) -> Limbs:
+def rebuild(simulation: Simulation) -> Element:
     """Return what the server makes of the first t relayed shares."""
     ring, width = simulation.ring, simulation.ring.wire_length(4096)
     chosen = sorted(relayed(simulation).items())[: simulation.parameters.threshold]
     shares = {peer: ring.from_bytes(data[:width], 4096) for peer, data in chosen}
-    return shamir.reconstruct(ring, shares)
+    return sharing.reconstruct(sharing.sharing_of(simulation.parameters, ring), shares)
 
 
 def victims_secret(simulation: Simulation) -> Small:
@@ -74,7 +74,7 @@ def test_curious_server_rebuilds_nothing_from_sealed_shares() -> None:
 def test_server_cannot_open_a_sealed_share_with_keys_of_its_own() -> None:
     simulation = Simulation(4, 2)
     simulation.run_setup()
-    (roster,) = [m for _, r, m in simulation.log if isinstance(m, Roster) and r == 1]
+    (roster,) = [m for _, r, m in simulation.log if isinstance(m, JoinList) and r == 1]
     victim_key = next(join.exchange_key for join in roster.joins if join.index == VICTIM)
     session = simulation.names[VICTIM]
     for index in (SERVER, 1):

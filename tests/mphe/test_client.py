@@ -321,4 +321,4 @@ def test_every_message_of_a_contribution_is_one_of_the_codec() -> None:
     ((receiver, data),) = session.clients[1].contribute(1, np.zeros(LENGTH, np.int64), b"t").mail
     message = codec.decode(data, 1)
     assert receiver == mphe.SERVER and isinstance(message, Contribution)
-    assert message.note == b"t"
+    assert message.metrics == b"t"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.ring import Element, Limbs, Small
 from mphe.roles.machine import Output
 from mphe.roles.rounds.aggregator import Summed
 from mphe.roles.setup.client import Committed, KeysReady, Revealed, SetupClient
@@ -58,7 +58,7 @@ def test_sealed_share_that_does_not_open_is_named_and_costs_a_decryptor(
 class InsecureOverflowingDealer(SetupClient):
     """Seals residues that are not below q."""
 
-    def _seal(self, stage: Committed, receiver: int, share: Limbs) -> SealedShare:
+    def _seal(self, stage: Committed, receiver: int, share: Element) -> SealedShare:
         text = b"\xff" * len(self.ring.to_bytes(share))
         peer = next(join.exchange_key for join in stage.joins if join.index == receiver)
         pairwise = PairwiseKeys(self.index, stage.exchange_key)
@@ -68,7 +68,7 @@ class InsecureOverflowingDealer(SetupClient):
 class InsecureSilentDealer(SetupClient):
     """Seals nothing of use to anybody."""
 
-    def _seal(self, stage: Committed, receiver: int, share: Limbs) -> SealedShare:
+    def _seal(self, stage: Committed, receiver: int, share: Element) -> SealedShare:
         return replace(super()._seal(stage, receiver, share), sealed=bytes(4096 * 12 + 16))
 
 
@@ -97,9 +97,10 @@ def inconsistent_for(*victims: int) -> type[SetupClient]:
     """Return a dealer whose shares for these receivers lie on no polynomial with the others."""
 
     class InsecureInconsistentDealer(SetupClient):
-        def _seal(self, stage: Committed, receiver: int, share: Limbs) -> SealedShare:
+        def _seal(self, stage: Committed, receiver: int, share: Element) -> SealedShare:
             if receiver in victims:
-                share = self.ring.reduce(share + self.ring.from_small(np.ones(4096, np.int64)))
+                one = self.ring.from_small(Small(np.ones(4096, np.int64)))
+                share = self.ring.reduce(Limbs(share + one))
             return super()._seal(stage, receiver, share)
 
     return InsecureInconsistentDealer

@@ -7,8 +7,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from mphe.arithmetic.ring import Small
 from mphe.roles.setup.client import Opened
-from mphe.scheme import rlwe, shamir
+from mphe.scheme import rlwe, sharing
 from mphe.scheme.rlwe import KeyShare
 from mphe.wire.messages import Reveal
 from tests.protocol.support import done
@@ -21,9 +22,10 @@ def test_any_t_shares_give_the_sum_of_all_secrets(n: int, t: int) -> None:
     done(simulation)
     secrets = sum(share.secret for share in simulation.key_shares.values())
     shares = {i: keys.share for i, keys in simulation.keys.items() if keys.share is not None}
+    scheme = sharing.sharing_of(simulation.parameters, simulation.ring)
     for chosen in combinations(range(1, n + 1), t):
-        got = shamir.reconstruct(simulation.ring, {i: shares[i] for i in chosen})
-        assert np.array_equal(got, simulation.ring.from_small(np.asarray(secrets)))
+        got = sharing.reconstruct(scheme, {i: shares[i] for i in chosen})
+        assert np.array_equal(got, simulation.ring.from_small(Small(np.asarray(secrets))))
 
 
 def test_all_parties_agree_on_the_transcript_and_the_key() -> None:

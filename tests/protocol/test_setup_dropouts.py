@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mphe.roles.rounds.aggregator import Summed
-from mphe.roles.setup.server import State as ServerState
+from mphe.roles.setup.server import ServerState
 from mphe.wire.messages import Commit, DecryptionShare, Join, Message, Ready, Reveal
 from tests.protocol.support import done, failed, start
 from tests.simulation import Simulation

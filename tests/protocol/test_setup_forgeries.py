@@ -8,22 +8,22 @@ from typing import Any
 
 import pytest
 
-from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.ring import Element
 from mphe.errors import DuplicateMessage, MalformedMessage, RemoteProtocolError, UnexpectedSender
 from mphe.roles.machine import Output
 from mphe.roles.setup import common as setup
 from mphe.roles.setup.client import SetupClient
-from mphe.roles.setup.server import State as ServerState
+from mphe.roles.setup.server import ServerState
 from mphe.scheme import sealing
 from mphe.wire.messages import (
     SERVER,
     Commit,
     DecryptionShare,
     Join,
+    JoinList,
     Ready,
     Refusal,
     Reveal,
-    Roster,
     SealedShare,
 )
 from tests.protocol.support import done, failed, server_in
@@ -34,7 +34,7 @@ def resigned(simulation: Simulation, message: Any) -> Any:
     """Return client 3's message with a signature that fits its content."""
     identity, session = simulation.identities[3], simulation.names.get(3, b"")
     if isinstance(message, Join):
-        parts = setup.join_parts(simulation.parameters, message)
+        parts = setup.join_parts(simulation.server._epoch, message)
         return replace(message, signature=sealing.sign(identity, "join", *parts))
     if isinstance(message, Commit):
         parts = setup.commit_parts(session, message)
@@ -60,6 +60,16 @@ FORGERIES: dict[str, tuple[ServerState, type[RemoteProtocolError], Forgery]] = {
     "join unsigned": (J, RemoteProtocolError, lambda s, m: replace(m, signature=bytes(64))),
     "join altered": (J, RemoteProtocolError, lambda s, m: replace(m, entropy=bytes(32))),
     "join for another": (J, UnexpectedSender, lambda s, m: replace(m, index=4)),
+    "join of another epoch": (
+        J,
+        RemoteProtocolError,
+        lambda s, m: resigned(s, replace(m, epoch=1)),
+    ),
+    "join with an encapsulation key": (
+        J,
+        RemoteProtocolError,
+        lambda s, m: resigned(s, replace(m, encapsulation_key=bytes(1184))),
+    ),
     "join with a key of small order": (
         J,
         RemoteProtocolError,
@@ -118,7 +128,21 @@ FORGERIES: dict[str, tuple[ServerState, type[RemoteProtocolError], Forgery]] = {
     "ready unsigned": (Y, MalformedMessage, lambda s, m: replace(m, signature=bytes(64))),
     "ready about a stranger": (Y, MalformedMessage, lambda s, m: replace(m, unopened=(7,))),
     "share too short": (D, MalformedMessage, lambda s, m: replace(m, share=m.share[1:])),
-    "confirmation refused": (D, RemoteProtocolError, lambda s, m: Refusal(0, m.attempt, "no")),
+    "share of another session": (
+        D,
+        RemoteProtocolError,
+        lambda s, m: replace(m, transcript=bytes(32)),
+    ),
+    "refusal of another session": (
+        D,
+        RemoteProtocolError,
+        lambda s, m: Refusal(0, m.attempt, "no", bytes(32)),
+    ),
+    "confirmation refused": (
+        D,
+        RemoteProtocolError,
+        lambda s, m: Refusal(0, m.attempt, "no", m.transcript),
+    ),
 }
 
 
@@ -159,14 +183,14 @@ def test_forgery_costs_its_sender_only(name: str) -> None:
 class InsecureNonCanonicalDealer(SetupClient):
     """Reveals a b_i that is no canonical ring element, but committed to it."""
 
-    def _on_roster(self, sender: int, roster: Roster) -> list[Output]:
+    def _on_joins(self, sender: int, roster: JoinList) -> list[Output]:
         plain = self.ring.to_bytes
 
-        def overflowing(x: Limbs, dropped: int = 0) -> bytes:
+        def overflowing(x: Element, dropped: int = 0) -> bytes:
             return b"\xff" * len(plain(x, dropped))
 
         self.ring.to_bytes = overflowing  # type: ignore[method-assign]
-        return super()._on_roster(sender, roster)
+        return super()._on_joins(sender, roster)
 
 
 def test_key_share_that_is_not_canonical_costs_its_dealer() -> None:

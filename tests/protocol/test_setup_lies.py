@@ -14,7 +14,7 @@ from mphe.roles.setup import common as setup
 from mphe.roles.setup.client import Committed
 from mphe.roles.setup.client import State as ClientState
 from mphe.scheme import sealing
-from mphe.wire.messages import SERVER, Commit, Commitments, Message, Qualified, Roster
+from mphe.wire.messages import SERVER, Commit, Commitments, JoinList, Message, Qualified
 from tests.protocol.support import client_in, start
 from tests.simulation import Simulation, altering, snapshot
 
@@ -31,10 +31,10 @@ def with_item(items: tuple[Any, ...], position: int, item: Any) -> tuple[Any, ..
     return (*items[:position], item, *items[position + 1 :])
 
 
-def other_join(simulation: Simulation, roster: Roster, position: int, **changes: Any) -> Roster:
+def other_join(simulation: Simulation, roster: JoinList, position: int, **changes: Any) -> JoinList:
     """Return a roster with a properly signed, but different join."""
     unsigned = replace(roster.joins[position], **changes)
-    parts = setup.join_parts(simulation.parameters, unsigned)
+    parts = setup.join_parts(simulation.server._epoch, unsigned)
     identity = simulation.identities[roster.joins[position].index]
     signed = replace(unsigned, signature=sealing.sign(identity, "join", *parts))
     return replace(roster, joins=with_item(roster.joins, position, signed))
@@ -61,6 +61,12 @@ def other_reveal(s: Simulation, message: Qualified, position: int, **changes: An
 JOINED, COMMITTED, REVEALED = ClientState.JOINED, ClientState.COMMITTED, ClientState.REVEALED
 LIES: dict[str, tuple[ClientState, Lie]] = {
     "other parameters": (JOINED, lambda s, m: replace(m, parameters=bytes(32))),
+    "roster of another epoch": (JOINED, lambda s, m: replace(m, epoch=1)),
+    "join of another epoch": (JOINED, lambda s, m: other_join(s, m, 1, epoch=1)),
+    "join with an encapsulation key": (
+        JOINED,
+        lambda s, m: other_join(s, m, 1, encapsulation_key=bytes(1184)),
+    ),
     "roster unsorted": (JOINED, lambda s, m: replace(m, joins=swap_first(m.joins))),
     "roster with a join twice": (JOINED, lambda s, m: replace(m, joins=(m.joins[0], *m.joins))),
     "roster with a stranger": (

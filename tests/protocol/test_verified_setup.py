@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Ring
 from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import RemoteProtocolError
 from mphe.roles.machine import Output
@@ -18,12 +18,12 @@ from mphe.scheme import rlwe, sealing
 from mphe.wire.messages import (
     SERVER,
     Join,
+    JoinList,
     KeyReveal,
     Message,
     Qualified,
     Ready,
     Reveal,
-    Roster,
     SessionOpen,
     Vouch,
     Welcome,
@@ -106,10 +106,10 @@ def test_a_client_refuses_a_key_share_with_a_false_proof(name: str) -> None:
 class InsecureLongDealer(SetupClient):
     """Commits to a key share whose error is large, and proves what it can."""
 
-    def _on_roster(self, sender: int, roster: Roster) -> list[Output]:
+    def _on_joins(self, sender: int, roster: JoinList) -> list[Output]:
         plain = rlwe.gen_share
 
-        def shifted(ring: Ring, reference: Limbs, source: RandomSource) -> rlwe.KeyShare:
+        def shifted(ring: Ring, reference: Element, source: RandomSource) -> rlwe.KeyShare:
             share = plain(ring, reference, source)
             public = share.public.copy()
             public[2, 0] += 1 << 20
@@ -117,7 +117,7 @@ class InsecureLongDealer(SetupClient):
 
         rlwe.gen_share = shifted
         try:
-            return super()._on_roster(sender, roster)
+            return super()._on_joins(sender, roster)
         finally:
             rlwe.gen_share = plain
 

@@ -14,7 +14,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Ring, Small
 from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import (
     EncodingError,
@@ -23,21 +23,22 @@ from mphe.errors import (
     UnexpectedSender,
 )
 from mphe.plan.plan import Plan
-from mphe.roles.machine import Event, Machine, Output, Send, Transitions
+from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
 from mphe.roles.setup import admission, common
 from mphe.roles.setup.common import SessionKeys
-from mphe.scheme import rlwe, sealing, shamir
+from mphe.scheme import rlwe, sealing
+from mphe.scheme.sharing import sharing_of
 from mphe.wire.messages import (
     SERVER,
     Commit,
     Commitments,
     Join,
+    JoinList,
     KeyReveal,
     Message,
     Qualified,
     Ready,
     Reveal,
-    Roster,
     SealedShare,
     SessionOpen,
     Welcome,
@@ -140,13 +141,21 @@ class Opened(Event):
 class SetupClient(Machine[State]):
     """Joins, commits, reveals, checks everything that the server relays, and keeps the keys."""
 
-    TRANSITIONS: ClassVar[Transitions] = {
-        (State.NEW, "start"): State.JOINED,
-        (State.JOINED, Roster): State.COMMITTED,
-        (State.COMMITTED, Commitments): State.REVEALED,
-        (State.REVEALED, Qualified): State.READY,
-        (State.READY, SessionOpen): State.OPEN,
-        (State.JOINED, Welcome): State.OPEN,
+    ACCEPTS: ClassVar[Accepts] = {
+        State.NEW: set(),
+        State.JOINED: {JoinList, Welcome},
+        State.COMMITTED: {Commitments},
+        State.REVEALED: {Qualified},
+        State.READY: {SessionOpen},
+        State.OPEN: set(),
+    }
+    MOVES: ClassVar[Moves] = {
+        State.NEW: {"join": State.JOINED},
+        State.JOINED: {"commit": State.COMMITTED, "open": State.OPEN},
+        State.COMMITTED: {"reveal": State.REVEALED},
+        State.REVEALED: {"sign": State.READY},
+        State.READY: {"open": State.OPEN},
+        State.OPEN: {},
     }
 
     def __init__(
@@ -174,10 +183,12 @@ class SetupClient(Machine[State]):
         self.plan = plan
         self.ring = Ring(plan.threshold.ring)
         self.identity = identity
+        self._sharing = sharing_of(plan.session, self.ring)
         self._identities = identities
+        self._epoch = common.epoch_parts(plan, identities)
         self._source = source
         self._handlers = {
-            Roster: self._on_roster,
+            JoinList: self._on_joins,
             Commitments: self._on_commitments,
             Qualified: self._on_qualified,
             SessionOpen: self._on_open,
@@ -191,11 +202,11 @@ class SetupClient(Machine[State]):
 
     def start(self) -> list[Output]:
         """Return the signed join."""
-        self._fire("start")
+        self._move("join")
         pairwise = sealing.PairwiseKeys.generate(self.index, self._source)
         entropy = self._source.bytes(common.ENTROPY_BYTES)
         unsigned = Join(self.index, pairwise.public, entropy, b"")
-        parts = common.join_parts(self.plan.session, unsigned)
+        parts = common.join_parts(self._epoch, unsigned)
         join = replace(unsigned, signature=sealing.sign(self.identity, "join", *parts))
         self.stage = Joined(pairwise.private, join)
         return [Send(SERVER, join)]
@@ -212,18 +223,20 @@ class SetupClient(Machine[State]):
             raise LocalProtocolError(f"this client is in no stage {kind.__name__}")
         return self.stage
 
-    def _on_roster(self, sender: int, roster: Roster) -> list[Output]:
+    def _on_joins(self, sender: int, message: JoinList) -> list[Output]:
         """Check all joins, derive the session, commit to a fresh b_i."""
-        stage, parameters = self._at(Joined), self.plan.session
-        if roster.parameters != parameters.digest():
+        stage = self._at(Joined)
+        common.check_epoch(message.epoch, sender)
+        if message.parameters != self.plan.digest:
             raise RemoteProtocolError(sender, "the server uses other parameters than this client")
-        common.require_ascending([join.index for join in roster.joins], "the roster")
-        for join in roster.joins:
-            common.check_join(parameters, self._identities, join, sender)
-        if stage.join not in roster.joins:
-            raise RemoteProtocolError(sender, "the roster lacks or alters this client's join")
-        session = common.session_name(parameters, self._identities, roster.joins)
-        crs_seed = common.reference_seed(roster.joins)
+        common.require_ascending([join.index for join in message.joins], "the list of joins")
+        for join in message.joins:
+            common.check_join(self._epoch, self._identities, join, sender)
+        if stage.join not in message.joins:
+            raise RemoteProtocolError(sender, "the list lacks or alters this client's join")
+        joined = common.joins_digest(self._identities, message.joins)
+        session = common.session_name(self._epoch, joined)
+        crs_seed = common.reference_seed(joined)
         reference = rlwe.common_reference(self.ring, crs_seed)
         share = rlwe.gen_share(self.ring, reference, self._source)
         nonce = self._source.bytes(common.NONCE_BYTES)
@@ -235,7 +248,7 @@ class SetupClient(Machine[State]):
         secret, error = (half.astype(np.int8).tobytes() for half in (share.secret, share.error))
         self.stage = Committed(
             exchange_key=stage.exchange_key,
-            joins=roster.joins,
+            joins=message.joins,
             session=session,
             crs_seed=crs_seed,
             secret=secret,
@@ -244,6 +257,7 @@ class SetupClient(Machine[State]):
             nonce=nonce,
             commit=commit,
         )
+        self._move("commit")
         return [Send(SERVER, commit)]
 
     def _reader(self, stage: Committed | Revealed) -> common.KeyShareReader:
@@ -272,32 +286,30 @@ class SetupClient(Machine[State]):
             session=stage.session,
             crs_seed=stage.crs_seed,
             commits=message.commits,
-            own_share=self.ring.to_bytes(own_share),
+            own_share=b"" if own_share is None else self.ring.to_bytes(own_share),
         )
+        self._move("reveal")
         return [Send(SERVER, Reveal(reveal, shares))]
 
     def _key_share(self, stage: Committed) -> rlwe.KeyShare:
         """Return s_i, e_i and b_i as they were drawn."""
         secret, error = (
-            np.frombuffer(half, np.int8).astype(np.int64) for half in (stage.secret, stage.error)
+            Small(np.frombuffer(half, np.int8).astype(np.int64))
+            for half in (stage.secret, stage.error)
         )
         public = self.ring.from_bytes(stage.key_share, self.ring.degree)
         return rlwe.KeyShare(rlwe.Opening(secret, error), public)
 
     def _deal(
         self, stage: Committed, share: rlwe.KeyShare, committed: Sequence[int]
-    ) -> tuple[Limbs, tuple[SealedShare, ...]]:
-        """Return this client's own share of s_i, and a sealed one for each other decryptor."""
-        parameters = self.plan.session
+    ) -> tuple[Element | None, tuple[SealedShare, ...]]:
+        """Return what this client keeps of s_i, if anything, and a sealed share a receiver."""
         secret = self.ring.from_small(share.secret)
-        if not parameters.robust:
-            return secret, ()
-        points = [index for index in committed if index <= parameters.decryptors]
-        shares = shamir.gen_shares(self.ring, secret, parameters.threshold, points, self._source)
-        own = shares.pop(self.index, self.ring.zero())
+        shares = self._sharing.deal(self.index, secret, committed, self._source)
+        own = shares.pop(self.index, None)
         return own, tuple(self._seal(stage, receiver, dealt) for receiver, dealt in shares.items())
 
-    def _seal(self, stage: Committed, receiver: int, share: Limbs) -> SealedShare:
+    def _seal(self, stage: Committed, receiver: int, share: Element) -> SealedShare:
         pairwise = sealing.PairwiseKeys(self.index, stage.exchange_key)
         peer, text = _exchange_keys(stage.joins)[receiver], self.ring.to_bytes(share)
         return SealedShare(receiver, pairwise.seal(receiver, peer, stage.session, text))
@@ -309,7 +321,7 @@ class SetupClient(Machine[State]):
         common.require_ascending(qualified, "the qualified set")
         if self.index not in qualified:
             raise RemoteProtocolError(sender, "the server left this client out of the key")
-        common.check_enough(self.plan.session, qualified)
+        common.check_enough(self._sharing, self.plan.session.threshold, qualified)
         commitments = {commit.index: commit.commitment for commit in stage.commits}
         if not set(qualified) <= set(commitments):
             raise RemoteProtocolError(sender, "the key has a part that nobody committed to")
@@ -334,31 +346,26 @@ class SetupClient(Machine[State]):
         )
         signature = sealing.sign(self.identity, "ready", name)
         self.stage = Keyed(keys)
+        self._move("sign")
         return [KeysReady(keys, unopened), Send(SERVER, Ready(signature, unopened))]
 
     def _collect(
         self, stage: Revealed, qualified: Sequence[int], sealed: Sequence[SealedShare]
-    ) -> tuple[Limbs | None, tuple[int, ...]]:
+    ) -> tuple[Element | None, tuple[int, ...]]:
         """Return this client's share of s, or None with the dealers whose shares did not open."""
-        parameters = self.plan.session
-        own_share = self.ring.from_bytes(stage.own_share, self.ring.degree)
-        if not parameters.robust:
-            return own_share, ()
-        if self.index > parameters.decryptors:
+        if not stage.own_share:
             return None, ()
         received = {item.peer: item.sealed for item in sealed}
-        shares, unopened = [own_share], []
-        for dealer in qualified:
-            if dealer == self.index:
-                continue
+        shares, unopened = [self.ring.from_bytes(stage.own_share, self.ring.degree)], []
+        for dealer in self._sharing.dealers(self.index, qualified):
             try:
                 shares.append(self._open(stage, dealer, received.get(dealer, b"")))
             except EncodingError:
                 unopened.append(dealer)
-        share = None if unopened else shamir.aggregate_shares(self.ring, shares)
+        share = None if unopened else self._sharing.aggregate(shares)
         return share, tuple(unopened)
 
-    def _open(self, stage: Revealed, dealer: int, sealed: bytes) -> Limbs:
+    def _open(self, stage: Revealed, dealer: int, sealed: bytes) -> Element:
         pairwise = sealing.PairwiseKeys(self.index, stage.exchange_key)
         peer = _exchange_keys(stage.joins)[dealer]
         text = pairwise.open(dealer, peer, stage.session, sealed)
@@ -379,6 +386,7 @@ class SetupClient(Machine[State]):
         """Contribute to a session that was set up without this client."""
         keys = admission.admit(self.plan, self._identities, self.index, message)
         self.stage = Keyed(keys, opened=True)
+        self._move("open")
         return [KeysReady(keys, ()), Opened(message.decryptors)]
 
     def _on_open(self, _: int, message: SessionOpen) -> list[Output]:
@@ -388,6 +396,7 @@ class SetupClient(Machine[State]):
             self._identities, keys.qualified, message.vouches, keys.transcript, needed
         )
         self.stage = Keyed(keys, opened=True)
+        self._move("open")
         return [Opened(message.decryptors)]
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from mphe.arithmetic.ring import Small
+from mphe.arithmetic.ring import Integers
 from mphe.arithmetic.sampling import SEED_BYTES, RandomSource
 from mphe.errors import EncodingError, LocalProtocolError, RemoteProtocolError
 from mphe.roles.verified.evidence import (
-    Notary,
+    Prover,
     Statement,
     c1_digest,
     check_pledges,
@@ -16,12 +16,12 @@ from mphe.roles.verified.evidence import (
 )
 from mphe.scheme.encryptor import Encryptor, Payload, wire_c1
 from mphe.scheme.rlwe import Prepared
-from mphe.wire.messages import SERVER, Pledge, RoundStart
+from mphe.wire.messages import SERVER, NextPledge, Pledge, RoundStart
 
 
 @dataclass(frozen=True)
 class Pledged:
-    """What the pledger remembers: seeds of the u and e1 that it pledged, which serve once.
+    """What is remembered of pledges: seeds of the u and e1 that it pledged, which serve once.
 
     Attributes:
         next: of what is contributed next; nothing before the first pledge.
@@ -34,7 +34,7 @@ class Pledged:
     statement: tuple[Statement, ...] = ()
 
 
-class Pledger:
+class PledgedEncryptor:
     """Prepares the c1 of the next round, and proves and signs the one of this round."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Pledger:
         index: int,
         session: bytes,
         encryptor: Encryptor,
-        notary: Notary,
+        prover: Prover,
         pledged: Pledged | None = None,
     ) -> None:
         """Go on from what was pledged before.
@@ -51,21 +51,22 @@ class Pledger:
             index: of this client.
             session: T.
             encryptor: of this session.
-            notary: proves and signs in the name of this client.
+            prover: proves and signs in the name of this client.
             pledged: what a process before this one kept.
         """
         self.pledged = pledged or Pledged()
         self._index = index
         self._session = session
         self._encryptor = encryptor
-        self._notary = notary
+        self._prover = prover
         self._prepared: dict[bytes, tuple[Prepared, ...]] = {}
 
-    def pledge(self, source: RandomSource) -> Pledge:
+    def pledge(self, source: RandomSource) -> NextPledge:
         """Return the digest of what is contributed next; the same until that is listed."""
         if not self.pledged.next:
             self.pledged = replace(self.pledged, next=source.bytes(SEED_BYTES))
-        return Pledge(self._index, self._digest(self.pledged.next))
+        pledge = Pledge(self._index, self._digest(self.pledged.next))
+        return NextPledge(pledge, self._session)
 
     def begin(self, message: RoundStart) -> bool:
         """Return whether the round lists what was pledged; only then it may be contributed.
@@ -78,22 +79,22 @@ class Pledger:
         except EncodingError as error:
             raise RemoteProtocolError(SERVER, str(error)) from error
         digest, seed = model_digest(message.model), self.pledged.next
-        statement = Statement(self._session, message.round, digest, message.pledges)
+        statement = Statement(self._session, message.round, digest, message.pledges, message.draw)
         listed = bool(seed) and statement.pledged(self._index) == self._digest(seed)
         self.pledged = Pledged(b"", seed, (statement,)) if listed else Pledged(seed)
         return listed
 
-    def encrypt(self, values: Small, source: RandomSource) -> Payload:
+    def encrypt(self, values: Integers, source: RandomSource) -> Payload:
         """Return the payload of an update, with its proof."""
         statement, seed = self._require()
         prepared = self._prepare(seed)
         payload = self._encryptor.encrypt(values, source, prepared)
-        return replace(payload, proof=self._notary.prove(statement, prepared, source))
+        return replace(payload, proof=self._prover.prove(statement, prepared, source))
 
     def sign(self, c1: bytes) -> bytes:
         """Return the signature that goes with this round's c1, and forget its randomness."""
         statement, seed = self._require()
-        signature = self._notary.sign(statement, c1)
+        signature = self._prover.sign(statement, c1)
         self.pledged = Pledged(self.pledged.next)
         self._prepared.pop(seed, None)
         return signature
@@ -113,4 +114,4 @@ class Pledger:
         return prepared
 
     def _digest(self, seed: bytes) -> bytes:
-        return c1_digest(wire_c1(self._encryptor.ring, self._prepare(seed)))
+        return c1_digest(self._session, wire_c1(self._encryptor.ring, self._prepare(seed)))

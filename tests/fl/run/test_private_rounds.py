@@ -179,7 +179,7 @@ def test_a_resumed_server_counts_on_from_its_history(
     history = History(tmp_path)
     history.records = [replace(record(1), round=number) for number in (1, 2)]
     driver: Any = None
-    aggregator: Any = SimpleNamespace(round=0)
+    aggregator: Any = SimpleNamespace(resume_at=lambda last: None)
     trainer: Any = FakeTrainer()
     display = Display(3, Console(quiet=True))
     training = Training(args, driver, aggregator, trainer, data(), history, display, privacy=plan)

@@ -1,5 +1,7 @@
 """Plain aggregation: the yardstick must itself be right."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from fl.schemes.plain import PlainEncryptor, PlainServer
 from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import DuplicateMessage, MalformedMessage, RemoteProtocolError, UnexpectedSender
 from mphe.roles.machine import Event
-from mphe.roles.rounds.aggregator import Abandoned, Late, Summed
+from mphe.roles.rounds.aggregator import Abandoned, Outdated, Summed
 from mphe.roles.step import Step
 from mphe.wire import codec
 from mphe.wire.messages import SERVER, Contribution, Join, RoundEnd, RoundStart
@@ -65,7 +67,7 @@ def test_too_few_updates_abandon_the_round() -> None:
     abandoned = server.deadline_passed().events[0]
     assert isinstance(abandoned, Abandoned)
     assert (abandoned.begun, abandoned.contributors, abandoned.missing) == (False, (1,), (2, 3))
-    assert isinstance(events(server, (2, contribution(2)))[0], Late)
+    assert isinstance(events(server, (2, contribution(2)))[0], Outdated)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,8 @@ def test_too_few_updates_abandon_the_round() -> None:
         (1, contribution(1, size=2), MalformedMessage),
         (1, contribution(float("nan")), MalformedMessage),
         (1, contribution(1, round=2), MalformedMessage),
+        (1, replace(contribution(1), transcript=bytes(32)), MalformedMessage),
+        (1, replace(contribution(1), segment=1), MalformedMessage),
         (4, contribution(1), UnexpectedSender),
         (2, contribution(1), DuplicateMessage),
         (1, RoundEnd(1, ()), RemoteProtocolError),

@@ -86,7 +86,7 @@ class World:
         await follow(session, connect)
 
     async def serve(self, point: str, round: int, resume: bool) -> tuple[History, np.ndarray]:
-        vault = Vault(self.directory / "server", self.own, 0, self.plan.session.digest())
+        vault = Vault(self.directory / "server", self.own, 0, self.plan.digest)
         state = DyingState(vault, point, round)
         history = History(self.directory)
         driver = Driver(self.network.server, Display(1, Console(quiet=True)))

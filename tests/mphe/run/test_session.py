@@ -32,8 +32,8 @@ class Constant:
     async def update(self, round: int, model: bytes) -> np.ndarray:
         return np.full(PARAMETERS.length, self.value)
 
-    def timings(self, encrypt_seconds: float) -> bytes:
-        return b"timings"
+    def metrics(self, encrypt_seconds: float) -> bytes:
+        return b"metrics"
 
     def sent(self, round: int) -> None:
         self.left.append(round)
