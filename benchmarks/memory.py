@@ -23,7 +23,7 @@ from mphe.roles.machine import Output
 from mphe.roles.rounds.aggregator import Summed
 from mphe.roles.rounds.contributor import Contributor
 from mphe.scheme.encryptor import Encryptor
-from mphe.update.quantise import Figures, dequantise, payload_length, quantise
+from mphe.update.quantise import Counts, dequantise, payload_length, quantise
 from mphe.wire import codec
 from mphe.wire.messages import SERVER
 
@@ -58,7 +58,7 @@ def contribute(contributor: Contributor, round: int, size: int) -> bytes:
     """Return an encoded contribution of a random update."""
     rng = np.random.default_rng(contributor.index)
     update = rng.standard_normal(size, dtype=np.float32)
-    values = quantise(update, REACH, BITS, Figures(2.3), rng)
+    values = quantise(update, REACH, BITS, Counts(2.3), rng)
     payload = contributor.encrypt(values)
     return codec.encode(sends(contributor.contribute(round, payload))[0].message)
 

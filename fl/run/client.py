@@ -80,7 +80,7 @@ async def _take_part(args: Args, launch: Launch) -> None:
     """Connect and follow the server to the end."""
     kind = PrivateLearner if args.dp_epsilon else Learner
     learner = kind(args, launch.index, launch.dataset, launch.own_data)
-    plan = plan_for(args, learner.size)
+    plan = plan_for(args, learner.codec.payload_length)
     limit = max_frame(plan, learner.size)
     state, kept = _find_state(args, launch, plan)
     learner.spending = Spending(args, state.vault if state else None, kept is not None)

@@ -227,10 +227,10 @@ class Session:
                 return
             model = Model.from_bytes(event.model, self._learner.size)
             started = time.perf_counter()
-            update, figures = await asyncio.to_thread(self._learner.update, event.round, model)
+            update, counts = await asyncio.to_thread(self._learner.update, event.round, model)
             trained = time.perf_counter()
             encode = self._learner.encode
-            values = await asyncio.to_thread(encode, event.round, model, update, figures)
+            values = await asyncio.to_thread(encode, event.round, model, update, counts)
             try:
                 payload = await asyncio.to_thread(contributor.encrypt, values)
             except LocalProtocolError:
@@ -242,7 +242,7 @@ class Session:
                 note = Note()
             outputs = contributor.contribute(event.round, payload, note.to_bytes())
             if outputs:  # nothing leaves when the round is over
-                self._learner.sends(event.round, figures)
+                self._learner.sends(event.round, counts)
             self._carry_out(outputs)
 
 

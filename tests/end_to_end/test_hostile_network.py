@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from fl.config.arguments import Args
+from fl.learning.codecs import codec_for
 from fl.run.client_session import Session
 from fl.schemes.session import max_frame, plan_for
 from mphe.arithmetic.sampling import RandomSource
@@ -71,7 +72,9 @@ async def take_part(args: Args, port: int, index: int, wrap: Wrap) -> None:
     learner: Any = FakeLearner(args, index, dawdle)
     session = Session(index, learner, wrap(index, transport))
     source, key = RandomSource.from_system(), CLIENTS[index].private_key
-    session.join(SetupClient(index, plan_for(args, SIZE), key, KEYS, source))
+    session.join(
+        SetupClient(index, plan_for(args, codec_for(args, SIZE).payload_length), key, KEYS, source)
+    )
     try:
         await session.run()
     finally:
@@ -80,7 +83,7 @@ async def take_part(args: Args, port: int, index: int, wrap: Wrap) -> None:
 
 async def federate(args: Args, attack: Attack, wrap: Wrap) -> Outcome:
     """Run server and clients to the end, the attack beside them."""
-    plan = plan_for(args, SIZE)
+    plan = plan_for(args, codec_for(args, SIZE).payload_length)
     pins = {fingerprint(identity.certificate): index for index, identity in CLIENTS.items()}
     context = server_context(SERVER, [identity.certificate for identity in CLIENTS.values()])
     server = await Server.listen(HOST, 0, pins, context, max_frame(plan, SIZE))

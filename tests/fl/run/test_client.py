@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fl.learning.codecs import codec_for
 from fl.run.client_session import ServerGone, Session
 from fl.schemes.session import Model, plan_for
 from mphe.arithmetic.sampling import RandomSource
@@ -15,6 +16,7 @@ from mphe.net.tls import new_identity, public_key
 from mphe.roles.machine import Send
 from mphe.roles.rounds.contributor import State, TrainOn
 from mphe.roles.setup.client import SetupClient
+from mphe.update import PublicRange
 from mphe.wire import codec
 from mphe.wire.messages import (
     SERVER,
@@ -49,10 +51,10 @@ def test_a_restarted_client_is_not_upset_by_the_rounds_of_the_process_before(
     sink: Any = Sink()
     learner: Any = None
     session = Session(1, learner, sink)
-    plan = plan_for(args, SIZE)
+    plan = plan_for(args, codec_for(args, SIZE).payload_length)
     source = RandomSource.from_system()
     session.join(SetupClient(1, plan, identity.private_key, keys, source))
-    session._take(RoundStart(7, Model(np.zeros(SIZE, np.float32), 1.0).to_bytes()))
+    session._take(RoundStart(7, Model(np.zeros(SIZE, np.float32), PublicRange(1.0)).to_bytes()))
     session._take(RoundEnd(7, (2, 3)))
     session._take(DecryptionRequest(7, 1, (2, 3), (1, 2), b"c1"))
     assert not session.admitted
@@ -90,7 +92,7 @@ def test_an_update_that_a_newer_round_overtakes_is_dropped(newer: int) -> None:
     sink, learner, contributor = Sink(), Still(), Overtaken(newer)
     session = Session(1, learner, sink)  # type: ignore[arg-type]
     session._contributor = contributor  # type: ignore[assignment]
-    event = TrainOn(1, Model(np.zeros(SIZE, np.float32), 1.0).to_bytes())
+    event = TrainOn(1, Model(np.zeros(SIZE, np.float32), PublicRange(1.0)).to_bytes())
     if newer == 1:  # the same round: that is an error of ours, and is not hidden
         with pytest.raises(LocalProtocolError):
             asyncio.run(session._train(event))
