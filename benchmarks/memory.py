@@ -40,7 +40,7 @@ class Args:
     num_peers: int
 
 
-def plan_of(size: int, clients: int, capacity: int = 0) -> Plan:
+def plan_of(size: int, clients: int, capacity: int | None = None) -> Plan:
     """Return the plan for updates of `size` values."""
     length = payload_length(size, BITS)
     return make_plan(SessionParameters(clients, 2, length, 10, capacity=capacity))
@@ -83,7 +83,7 @@ def client_peak(size: int, clients: int) -> float:
         tracemalloc.stop()
 
 
-def server_peak(size: int, clients: int, capacity: int = 0) -> float:
+def server_peak(size: int, clients: int, capacity: int | None = None) -> float:
     """Return the peak of the server's round in float32 vectors of `size` values."""
     federation = Federation(plan_of(size, clients, capacity))
     # One cipher for all: what the clients keep is not the server's.
