@@ -18,6 +18,22 @@ class ParameterError(MpheError, ValueError):
     """The requested parameters are insecure, too small or contradict each other."""
 
 
+class OutOfRange(ParameterError):
+    """One parameter is too small or too large, alone or beside the others.
+
+    Attributes:
+        field: its name in SessionParameters.
+        low, high: what it may be; high is below low when the others leave it nothing.
+    """
+
+    def __init__(self, field: str, low: int, high: int, reason: str) -> None:
+        """Keep the range beside the reason, which is the text."""
+        super().__init__(reason)
+        self.field = field
+        self.low = low
+        self.high = high
+
+
 class EncodingError(MpheError, ValueError):
     """Bytes or numbers that do not have the form this version writes."""
 

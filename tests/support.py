@@ -177,7 +177,7 @@ def make_parameters(
     robust: bool = True,
     encryption: str = "hybrid",
     value_bits: int = 16,
-    capacity: int = 0,
+    capacity: int | None = None,
 ) -> SessionParameters:
     """Return the parameters of a small session."""
     return SessionParameters(

@@ -27,7 +27,7 @@ from mphe.net.tls import client_context, fingerprint, public_key
 from mphe.run.party import ClientParty
 from mphe.run.session import ClientSession, ServerGone, follow
 from mphe.run.vault import StateError, Vault
-from mphe.update.quantise import Figures
+from mphe.update import Counts
 from mphe.wire.messages import SERVER
 
 CONNECT_SECONDS = 120.0
@@ -66,17 +66,17 @@ class Training:
     def __init__(self, learner: Learner) -> None:
         """Let this learner compute the updates."""
         self._learner = learner
-        self._figures: dict[int, Figures] = {}
+        self._counts: dict[int, Counts] = {}
         self._note = Note()
 
     async def update(self, round: int, model: bytes) -> NDArray[Any]:
         """Return what is to be encrypted for a round."""
         learner, started = self._learner, time.perf_counter()
         parsed = Model.from_bytes(model, learner.size)
-        update, figures = await asyncio.to_thread(learner.update, round, parsed)
+        update, counts = await asyncio.to_thread(learner.update, round, parsed)
         trained = time.perf_counter()
-        values = await asyncio.to_thread(learner.encode, round, parsed, update, figures)
-        self._figures = {round: figures}
+        values = await asyncio.to_thread(learner.encode, round, parsed, update, counts)
+        self._counts = {round: counts}
         self._note = Note(trained - started, time.perf_counter() - trained)
         return values
 
@@ -88,7 +88,7 @@ class Training:
 
     def sent(self, round: int) -> None:
         """Note that an update leaves."""
-        self._learner.sends(round, self._figures[round])
+        self._learner.sends(round, self._counts[round])
 
     def ended(self, round: int, counted: bool) -> None:
         """Note whether an update was counted."""
@@ -159,7 +159,7 @@ async def _take_part(args: Args, launch: Launch) -> None:
     """Connect and follow the server to the end."""
     kind = PrivateLearner if args.dp_epsilon else Learner
     learner = kind(args, launch.index, launch.dataset, launch.own_data)
-    plan = plan_for(args, learner.size)
+    plan = plan_for(args, learner.codec.payload_length)
     limit = max_frame(plan, learner.size)
     vault = _open_vault(args, launch, plan)
     keeper = Keeper(vault) if vault else None

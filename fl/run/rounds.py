@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fl.config.arguments import Args
 from fl.config.dropout import drops_out
 from fl.data.load import Dataset
+from fl.learning.codecs import codec_for
 from fl.learning.global_model import GlobalModel
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import Privacy
@@ -25,7 +26,7 @@ from mphe.roles.machine import Event
 from mphe.roles.rounds.aggregator import Abandoned, Closed, Counted, Summed
 from mphe.run.driver import Driver, Observer, name
 from mphe.run.party import ServerParty
-from mphe.update.quantise import Mean
+from mphe.update import Mean
 
 
 class TooManyFailures(Exception):
@@ -141,7 +142,8 @@ class Training:
         self._data = data
         self._history = history
         self._display = display
-        self._model = GlobalModel(args, trainer.get_vector(), privacy)
+        codec = codec_for(args, trainer.size, privacy)
+        self._model = GlobalModel(args, trainer.get_vector(), codec)
         self._failures = 0
         self._droppers: frozenset[int] = frozenset()
         self._score = (0.0, 0.0)
@@ -274,7 +276,7 @@ class Training:
             download_bytes_per_client=observer.download_bytes(),
             decryption_bytes_per_decryptor=observer.decryption_bytes(),
             attempts=outcome.attempts,
-            saturated=(mean.saturated if mean else 0) if self._privacy is None else None,
+            saturated=(mean.clipped if mean else 0) if self._privacy is None else None,
             abandoned=outcome.reason if isinstance(outcome, Abandoned) else None,
             epsilon=epsilon,
         )

@@ -12,6 +12,7 @@ from fl.config.flags import Partition
 from fl.data import partition
 from fl.data.load import load_dataset
 from fl.launch.mpi import Launch
+from fl.learning.codecs import codec_for
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import describe, make_privacy
 from fl.report import picture
@@ -22,7 +23,7 @@ from fl.run.gathering import Gathering
 from fl.run.rounds import TooManyFailures, Training
 from fl.run.stopping import CLOSE_SECONDS, Stopped, stoppable
 from fl.run.threads import block_map
-from fl.schemes.plain import PlainServer, plain_length
+from fl.schemes.plain import PlainServer
 from fl.schemes.session import max_frame, plan_for
 from fl.state.directory import party_directory
 from fl.state.server import ServerState
@@ -38,7 +39,6 @@ from mphe.run.driver import Driver, Observer, name
 from mphe.run.party import ServerParty
 from mphe.run.vault import StateError, Vault
 from mphe.server import Server, SessionReady
-from mphe.update.compression import sent_length
 from mphe.wire import codec
 from mphe.wire.messages import SERVER, Finish
 
@@ -79,14 +79,15 @@ class Run:
         self._directory = Path(launch.output)
         self._data = load_dataset(launch.dataset, args.seed)
         self._trainer = Trainer(args.seed, args.model, self._data)
-        self._plan = plan_for(args, self._trainer.size)
-        self._sent = plain_length(sent_length(self._trainer.size, args.compression_rate))
+        labels = self._data.train_y if launch.processes else None
+        self._privacy = make_privacy(args, self._trainer.size, labels)
+        codec = codec_for(args, self._trainer.size, self._privacy)
+        self._sent = codec.payload_length
+        self._plan = plan_for(args, self._sent)
         events = Events(self._directory / EVENTS_DIRECTORY)
         self.history = History(self._directory, events.append)
         self._state = self._open_state() if args.state_dir else None
         Spending(args, self._state.vault if self._state else None, args.resume)
-        labels = self._data.train_y if launch.processes else None
-        self._privacy = make_privacy(args, self._trainer.size, labels)
         self._ending = ""
         self._identities = {
             index: public_key(certificate)

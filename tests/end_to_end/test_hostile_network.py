@@ -18,6 +18,7 @@ import pytest
 
 import mphe
 from fl.config.arguments import Args
+from fl.learning.codecs import codec_for
 from fl.run.client import Training
 from fl.schemes.session import max_frame, plan_for
 from mphe.net.frames import encode_header
@@ -70,7 +71,8 @@ async def take_part(args: Args, port: int, index: int, wrap: Wrap) -> None:
     transport = await connect(port, index, CLIENTS[index])
     learner: Any = FakeLearner(args, index, dawdle)
     identity = mphe.Identity(CLIENTS[index].private_key)
-    party = mphe.Client(index, plan_for(args, SIZE).session, identity, KEYS)
+    plan = plan_for(args, codec_for(args, SIZE).payload_length)
+    party = mphe.Client(index, plan.session, identity, KEYS)
     session = ClientSession(party, wrap(index, transport), Training(learner))
     session.start()
     try:
@@ -81,7 +83,7 @@ async def take_part(args: Args, port: int, index: int, wrap: Wrap) -> None:
 
 async def federate(args: Args, attack: Attack, wrap: Wrap) -> Outcome:
     """Run server and clients to the end, the attack beside them."""
-    plan = plan_for(args, SIZE)
+    plan = plan_for(args, codec_for(args, SIZE).payload_length)
     pins = {fingerprint(identity.certificate): index for index, identity in CLIENTS.items()}
     context = server_context(SERVER, [identity.certificate for identity in CLIENTS.values()])
     server = await Server.listen(HOST, 0, pins, context, max_frame(plan, SIZE))

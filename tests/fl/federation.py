@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from fl.config.arguments import Args, parse_args
 from fl.config.dropout import leaver
 from fl.data.load import Dataset, load_dataset
+from fl.learning.codecs import codec_for
 from fl.learning.learner import Learner
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import make_privacy
@@ -20,7 +21,7 @@ from fl.report.metrics import History
 from fl.report.progress import Display
 from fl.run.client import Training as ClientTraining
 from fl.run.rounds import Training
-from fl.schemes.plain import PlainClient, PlainServer, plain_length, with_figures
+from fl.schemes.plain import PlainClient, PlainServer
 from fl.schemes.session import Model, plan_for
 from mphe import Client, Identity, Server, Step
 from mphe.net.loopback import LoopbackClient, Network
@@ -28,8 +29,7 @@ from mphe.net.tcp import Unreachable
 from mphe.run.driver import Driver, Observer
 from mphe.run.party import ClientParty
 from mphe.run.session import ClientSession, follow
-from mphe.update.compression import sent_length
-from mphe.update.quantise import Figures, quantise
+from mphe.update import Counts
 from mphe.wire import codec
 from mphe.wire.messages import Finish
 
@@ -65,18 +65,18 @@ class FakeLearner:
         self._args = args
         self._index = index
         self._before = before
+        # Some updates are longer than clip_norm, and tests want to see them whole.
+        self._codec = codec_for(replace(args, clip_norm=1e6), SIZE)
 
-    def update(self, round: int, model: Model) -> tuple[np.ndarray, Figures]:
+    def update(self, round: int, model: Model) -> tuple[np.ndarray, Counts]:
         self._before(self._index, round)
-        return np.full(SIZE, self._index / 10, np.float32), Figures(float(self._index))
+        return np.full(SIZE, self._index / 10, np.float32), Counts(float(self._index))
 
-    def encode(self, round: int, model: Model, update: np.ndarray, figures: Figures) -> np.ndarray:
-        if self._args.aggregation == "plain":
-            return with_figures(update, figures)
-        rng = np.random.default_rng([self._index, round])
-        return quantise(update, model.reach, self._args.value_bits, figures, rng)
+    def encode(self, round: int, model: Model, update: np.ndarray, counts: Counts) -> np.ndarray:
+        where = {"seed": self._args.seed, "index": self._index, "round": round}
+        return self._codec.encode(update, model.public, **where, counts=counts)
 
-    def sends(self, round: int, figures: Figures) -> None:
+    def sends(self, round: int, counts: Counts) -> None:
         """Keep no books."""
 
     def counted(self, round: int, counted: bool) -> None:
@@ -159,7 +159,9 @@ async def _run(
     network = Network()
     identities = {i: Ed25519PrivateKey.generate() for i in range(1, args.num_peers + 1)}
     keys = {i: key.public_key().public_bytes_raw() for i, key in identities.items()}
-    plan = plan_for(args, real.size)
+    privacy = make_privacy(args, real.size, real.data.train_y)
+    length = codec_for(args, real.size, privacy).payload_length
+    plan = plan_for(args, length)
 
     async def client(index: int) -> None:
         learner: Any = real.learners.get(index) or FakeLearner(args, index, before)
@@ -201,7 +203,7 @@ async def _serve(
     driver = Driver(network.server, display)
     history = History(Path(args.output))
     if args.aggregation == "plain":
-        length = plain_length(sent_length(real.size, args.compression_rate))
+        length = codec_for(args, real.size).payload_length
         party: Any = PlainServer(length, args.num_peers, args.min_contributors)
     else:
         party = Server(plan.session, keys)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from fl.config.arguments import Args
 from fl.data.load import Dataset
+from fl.learning.codecs import codec_for
 from fl.model.optimise import ServerOptimizer
 from fl.report.metrics import INTERRUPTED, History, RoundRecord
 from fl.report.progress import Display
@@ -27,6 +28,7 @@ from mphe.roles.setup import returning
 from mphe.run.driver import Driver, Observer
 from mphe.run.session import ClientSession, follow
 from mphe.run.vault import StateError, Vault
+from mphe.update import PublicRange
 from mphe.wire import codec
 from mphe.wire.messages import Finish, Join
 from tests.fl.federation import SIZE, FakeLearner, FakeTrainer, expected_weights, flags
@@ -66,7 +68,7 @@ class World:
 
     def __init__(self, args: Args, directory: Path) -> None:
         self.args, self.directory = args, directory
-        self.plan = plan_for(args, SIZE)
+        self.plan = plan_for(args, codec_for(args, SIZE).payload_length)
         self.secrets = {i: Ed25519PrivateKey.generate() for i in range(1, args.num_peers + 1)}
         self.keys = {i: key.public_key().public_bytes_raw() for i, key in self.secrets.items()}
         self.own = Ed25519PrivateKey.generate()
@@ -245,12 +247,16 @@ def test_progress_of_another_round_than_was_started_is_refused(tmp_path: Path) -
     vault = Vault(tmp_path / "server", Ed25519PrivateKey.generate(), 0, bytes(32))
     state = ServerState(vault, SIZE)
     assert state.restore(History(tmp_path)) is None
-    model = Model(np.ones(SIZE, np.float32), 2.0)
+    model = Model(np.ones(SIZE, np.float32), PublicRange(2.0))
     state.starting(1)
     state.finished(model, record(1), b"averages")
     checkpoint = state.restore(History(tmp_path))
     assert checkpoint is not None
-    assert (checkpoint.round, checkpoint.model.reach, checkpoint.accuracy) == (1, 2.0, 0.5)
+    assert (checkpoint.round, checkpoint.model.public.clip_range, checkpoint.accuracy) == (
+        1,
+        2.0,
+        0.5,
+    )
     assert np.array_equal(checkpoint.model.weights, model.weights)
     assert checkpoint.averages == b"averages"
     with pytest.raises(StateError, match="progress cannot be used"):

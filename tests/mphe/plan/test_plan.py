@@ -166,7 +166,7 @@ def test_a_payload_that_no_ring_can_carry_is_refused() -> None:
 def verified_plans() -> list[Plan]:
     """Return feasible plans of sessions whose server may lie."""
     found = []
-    for n, t, k, c in ((3, 3, 3, 1), (8, 5, 8, 1), (8, 8, 8, 0), (100, 60, 100, -1)):
+    for n, t, k, c in ((3, 3, 3, 1), (8, 5, 8, 1), (8, 8, 8, 0), (100, 60, 100, None)):
         for length, encryption in product((1, 4097, CNN), ("hybrid", "direct")):
             session = SessionParameters(
                 *(n, t, length, 100), decryptors=k, encryption=encryption, verified=True,

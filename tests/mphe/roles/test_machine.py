@@ -69,10 +69,9 @@ def test_every_state_but_the_first_is_reached(role: type[Machine[Any]]) -> None:
 def test_every_message_that_a_state_takes_has_a_handler() -> None:
     simulation = ready(3, 2)
     assert simulation.aggregator is not None
-    keys, identity = simulation.keys[1], simulation.identities[1]
     roles: list[Machine[Any]] = [
         simulation.clients[1],
-        simulation.server(keys, identity),
+        simulation.server,
         simulation.contributors[1],
         simulation.aggregator,
     ]
