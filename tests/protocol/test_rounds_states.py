@@ -27,7 +27,7 @@ from mphe.wire.messages import (
     Draw,
     Join,
     Message,
-    Pledge,
+    NextPledge,
     Ready,
     Refusal,
     RoundEnd,
@@ -39,7 +39,7 @@ from tests.simulation import snapshot
 # -- every state and message -----------------------------------------------------------------------
 
 ROUND_MESSAGES = {Contribution, DecryptionShare, Refusal}
-AGGREGATOR_TAKES = {state: {Join, Ready, Pledge, *ROUND_MESSAGES} for state in AggregatorState}
+AGGREGATOR_TAKES = {state: {Join, Ready, NextPledge, *ROUND_MESSAGES} for state in AggregatorState}
 CONTRIBUTOR_TAKES = {state: {RoundStart, RoundEnd} for state in ContributorState}
 
 
