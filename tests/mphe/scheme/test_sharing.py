@@ -182,7 +182,7 @@ def test_a_point_that_is_no_index_is_refused(point: int) -> None:
 # -- the two schemes ---------------------------------------------------------------------------
 
 COMMITTEE = SessionParameters(6, 3, 10, 1, decryptors=4, min_contributors=5)
-ALL = make_parameters(4, 4, robust=False)
+ALL = SessionParameters(4, 4, 10, 1, robust=False, min_contributors=2)
 MEMBERS = {COMMITTEE: [1, 3, 4, 5, 6], ALL: [1, 2, 3, 4]}
 
 
