@@ -26,6 +26,7 @@ from mphe.wire.messages import (
     Join,
     Reveal,
 )
+from tests.patience import scaled
 
 KINDS = ("kill", "stop", "exception", "reset", "slow")
 SLOW_SECONDS = 0.6
@@ -170,8 +171,8 @@ def _unacknowledged(sock: Any) -> int:
 
 def install(fault: Fault | None) -> None:
     """Let the client of this process meet its fault; be done soon when the server is gone."""
-    fl.run.client.RECONNECT_SECONDS = RECONNECT_SECONDS
-    fl.run.client.CONNECT_SECONDS = CONNECT_SECONDS
+    fl.run.client.RECONNECT_SECONDS = scaled(RECONNECT_SECONDS)
+    fl.run.client.CONNECT_SECONDS = scaled(CONNECT_SECONDS)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     fl.run.client.Client = ResettableClient  # type: ignore[attr-defined]
     if fault is not None:

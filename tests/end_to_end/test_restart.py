@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.launcher import command, free_port, metrics, ranks, started, wait_for_round
+from tests.end_to_end.launcher import command, metrics, ranks, started, wait_for_round
 from tests.end_to_end.test_roster import PEERS, desk, ended, party
+from tests.patience import flag, output_of
+from tests.ports import free_port
 
 __all__ = ["desk"]
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("programs")]
 EVERYBODY = list(range(1, PEERS + 1))
 
 
@@ -53,7 +55,7 @@ def test_a_client_that_was_killed_decrypts_again(desk: Path) -> None:
     """All shares are needed, so a sum after the restart is a sum that it helped to decrypt."""
     everyone = ["--resiliency", "1", "--num_iterations", "1000", "--max_failed_rounds", "1000"]
     # After an abandoned round the server waits that long for those who are gone.
-    everyone += ["--round_timeout", "15"]
+    everyone += ["--round_timeout", flag(15)]
     output = desk / "out"
     with parties(desk, *everyone, "--min_contributors", "2") as start:
         server, first, *_ = [start.start(index) for index in range(PEERS + 1)]
@@ -134,14 +136,14 @@ def test_a_job_that_was_killed_goes_on_under_mpirun(tmp_path: Path) -> None:
         wait_for_round(process, output, 2)
         for rank in ranks(port).values():
             os.kill(rank, signal.SIGKILL)
-        process.communicate(timeout=60)
+        output_of(process)
     again = command(PEERS, free_port(), output, *flags)
     with started(again) as process:
-        text, _ = process.communicate(timeout=120)
+        text = output_of(process)
         assert process.returncode == 2
         assert "add --resume True" in text and text.count("\n") == 1, text
     with started([*again, "--resume", "True"]) as process:
-        text, _ = process.communicate(timeout=240)
+        text = output_of(process)
         assert process.returncode == 0, text
     records = metrics(output)
     assert [record["round"] for record in records] == list(range(1, rounds + 1))

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.end_to_end.launcher import ROOT, free_port, metrics, wait_for_round
+from tests.end_to_end.launcher import ROOT, metrics, party_flags, unlaunched, wait_for_round
+from tests.patience import output_of, scaled
+from tests.ports import free_port
 
-pytestmark = pytest.mark.timeout(300)
-LAUNCHERS = ("OMPI_", "PMIX_", "PMI_", "SLURM_", "MPI_")
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("programs")]
 PEERS = 3
 MAIN = ("main.py",)
 # An impostor is to give up within the run: the real program tries for two minutes.
@@ -33,7 +34,7 @@ def new_identity(directory: Path) -> dict[str, str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
         check=True,
     )
     line: dict[str, str] = json.loads(done.stdout)
@@ -55,23 +56,16 @@ def party(
 ) -> Iterator[subprocess.Popen[str]]:
     """Start one party; it does not survive the block."""
     flags = {
-        "--num_peers": str(PEERS),
-        "--server_address": f"localhost:{port}",
-        "--robust": "True",
+        **party_flags(PEERS, port, desk, index, desk / "out"),
         "--resiliency": "0.6",
         "--dataset": "mnist5k",
         "--batch_size_per_worker": "32",
-        "--output": str(desk / "out"),
-        "--role": "client" if index else "server",
-        "--roster": str(desk / "roster.json"),
-        "--identity": str(desk / str(index)),
     }
     flags |= dict(zip(more[::2], more[1::2], strict=True))
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHERS)}
     process = subprocess.Popen(
         [sys.executable, *program, *(word for pair in flags.items() for word in pair)],
         cwd=ROOT,
-        env=clean,
+        env=unlaunched(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -86,7 +80,7 @@ def party(
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Wait for a process; return its exit code and what it printed."""
-    text, _ = process.communicate(timeout=240)
+    text = output_of(process)
     return process.returncode, text
 
 

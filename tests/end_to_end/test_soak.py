@@ -12,6 +12,7 @@ import pytest
 
 from tests.end_to_end.parties import Federation
 from tests.end_to_end.small import wrong_rounds
+from tests.patience import flag
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 CLIENTS, THRESHOLD, ROUNDS = range(1, 9), 4, 200
@@ -109,7 +110,7 @@ def test_every_finished_round_is_right_and_nothing_leaks(
         peers=8,
         pause=0.05,
         num_iterations=str(ROUNDS),
-        round_timeout="1",
+        round_timeout=flag(1),
         max_failed_rounds=str(ROUNDS),
     )
     run.start_all()

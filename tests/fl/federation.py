@@ -33,6 +33,7 @@ from mphe.update.compression import sent_length
 from mphe.update.quantise import Figures, quantise
 from mphe.wire import codec
 from mphe.wire.messages import Finish
+from tests.patience import flag, scaled
 
 SIZE = 50
 
@@ -121,7 +122,7 @@ class Outcome:
 def flags(directory: Path, *more: str, peers: int = 4) -> Args:
     """Return parsed flags of a short run."""
     line = f"--num_peers {peers} --server_address localhost:8080 --robust True --clip_norm 3"
-    rounds = f"--num_iterations 3 --round_timeout 20 --output {directory}"
+    rounds = f"--num_iterations 3 --round_timeout {flag(20)} --output {directory}"
     given = {word for word in more if word.startswith("--")}
     words = [*line.split(), *rounds.split()]
     pairs = [pair for pair in zip(words[::2], words[1::2], strict=True) if pair[0] not in given]
@@ -186,7 +187,7 @@ async def _run(
         outcome = await _serve(args, network, plan, keys, meddle, real)
     finally:
         everybody = asyncio.gather(*clients.values(), return_exceptions=True)
-        done = await asyncio.wait_for(everybody, timeout=60)
+        done = await asyncio.wait_for(everybody, timeout=scaled(60))
     outcome.client_errors = {
         index: error
         for index, error in zip(clients, done, strict=True)
@@ -203,7 +204,7 @@ async def _serve(
     driver = Driver(network.server, display)
     history = History(Path(args.output))
     if args.aggregation == "plain":
-        await driver.run(PlainSetup(args.num_peers), [], 20, Observer())
+        await driver.run(PlainSetup(args.num_peers), [], scaled(20), Observer())
         aggregator: Any = PlainAggregator(
             plain_length(sent_length(real.size, args.compression_rate)),
             args.num_peers,
@@ -212,7 +213,7 @@ async def _serve(
     else:
         observer = Observer()
         role = SetupServer(plan, keys)
-        await driver.run(role, [], 20, observer)
+        await driver.run(role, [], scaled(20), observer)
         done = next(event for event in observer.events if isinstance(event, SetupDone))
         aggregator = Aggregator(done.session)
     privacy = make_privacy(args, real.size, real.data.train_y)
