@@ -26,6 +26,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
     give_up: Any = signal.getsignal(signal.SIGALRM)
 
     def ring(number: int, frame: FrameType | None) -> None:
+        __tracebackhide__ = True
         left = scaled(settings.timeout) - (time.monotonic() - started)
         if left > 0:
             signal.setitimer(signal.ITIMER_REAL, left)
@@ -56,8 +57,8 @@ class Teller:
                 self._terminal.write_line(f"    {line}")
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_sessionstart(session: pytest.Session) -> None:
     """Tell failures where there is a terminal, which the workers of xdist have not."""
-    terminal = config.pluginmanager.get_plugin("terminalreporter")
-    if terminal is not None and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Teller(terminal))
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:
+        session.config.pluginmanager.register(Teller(terminal))

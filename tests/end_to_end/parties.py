@@ -76,8 +76,8 @@ class Federation:
     processes: dict[int, ForkServerProcess] = field(default_factory=dict)
     past: list[ForkServerProcess] = field(default_factory=list)
 
-    def start(self, index: int, fault: Fault | None = None) -> None:
-        """Start a party, or start it again."""
+    def start(self, index: int, fault: Fault | None = None, /, **more: str) -> None:
+        """Start a party, or start it again; `more` are flags of its own."""
         if index in self.processes:
             self.past.append(self.processes[index])
         given = {
@@ -87,6 +87,7 @@ class Federation:
             "--learning_rate": str(small.LEARNING_RATE),
             "--dataset": f"npz:{self.desk / 'data.npz'}",
             **self.flags,
+            **{f"--{name}": text for name, text in more.items()},
         }
         argv = [word for pair in given.items() for word in pair]
         log = self._log(index)

@@ -25,8 +25,8 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("programs")]
     "more",
     [
         ["--encryption", "hybrid", "--crypto_threads", "2"],
-        ["--encryption", "direct"],
-        ["--robust", "False"],
+        pytest.param(["--encryption", "direct"], marks=pytest.mark.slow),
+        pytest.param(["--robust", "False"], marks=pytest.mark.slow),
     ],
     ids=["hybrid", "direct", "all needed"],
 )
@@ -46,6 +46,7 @@ def test_three_clients_train(tmp_path: Path, more: list[str]) -> None:
     assert "4 completed, 0 abandoned" in text
 
 
+@pytest.mark.slow
 def test_encrypted_training_follows_plain_training(tmp_path: Path) -> None:
     losses = {}
     for aggregation in ("mphe", "plain"):
@@ -67,6 +68,7 @@ def test_hybrid_sends_fewer_bytes_than_float32(tmp_path: Path) -> None:
         assert record["upload_bytes_per_client"] <= 3.1 * 199_658
 
 
+@pytest.mark.slow
 def test_training_goes_on_when_a_client_is_killed(tmp_path: Path) -> None:
     port = free_port()
     line = command(4, port, tmp_path, "--num_iterations", "8", "--resiliency", "0.5")
