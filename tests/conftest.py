@@ -1,4 +1,4 @@
-"""For all tests: limits that scale, and failures that are told at once."""
+"""For all tests: limits that scale, signals that are heard, failures that are told at once."""
 
 import signal
 import time
@@ -35,6 +35,15 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
 
     signal.signal(signal.SIGALRM, ring)
     return True
+
+
+# -- signals ---------------------------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hear SIGINT, which a shell turns off for what it runs in the background, and children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # -- failures --------------------------------------------------------------------------------------

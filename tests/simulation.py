@@ -6,7 +6,6 @@ message is recorded in `refusals`; its sender then loses its place, as with the 
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -46,30 +45,12 @@ from mphe.wire.messages import (
     RoundEnd,
     RoundStart,
 )
+from tests.support import SeededSource, seed_of, seeded
 
 Intercept = Callable[[int, int, Message], Iterable[Message]]
 """(sender, receiver, message) → the messages that are delivered in its stead."""
 
 NOBODY: Mapping[int, Any] = MappingProxyType({})
-
-
-def seed_of(label: str) -> bytes:
-    """Return the seed of a label."""
-    return hashlib.sha256(label.encode()).digest()
-
-
-class SeededSource(RandomSource):
-    """A source that everybody can predict, and that counts what it has given."""
-
-    def __init__(self, label: str) -> None:
-        """Key the stream with SHA-256 of the label."""
-        super().__init__(seed_of(label))
-        self.drawn = 0
-
-    def bytes(self, count: int) -> bytes:
-        """Return the next bytes."""
-        self.drawn += count
-        return super().bytes(count)
 
 
 class Simulation:
@@ -122,7 +103,7 @@ class Simulation:
 
     def source(self, name: str) -> SeededSource:
         """Return the stream of that name."""
-        return SeededSource(f"{self.label}/{name}")
+        return seeded(f"{self.label}/{name}")
 
     def vanish(self, index: int, *, told: bool = True) -> None:
         """Cut a client off; the server is told at once or has to wait for its deadline."""
