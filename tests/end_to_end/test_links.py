@@ -14,7 +14,7 @@ from tests.end_to_end.launcher import ROOT, party_flags
 from tests.end_to_end.links import SERVER_IP, NetemLink, SilentProxy, TunLink, namespaces
 from tests.end_to_end.parties import Federation
 from tests.end_to_end.small import assert_sums
-from tests.patience import Patience, flag, scaled
+from tests.patience import flag, scaled, wait_until
 
 pytestmark = pytest.mark.timeout(120)
 FAR = 4
@@ -80,10 +80,14 @@ class Apart:
         self._stack.callback(process.kill)
 
     def wait_for_round(self, round: int) -> None:
-        patience = Patience(90)
-        while len(self.run.records()) < round:
-            assert self._processes[0].poll() is None, self.run.said(0)
-            assert not patience.is_over(), self.run.said(0)
+        def has_ended() -> bool:
+            over = self._processes[0].poll() is not None
+            if len(self.run.records()) >= round:
+                return True
+            assert not over, self.run.said(0)
+            return False
+
+        wait_until(has_ended, lambda: f"round {round} does not end:\n{self.run.said(0)}")
 
     def wait(self, index: int) -> int:
         return self._processes[index].wait(scaled(90))
