@@ -17,6 +17,7 @@ import fl.run.client
 from mphe.net.events import Event, Received
 from mphe.net.frames import encode_header
 from mphe.net.tcp import Client
+from mphe.run import deadlines
 from mphe.wire import codec
 from mphe.wire.messages import (
     Commit,
@@ -171,6 +172,7 @@ def _unacknowledged(sock: Any) -> int:
 
 def install(fault: Fault | None) -> None:
     """Let the client of this process meet its fault; be done soon when the server is gone."""
+    deadlines.SLACK_SECONDS = scaled(deadlines.SLACK_SECONDS)
     fl.run.client.RECONNECT_SECONDS = scaled(RECONNECT_SECONDS)
     fl.run.client.CONNECT_SECONDS = scaled(CONNECT_SECONDS)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -88,7 +88,8 @@ async def federate(args: Args, attack: Attack, wrap: Wrap) -> Outcome:
     plan = plan_for(args, SIZE)
     pins = {fingerprint(identity.certificate): index for index, identity in CLIENTS.items()}
     context = server_context(SERVER, [identity.certificate for identity in CLIENTS.values()])
-    server = await Server.listen(HOST, 0, pins, context, max_frame(plan, SIZE))
+    frame, patient = max_frame(plan, SIZE), scaled(HANG)  # with whom says nothing, all the while
+    server = await Server.listen(HOST, 0, pins, context, frame, handshake_timeout=patient)
     async with attack(server.port) as moves:
         clients = [
             asyncio.create_task(take_part(args, server.port, i, wrap, moves)) for i in CLIENTS

@@ -23,8 +23,7 @@ Make = Callable[..., Federation]
 
 
 def test_a_link_that_falls_silent_is_noticed_by_the_deadline(federation: Make) -> None:
-    limit = flag(2)
-    run = federation(num_iterations="5", round_timeout=limit)
+    run = federation(num_iterations="5", round_timeout=flag(2))
     with SilentProxy(run.port) as proxy:
         server_port = run.port
         for index in range(5):
@@ -42,7 +41,7 @@ def test_a_link_that_falls_silent_is_noticed_by_the_deadline(federation: Make) -
     assert records[-1]["contributors"] == NEAR
     assert all(record["abandoned"] is None for record in records)
     assert_sums(records)
-    assert f"no answer from client 4 within {limit} s" in run.said(0)
+    assert "no answer from client 4 within" in run.said(0)
     # Nobody hung up: it is the deadline that told the server.
     assert "client 4 is gone" not in run.said(0)
 
@@ -124,8 +123,7 @@ def test_one_packet_in_a_hundred_lost_changes_nothing(apart: Apart, link: Any) -
 def test_a_link_that_breaks_costs_one_client_its_place(
     apart: Apart, link: Any, share: float
 ) -> None:
-    limit = flag(2)
-    apart.start_all(rounds=5, limit=limit)
+    apart.start_all(rounds=5, limit=flag(2))
     apart.wait_for_round(2)
     link.lose(share)
     assert apart.wait(0) == 0, apart.run.said(0)
@@ -137,5 +135,5 @@ def test_a_link_that_breaks_costs_one_client_its_place(
     assert all(record["abandoned"] is None for record in records)
     assert_sums(records)
     said = apart.run.said(0)
-    assert f"no answer from client 4 within {limit} s" in said
+    assert "no answer from client 4 within" in said
     assert "client 4 in round" in said[said.index("clients lost") :]
