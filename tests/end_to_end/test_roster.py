@@ -20,7 +20,7 @@ from tests.ports import free_port
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("programs")]
 PEERS = 3
 MAIN = ("main.py",)
-# An impostor is to give up within the run: the real program tries for two minutes.
+# An impostor is to give up soon: the real program tries for two minutes.
 IMPATIENT = (
     "import sys, fl.run.client, main\n"
     "fl.run.client.CONNECT_SECONDS = {}\n"
@@ -97,7 +97,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
 
 
 def test_parties_train_and_an_impostor_does_not(desk: Path) -> None:
-    port, rounds, limit = free_port(), 12, flag(20)
+    port, rounds, limit = free_port(), 12, flag(5)
     # The impostor tells itself that it is client 3; only the server's roster counts.
     roster = json.loads((desk / "roster.json").read_text())
     roster["clients"][2] = new_identity(desk / "impostor")
@@ -114,9 +114,10 @@ def test_parties_train_and_an_impostor_does_not(desk: Path) -> None:
             return stack.enter_context(party(port, desk, index, *flags, *more, program=program))
 
         parties = [start(0), start(1), start(2, *own)]
+        said = read_until(parties[0], "waits for clients")
         impostor = start(3, *forged, program=["-c", IMPATIENT.format(limit)])
         # Client 3's place is free when the impostor asks for it.
-        said = read_until(parties[0], "refused a connection from 127.0.0.1:")
+        read_until(parties[0], "refused a connection from 127.0.0.1:")
         parties.append(start(3))
         code, refusal = ended(impostor)
         outcomes = [ended(process) for process in parties]
