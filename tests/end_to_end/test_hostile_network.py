@@ -156,10 +156,12 @@ async def one_byte_a_second(port: int) -> AsyncIterator[Moves]:
             sent += 1
             await asyncio.sleep(1)
 
-    async with beside(dribble()):
-        yield lambda: (sent,)
-    assert sent >= 2 and not reader.at_eof()
-    await hang_up(writer)
+    try:
+        async with beside(dribble()):
+            yield lambda: (sent,)
+        assert sent >= 2 and not reader.at_eof()
+    finally:
+        await hang_up(writer)
 
 
 @asynccontextmanager
@@ -167,10 +169,12 @@ async def idle_connections(port: int) -> AsyncIterator[Moves]:
     """Open 300 connections and say nothing."""
     idle = [await asyncio.open_connection(HOST, port) for _ in range(300)]
     asked = itertools.count()  # there is nothing to wait for
-    yield lambda: (next(asked),)
-    assert not any(reader.at_eof() for reader, _ in idle)
-    for _, writer in idle:
-        await hang_up(writer)
+    try:
+        yield lambda: (next(asked),)
+        assert not any(reader.at_eof() for reader, _ in idle)
+    finally:
+        for _, writer in idle:
+            await hang_up(writer)
 
 
 GARBAGE = (

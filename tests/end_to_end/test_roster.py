@@ -97,7 +97,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
 
 
 def test_parties_train_and_an_impostor_does_not(desk: Path) -> None:
-    port, rounds, limit = free_port(), 12, flag(5)
+    port, rounds, limit = free_port(), 12, flag(10)
     # The impostor tells itself that it is client 3; only the server's roster counts.
     roster = json.loads((desk / "roster.json").read_text())
     roster["clients"][2] = new_identity(desk / "impostor")
