@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_timeout
+from hypothesis import HealthCheck, settings
 
 from tests.patience import scaled
 
@@ -14,6 +15,10 @@ TOLD_LINES = 15
 
 
 # -- limits ----------------------------------------------------------------------------------------
+
+# How long an example takes says how busy the machine is, and nothing else.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.hookimpl(tryfirst=True)
