@@ -5,9 +5,9 @@ import time
 from types import FrameType
 from typing import Any
 
+import hypothesis
 import pytest
 import pytest_timeout
-from hypothesis import HealthCheck, settings
 
 from tests.patience import scaled
 
@@ -17,8 +17,10 @@ TOLD_LINES = 15
 # -- limits ----------------------------------------------------------------------------------------
 
 # How long an example takes says how busy the machine is, and nothing else.
-settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("tests")
+hypothesis.settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.hookimpl(tryfirst=True)
