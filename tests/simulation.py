@@ -45,7 +45,8 @@ from mphe.wire.messages import (
     RoundEnd,
     RoundStart,
 )
-from tests.support import SeededSource, seed_of, seeded
+from tests.support import SeededSource as SeededSource
+from tests.support import seed_of
 
 Intercept = Callable[[int, int, Message], Iterable[Message]]
 """(sender, receiver, message) → the messages that are delivered in its stead."""
@@ -103,7 +104,7 @@ class Simulation:
 
     def source(self, name: str) -> SeededSource:
         """Return the stream of that name."""
-        return seeded(f"{self.label}/{name}")
+        return SeededSource(f"{self.label}/{name}")
 
     def vanish(self, index: int, *, told: bool = True) -> None:
         """Cut a client off; the server is told at once or has to wait for its deadline."""

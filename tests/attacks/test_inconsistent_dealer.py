@@ -19,8 +19,7 @@ from mphe.roles.rounds.aggregator import Abandoned, Summed
 from mphe.roles.setup.client import SetupClient
 from mphe.roles.setup.server import SetupDone
 from mphe.wire.messages import DecryptionRequest, SealedShare
-from tests.simulation import Simulation
-from tests.support import seeded
+from tests.simulation import SeededSource, Simulation
 
 DEALER, VICTIM = 2, 4
 
@@ -30,7 +29,7 @@ class InconsistentDealer(SetupClient):
 
     def _seal(self, receiver: int, share: Limbs) -> SealedShare:
         if receiver == VICTIM:
-            share = uniform(seeded("not on the polynomial"), self.ring)
+            share = uniform(SeededSource("not on the polynomial"), self.ring)
         return super()._seal(receiver, share)
 
 

@@ -18,7 +18,7 @@ from mphe.arithmetic.rings import KEY_RING
 from mphe.arithmetic.sampling import RandomSource, add_smudging, uniform
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import make_plan
-from tests.support import seeded
+from tests.simulation import SeededSource
 
 Smudge = Callable[[RandomSource, Limbs, float], None]
 RING = Ring(KEY_RING)
@@ -37,9 +37,9 @@ def insecure_add_scaled_double(source: RandomSource, limbs: Limbs, deviation: fl
 
 def low_bits_read(smudge: Smudge) -> float:
     """Return how often the lowest bits of x survive in x + noise (before the reduction by q)."""
-    hidden = uniform(seeded("hidden"), RING)
+    hidden = uniform(SeededSource("hidden"), RING)
     answer = hidden.copy()
-    smudge(seeded("smudging"), answer, SIGMA)
+    smudge(SeededSource("smudging"), answer, SIGMA)
     mask = (1 << BITS) - 1
     return float(np.mean((answer[0] & mask) == (hidden[0] & mask)))
 
@@ -47,7 +47,7 @@ def low_bits_read(smudge: Smudge) -> float:
 def noise_words(count: int) -> Limbs:
     """Return the noise of many coefficients, as int64 modulo 2^64."""
     limbs = np.zeros((3, count), np.int64)
-    add_smudging(seeded("noise"), limbs, SIGMA)
+    add_smudging(SeededSource("noise"), limbs, SIGMA)
     with np.errstate(over="ignore"):
         words: Limbs = limbs[0] + (limbs[1] << 32)
     return words
@@ -76,7 +76,7 @@ def test_every_low_byte_of_the_noise_is_uniform(shift: int) -> None:
 
 def test_noise_has_the_stated_deviation() -> None:
     limbs = np.zeros((3, 1 << 16), np.int64)
-    add_smudging(seeded("deviation"), limbs, SIGMA)
+    add_smudging(SeededSource("deviation"), limbs, SIGMA)
     noise = limbs[0] + limbs[1] * 2.0**32
     assert abs(np.std(noise) / SIGMA - 1) < 0.02
     assert abs(np.mean(noise)) < 6 * SIGMA / 2**8

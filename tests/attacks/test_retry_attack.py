@@ -29,8 +29,7 @@ from mphe.roles.setup.common import SessionKeys
 from mphe.scheme import decryption, shamir
 from mphe.scheme.rlwe import CollectiveKey
 from mphe.wire.messages import DecryptionRequest, DecryptionShare
-from tests.simulation import integers
-from tests.support import seeded
+from tests.simulation import SeededSource, integers
 
 # Enough decryptors for the λ_D to be numbers without structure. With few, λ_D = p/r for small p and
 # r, and x + lcm(r)·k explains the same answers for |k| < σ/p: then x is narrowed down, not found
@@ -50,7 +49,7 @@ def insecure_gen_share_without_masks(*args: Any) -> bytes:
 
 def sets_with(count: int) -> list[tuple[int, ...]]:
     """Return different active sets that contain J, as after several drop-outs."""
-    source = seeded("who drops out")
+    source = SeededSource("who drops out")
     sets = []
     for _ in range(count):
         order = sorted((source.bytes(8), i) for i in range(1, N + 1) if i != J)
@@ -94,7 +93,7 @@ def decryptor_and_products() -> tuple[SessionKeys, bytes, list[int]]:
     """Return decryptor J of a session, a c1, and the coefficients of s_J·c1 that are hidden."""
     plan = make_plan(SessionParameters(N, T, 60, 50, max_attempts=6))
     assert plan.threshold.ring is KEY_RING
-    ring, source = Ring(KEY_RING), seeded("retry attack")
+    ring, source = Ring(KEY_RING), SeededSource("retry attack")
     secret = ring.from_small(ternary(source, ring.degree))
     share: Limbs = shamir.gen_shares(ring, secret, T, [J], source)[J]
     everybody = tuple(range(1, N + 1))
@@ -110,7 +109,7 @@ def attack(retries: int) -> list[bool]:
     """Ask one decryptor for one aggregate under several sets; return which x were recovered."""
     keys, c1, hidden = decryptor_and_products()
     ring, plan = Ring(KEY_RING), keys.plan
-    decryptor = Decryptor(keys, seeded("smudging"))
+    decryptor = Decryptor(keys, SeededSource("smudging"))
     factors, answers = [], []
     for attempt, active in enumerate(sets_with(retries), 1):
         request = DecryptionRequest(1, attempt, tuple(range(1, N + 1)), active, c1)

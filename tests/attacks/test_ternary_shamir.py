@@ -14,8 +14,7 @@ from mphe.arithmetic.ring import Limbs, Ring, Small
 from mphe.arithmetic.rings import KEY_RING
 from mphe.arithmetic.sampling import RandomSource, ternary
 from mphe.scheme import shamir
-from tests.simulation import centred, integers
-from tests.support import seeded
+from tests.simulation import SeededSource, centred, integers
 
 RING = Ring(KEY_RING)
 POINTS = range(3, 9)
@@ -33,7 +32,7 @@ def read_secret(share: Limbs, point: int) -> Small:
 
 def agreement(point: int) -> float:
     """Return how much of a fresh ternary secret is read from the one share at that point."""
-    source = seeded("dealer")
+    source = SeededSource("dealer")
     secret = ternary(source, RING.degree)
     shares = shamir.gen_shares(RING, RING.from_small(secret), 2, list(POINTS), source)
     return float(np.mean(read_secret(shares[point], point) == secret))
@@ -54,9 +53,9 @@ def test_one_share_with_uniform_coefficients_reveals_nothing(point: int) -> None
 
 
 def test_share_of_zero_and_share_of_a_secret_look_alike() -> None:
-    secret = RING.from_small(ternary(seeded("secret"), RING.degree))
+    secret = RING.from_small(ternary(SeededSource("secret"), RING.degree))
     for value in (RING.zero(), secret):
-        share = shamir.gen_shares(RING, value, 2, [5], seeded("polynomial"))[5]
+        share = shamir.gen_shares(RING, value, 2, [5], SeededSource("polynomial"))[5]
         counts = np.bincount((share[-1] >> 24).ravel(), minlength=256)
         chi_square = float(((counts - 16.0) ** 2 / 16.0).sum())
         assert 150 < chi_square < 390

@@ -15,8 +15,7 @@ from mphe.errors import EncodingError, MpheError
 from mphe.scheme import sealing, shamir
 from mphe.scheme.sealing import PairwiseKeys
 from mphe.wire.messages import SERVER, Commitments, Reveal, Roster
-from tests.simulation import Simulation
-from tests.support import seeded
+from tests.simulation import SeededSource, Simulation
 
 VICTIM = 2
 TAG = 16
@@ -79,7 +78,7 @@ def test_server_cannot_open_a_sealed_share_with_keys_of_its_own() -> None:
     victim_key = next(join.exchange_key for join in roster.joins if join.index == VICTIM)
     session = simulation.clients[VICTIM]._session
     for index in (SERVER, 1):
-        server = PairwiseKeys(index, seeded("curious server"))
+        server = PairwiseKeys(index, SeededSource("curious server"))
         for sealed in relayed(simulation).values():
             with pytest.raises(EncodingError):
                 server.open(VICTIM, victim_key, session, sealed)

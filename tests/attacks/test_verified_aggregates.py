@@ -21,8 +21,7 @@ from mphe.scheme.decryption import aggregate_shares
 from mphe.scheme.encryptor import Encryptor
 from mphe.scheme.rlwe import Opening, Prepared
 from mphe.wire.messages import Contribution, DecryptionRequest, Evidence, Pledge
-from tests.simulation import Simulation, centred, integers
-from tests.support import SeededSource
+from tests.simulation import SeededSource, Simulation, centred, integers
 
 VICTIM = 1
 LIAR = 4

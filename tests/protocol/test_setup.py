@@ -12,8 +12,7 @@ from mphe.scheme import rlwe, shamir
 from mphe.scheme.rlwe import KeyShare
 from mphe.wire.messages import Reveal
 from tests.protocol.support import done
-from tests.simulation import Simulation
-from tests.support import seeded
+from tests.simulation import SeededSource, Simulation
 
 
 @pytest.mark.parametrize(("n", "t"), [(2, 2), (3, 2), (5, 3)])
@@ -72,7 +71,7 @@ def test_everybody_learns_that_the_session_is_open() -> None:
 def test_secret_of_a_key_share_is_fresh_for_each_session() -> None:
     simulation = Simulation(2, 2)
     reference = rlwe.common_reference(simulation.ring, bytes(32))
-    source = seeded("fresh")
+    source = SeededSource("fresh")
     first, second = (rlwe.gen_share(simulation.ring, reference, source) for _ in range(2))
     assert isinstance(first, KeyShare)
     assert not np.array_equal(first.secret, second.secret)

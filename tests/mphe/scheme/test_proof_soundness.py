@@ -31,6 +31,7 @@ from tests.mphe.proving import (
     responses_of,
 )
 from tests.mphe.support import ALL_RINGS, ring_of
+from tests.simulation import SeededSource
 from tests.support import (
     TINY,
     centred,
@@ -167,7 +168,7 @@ def forked(parameters: RingParameters) -> tuple[Limbs, Opening, bytes, bytes]:
     element, opening, _ = made(parameters)
     prover, fresh = prover_of(parameters), 4 * proof_repetitions(parameters.degree)
     for number in count():
-        proofs, sources = [], [seeded(f"fork {number}") for _ in range(2)]
+        proofs, sources = [], [SeededSource(f"fork {number}") for _ in range(2)]
         for context, source in zip((b"one", b"two"), sources, strict=True):
             proofs.append(prover.prove(element, opening, context, source))
         if all(source.drawn == fresh * parameters.degree for source in sources):
