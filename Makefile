@@ -76,15 +76,18 @@ compare: install
 	$(BIN)/python -m fl.report --picture $(COMPARED)/report.png \
 	  $(foreach how,plain mphe,$(foreach seed,$(SEEDS),$(COMPARED)/$(how)-$(seed)))
 
+# A worker for each core; what trains with TensorFlow in many processes is one group: one by one.
+TESTING := -q -n auto --dist loadgroup --durations=15
+
 test: $(VENV)/.tools
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest $(TESTING) -m "not slow"
 
 check: $(VENV)/.tools
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest $(TESTING)
 
 format: $(VENV)/.tools
 	$(BIN)/ruff format $(CODE)

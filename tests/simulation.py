@@ -6,7 +6,6 @@ message is recorded in `refusals`; its sender then loses its place, as with the 
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -48,30 +47,13 @@ from mphe.wire.messages import (
     RoundEnd,
     RoundStart,
 )
+from tests.support import SeededSource as SeededSource
+from tests.support import seed_of
 
 Intercept = Callable[[int, int, Message], Iterable[Message]]
 """(sender, receiver, message) → the messages that are delivered in its stead."""
 
 NOBODY: Mapping[int, Any] = MappingProxyType({})
-
-
-def seed_of(label: str) -> bytes:
-    """Return the seed of a label."""
-    return hashlib.sha256(label.encode()).digest()
-
-
-class SeededSource(RandomSource):
-    """A source that everybody can predict, and that counts what it has given."""
-
-    def __init__(self, label: str) -> None:
-        """Key the stream with SHA-256 of the label."""
-        super().__init__(seed_of(label))
-        self.drawn = 0
-
-    def bytes(self, count: int) -> bytes:
-        """Return the next bytes."""
-        self.drawn += count
-        return super().bytes(count)
 
 
 class Simulation:

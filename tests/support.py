@@ -32,16 +32,33 @@ TINY = RingParameters("tiny", 16, 2, 59)
 # -- randomness --------------------------------------------------------------------------------
 
 
-def seeded(label: int | str) -> RandomSource:
-    """Return the stream whose seed is the SHA-256 of a label."""
-    return RandomSource(hashlib.sha256(str(label).encode()).digest())
+def seed_of(label: int | str) -> bytes:
+    """Return the SHA-256 of a label."""
+    return hashlib.sha256(str(label).encode()).digest()
 
 
-class ScriptedSource(RandomSource):
+class SeededSource(RandomSource):
+    """A source that everybody can predict, and that counts what it has given."""
+
+    def __init__(self, label: int | str) -> None:
+        super().__init__(seed_of(label))
+        self.drawn = 0
+
+    def bytes(self, count: int) -> bytes:
+        self.drawn += count
+        return super().bytes(count)
+
+
+def seeded(label: int | str) -> SeededSource:
+    """Return the stream of a label."""
+    return SeededSource(label)
+
+
+class ScriptedSource(SeededSource):
     """Returns given bytes first, then those of a seeded stream."""
 
     def __init__(self, script: bytes, label: int | str = "after the script") -> None:
-        super().__init__(hashlib.sha256(str(label).encode()).digest())
+        super().__init__(label)
         self._script = script
 
     def bytes(self, count: int) -> bytes:

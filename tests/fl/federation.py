@@ -32,6 +32,7 @@ from mphe.run.session import ClientSession, follow
 from mphe.update import Counts
 from mphe.wire import codec
 from mphe.wire.messages import Finish
+from tests.patience import flag, scaled
 
 SIZE = 50
 
@@ -120,7 +121,7 @@ class Outcome:
 def flags(directory: Path, *more: str, peers: int = 4) -> Args:
     """Return parsed flags of a short run."""
     line = f"--num_peers {peers} --server_address localhost:8080 --robust True --clip_norm 3"
-    rounds = f"--num_iterations 3 --round_timeout 20 --output {directory}"
+    rounds = f"--num_iterations 3 --round_timeout {flag(20)} --output {directory}"
     given = {word for word in more if word.startswith("--")}
     words = [*line.split(), *rounds.split()]
     pairs = [pair for pair in zip(words[::2], words[1::2], strict=True) if pair[0] not in given]
@@ -186,7 +187,7 @@ async def _run(
         outcome = await _serve(args, network, plan, keys, meddle, real)
     finally:
         everybody = asyncio.gather(*clients.values(), return_exceptions=True)
-        done = await asyncio.wait_for(everybody, timeout=60)
+        done = await asyncio.wait_for(everybody, timeout=scaled(60))
     outcome.client_errors = {
         index: error
         for index, error in zip(clients, done, strict=True)
@@ -207,7 +208,7 @@ async def _serve(
         party: Any = PlainServer(length, args.num_peers, args.min_contributors)
     else:
         party = Server(plan.session, keys)
-    await driver.run(party, Step(), 20, Observer())
+    await driver.run(party, Step(), scaled(20), Observer())
     privacy = make_privacy(args, real.size, real.data.train_y)
     training = Training(
         args, driver, party, real.trainer, real.data, history, display, privacy=privacy

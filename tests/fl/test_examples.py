@@ -27,7 +27,9 @@ EXAMPLES = {
 }
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize(
+    "name", ["logistic", pytest.param("resnet", marks=pytest.mark.slow), "tabular"]
+)
 def test_an_example_learns(tmp_path: Path, name: str) -> None:
     words, size, accuracy = EXAMPLES[name]
     args = flags(

@@ -31,14 +31,9 @@ from fl.launch.roster import (
 from mphe.net.tls import new_identity, public_key
 from mphe.run.session import ServerGone
 from tests.fl.program import run
+from tests.ports import free_port
 
 PARTIES = ("server", "alice", "bob")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from mphe.update import Mean, PublicRange
 from mphe.update.quantise import Spread, dequantise, half_levels
 from tests.fl.federation import SIZE, FakeTrainer, run
 from tests.fl.private import data, federation, pretend, private_flags
+from tests.patience import flag
 
 ROUNDS = 12
 
@@ -161,7 +162,7 @@ def test_abandoned_rounds_cost_nothing(tmp_path: Path, monkeypatch: pytest.Monke
             network.cut(3)
             network.cut(4)
 
-    args = private_flags(tmp_path, "--dp_unit", "client", "--round_timeout", "0.5")
+    args = private_flags(tmp_path, "--dp_unit", "client", "--round_timeout", flag(0.5))
     outcome = run(args, meddle=cut, real=federation(args))
     first, second, third = outcome.history.records
     assert first.abandoned is None and second.abandoned and third.abandoned

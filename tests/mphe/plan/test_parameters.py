@@ -23,6 +23,7 @@ from mphe.plan.plan import (
     make_plan,
 )
 from tests.mphe.support import CNN
+from tests.patience import scaled
 from tests.support import make_parameters
 
 ROOT = Path(__file__).parents[3]
@@ -285,7 +286,7 @@ def run(
     *arguments: str, spelling: Sequence[str] = ("mphe", "plan")
 ) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-m", *spelling, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=scaled(60))
 
 
 def printed(text: str) -> list[dict[str, str]]:
@@ -338,7 +339,9 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
     words = (
         f"{sys.executable} -W error -m mphe plan --length 100 --num_peers 3 --threshold 2 | true"
     )
-    done = subprocess.run(words, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        words, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=scaled(60)
+    )
     assert done.stderr == ""
 
 

@@ -70,7 +70,9 @@ def test_every_changed_byte_is_refused(tmp_path: Path) -> None:
         refused(tmp_path / "x", bytes(changed))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(content=st.binary(max_size=200))
 def test_any_other_bytes_are_refused(tmp_path: Path, content: bytes) -> None:
     refused(tmp_path / "x", content)
