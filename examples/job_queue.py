@@ -19,6 +19,11 @@ import mphe
 CLIENTS, LENGTH, ROUNDS = 5, 1000, 3
 
 
+def serial_of(state: bytes) -> int:
+    """Return a state's serial number, 0 for that of a client that has not lived yet."""
+    return mphe.serial_of(state) if state else 0
+
+
 class Store:
     """One client's state in a file."""
 
@@ -42,11 +47,6 @@ class Store:
                 os.fsync(file.fileno())
             os.replace(name, self._path)
             return True
-
-
-def serial_of(state: bytes) -> int:
-    """Return a state's serial number, 0 where there is none."""
-    return int.from_bytes(state[6:14], "big")
 
 
 class Queue:

@@ -87,6 +87,23 @@ def test_importing_it_loads_neither_network_nor_event_loop(away: Path) -> None:
     assert python(away, "-c", code).strip() == "[]"
 
 
+def test_the_program_of_the_front_page_runs(away: Path) -> None:
+    shown = python(away, "-I", str(ROOT / "examples" / "library.py"))
+    assert shown == "round 1 sum of (1, 2, 3, 4) is [10 10 10]\n"
+    assert f"    {shown}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_client_lives_for_one_message_at_a_time(away: Path) -> None:
+    shown = python(away, "-I", str(ROOT / "examples" / "job_queue.py")).splitlines()
+    assert shown[:-1] == [
+        "round 1 sum of (1, 2, 3, 4, 5) exact: True",
+        "round 2 sum of (1, 2, 3, 4) exact: True",
+        "round 3 sum of (1, 2, 3, 4, 5) exact: True",
+    ]
+    lives = re.fullmatch(r"(\d+) lives of 5 clients", shown[-1])
+    assert lives and int(lives[1]) > 60
+
+
 def test_the_planner_runs_under_both_spellings(away: Path) -> None:
     sizes = "--length 199658 --num_peers 8 --threshold 4"
     shown, old = (
