@@ -104,6 +104,13 @@ def test_a_client_lives_for_one_message_at_a_time(away: Path) -> None:
     assert lives and int(lives[1]) > 60
 
 
+def test_floats_become_integers_and_their_sum_a_mean(away: Path) -> None:
+    page = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    shown = python(away, "-I", "-c", program)
+    assert f"    {shown}" in page and float(shown.split()[-1]) < 1e-4
+
+
 def test_the_planner_runs_under_both_spellings(away: Path) -> None:
     sizes = "--length 199658 --num_peers 8 --threshold 4"
     shown, old = (
