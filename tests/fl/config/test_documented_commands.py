@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,24 @@ def test_it_is_accepted(command: str) -> None:
 def test_the_scan_finds_them() -> None:
     assert len(commands()) > 15
     assert any("--resiliency 0.75 --num_iterations 100" in command for command in commands())
+
+
+def test_what_documented_commands_keep_is_no_part_of_a_commit() -> None:
+    secret = re.compile(r"(?:--(?:state_dir|identity|new_identity|roster) |npz:|> )([\w./]+)")
+    lines = [
+        line
+        for path in SOURCES
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if (line.startswith("    ") and "main.py" in line) or "> roster.json" in line
+    ]
+    names = {name for line in lines for name in secret.findall(line)}
+    assert {"state", "keys/alice", "roster.json", "server.json", "alice.npz"} <= names
+    # Some become directories, and a rule may be for directories only.
+    words = ["git", "check-ignore", *(f"{name}/" for name in names), *names]
+    ignored = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    if ignored.returncode == 128:
+        pytest.skip("this is no checkout of git")
+    assert names == {name.rstrip("/") for name in ignored.stdout.split()}
 
 
 def test_no_document_kills_by_pattern() -> None:
