@@ -29,6 +29,7 @@ from mphe.roles.setup.client import Opened
 from mphe.roles.setup.server import SetupAbandoned
 from mphe.roles.step import Step
 from mphe.server import Server, SessionReady
+from mphe.update import Counts, Mean, PublicRange, UpdateCodec
 from mphe.wire.messages import SERVER
 
 __version__ = "0.3.0"
@@ -38,6 +39,7 @@ __all__ = [
     "Abandoned",
     "Client",
     "Counted",
+    "Counts",
     "DuplicateMessage",
     "EncodingError",
     "Event",
@@ -45,11 +47,13 @@ __all__ = [
     "Identity",
     "LocalProtocolError",
     "MalformedMessage",
+    "Mean",
     "MpheError",
     "Opened",
     "ParameterError",
     "Plan",
     "ProtocolError",
+    "PublicRange",
     "RefusedDecryption",
     "Rejected",
     "RemoteProtocolError",
@@ -64,6 +68,7 @@ __all__ = [
     "Summed",
     "TrainOn",
     "UnexpectedSender",
+    "UpdateCodec",
     "__version__",
     "make_plan",
     "serial_of",

@@ -1,4 +1,4 @@
-"""Every row of the exit codes in README.md: the code, and one line that says what to do."""
+"""Every exit code of docs/operations.md: its number, and one line that says what to do."""
 
 import os
 import signal
