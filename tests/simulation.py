@@ -163,7 +163,9 @@ class Simulation:
         role = self._serving() if receiver == SERVER else self._role(receiver, received)
         self._remember(receiver, role)
         try:
-            self.push(receiver, role.receive(sender, received))
+            outputs = role.receive(sender, received)
+            self._remember(receiver, role)
+            self.push(receiver, outputs)
         except RemoteProtocolError as error:
             self.refusals.append((receiver, error))
             if receiver == SERVER:

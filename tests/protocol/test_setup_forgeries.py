@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from mphe.arithmetic.ring import Element
+from mphe.arithmetic.ring import Element, Ring
 from mphe.errors import DuplicateMessage, MalformedMessage, RemoteProtocolError, UnexpectedSender
 from mphe.roles.machine import Output
 from mphe.roles.setup import common as setup
-from mphe.roles.setup.client import SetupClient
+from mphe.roles.setup.client import Committed, SetupClient
 from mphe.roles.setup.server import ServerState
 from mphe.scheme import sealing
+from mphe.scheme.rlwe import KeyShare
 from mphe.wire.messages import (
     SERVER,
     Commit,
@@ -191,6 +192,10 @@ class InsecureNonCanonicalDealer(SetupClient):
 
         self.ring.to_bytes = overflowing  # type: ignore[method-assign]
         return super()._on_joins(sender, roster)
+
+    def _key_share(self, stage: Committed) -> KeyShare:
+        zero = Ring.to_bytes(self.ring, self.ring.zero())
+        return super()._key_share(replace(stage, key_share=zero))
 
 
 def test_key_share_that_is_not_canonical_costs_its_dealer() -> None:
