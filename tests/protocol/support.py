@@ -11,7 +11,7 @@ from mphe.arithmetic.ring import Integers
 from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
 from mphe.roles.setup.client import SetupClient
 from mphe.roles.setup.client import State as ClientState
-from mphe.roles.setup.server import ServerState, SetupAbandoned, SetupDone, SetupServer
+from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer, SetupState
 from mphe.wire.codec import MESSAGE_TYPES
 from mphe.wire.messages import SERVER, Contribution, DecryptionRequest, Message
 from tests.simulation import Simulation
@@ -62,7 +62,7 @@ def client_in(state: ClientState, **options: Any) -> tuple[Simulation, SetupClie
     return simulation, client, held
 
 
-def server_in(state: ServerState) -> tuple[Simulation, SetupServer, list[Any]]:
+def server_in(state: SetupState) -> tuple[Simulation, SetupServer, list[Any]]:
     """Return the server in that state, with the messages of client 3 that it waits for.
 
     It waits for client 4 as well, so a message of client 3 ends no stage.
@@ -77,7 +77,7 @@ def server_in(state: ServerState) -> tuple[Simulation, SetupServer, list[Any]]:
         return []
 
     simulation.intercept = hold
-    if state is ServerState.FAILED:
+    if state is SetupState.FAILED:
         for index in (1, 2, 3, 4):
             server.lost(index)
     else:

@@ -10,7 +10,7 @@ import pytest
 
 from mphe.errors import DuplicateMessage, RemoteProtocolError, UnexpectedSender
 from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Joined, Summed
+from mphe.roles.rounds.aggregator import Admitted, Summed
 from mphe.roles.setup.client import SetupClient, State
 from mphe.roles.setup.server import SetupDone
 from mphe.wire.messages import SERVER, Commit, DecryptionRequest, Join, Message, Welcome
@@ -61,7 +61,7 @@ def test_a_client_that_joins_after_the_setup_contributes_from_the_next_round() -
     assert total_of(simulation, 1, 2, 4).contributors == (1, 2, 4)
     client = join(simulation, 3)
     assert client.state is State.OPEN
-    assert (SERVER, Joined(3)) in simulation.events
+    assert (SERVER, Admitted(3)) in simulation.events
     assert simulation.aggregator is not None and 3 in simulation.aggregator.members
     assert total_of(simulation, 1, 2, 3, 4).contributors == (1, 2, 3, 4)
 

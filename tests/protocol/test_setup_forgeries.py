@@ -13,7 +13,7 @@ from mphe.errors import DuplicateMessage, MalformedMessage, RemoteProtocolError,
 from mphe.roles.machine import Output
 from mphe.roles.setup import common as setup
 from mphe.roles.setup.client import Committed, SetupClient
-from mphe.roles.setup.server import ServerState
+from mphe.roles.setup.server import SetupState
 from mphe.scheme import sealing
 from mphe.scheme.rlwe import KeyShare
 from mphe.wire.messages import (
@@ -51,13 +51,13 @@ def edit(reveal: Reveal, simulation: Simulation, **changes: Any) -> Reveal:
 
 Forgery = Callable[[Simulation, Any], Any]
 J, C, R, Y, D = (
-    ServerState.JOINING,
-    ServerState.COMMITTING,
-    ServerState.REVEALING,
-    ServerState.READYING,
-    ServerState.CONFIRMING,
+    SetupState.JOINING,
+    SetupState.COMMITTING,
+    SetupState.REVEALING,
+    SetupState.READYING,
+    SetupState.CONFIRMING,
 )
-FORGERIES: dict[str, tuple[ServerState, type[RemoteProtocolError], Forgery]] = {
+FORGERIES: dict[str, tuple[SetupState, type[RemoteProtocolError], Forgery]] = {
     "join unsigned": (J, RemoteProtocolError, lambda s, m: replace(m, signature=bytes(64))),
     "join altered": (J, RemoteProtocolError, lambda s, m: replace(m, entropy=bytes(32))),
     "join for another": (J, UnexpectedSender, lambda s, m: replace(m, index=4)),
@@ -161,7 +161,7 @@ def test_forged_message_is_refused_and_changes_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("state", [J, C, R, Y, D])
-def test_duplicate_is_refused_and_changes_nothing(state: ServerState) -> None:
+def test_duplicate_is_refused_and_changes_nothing(state: SetupState) -> None:
     _, server, held = server_in(state)
     server.receive(3, held[0])
     before = snapshot(server)

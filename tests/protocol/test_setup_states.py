@@ -8,7 +8,7 @@ import pytest
 
 from mphe.errors import LocalProtocolError, RemoteProtocolError, UnexpectedSender
 from mphe.roles.setup.client import State as ClientState
-from mphe.roles.setup.server import ServerState
+from mphe.roles.setup.server import SetupState
 from mphe.wire.codec import MESSAGE_TYPES
 from mphe.wire.messages import (
     SERVER,
@@ -37,14 +37,14 @@ CLIENT_TAKES: dict[ClientState, type | None] = {
     ClientState.OPEN: None,
 }
 CLIENT_GOES_TO = dict(pairwise(ClientState))
-SERVER_TAKES: dict[ServerState, set[type]] = {
-    ServerState.JOINING: {Join},
-    ServerState.COMMITTING: {Commit, Join},
-    ServerState.REVEALING: {Reveal, Join},
-    ServerState.READYING: {Ready, Join},
-    ServerState.CONFIRMING: {DecryptionShare, Refusal, Join},
-    ServerState.OPEN: set(),
-    ServerState.FAILED: set(),
+SERVER_TAKES: dict[SetupState, set[type]] = {
+    SetupState.JOINING: {Join},
+    SetupState.COMMITTING: {Commit, Join},
+    SetupState.REVEALING: {Reveal, Join},
+    SetupState.READYING: {Ready, Join},
+    SetupState.CONFIRMING: {DecryptionShare, Refusal, Join},
+    SetupState.OPEN: set(),
+    SetupState.FAILED: set(),
 }
 
 
@@ -61,8 +61,8 @@ def test_client_refuses_what_its_state_does_not_expect(state: ClientState) -> No
         assert snapshot(client) == before
 
 
-@pytest.mark.parametrize("state", ServerState)
-def test_server_refuses_what_its_state_does_not_expect(state: ServerState) -> None:
+@pytest.mark.parametrize("state", SetupState)
+def test_server_refuses_what_its_state_does_not_expect(state: SetupState) -> None:
     _, server, _ = server_in(state)
     before = snapshot(server)
     for kind in MESSAGE_TYPES:
@@ -96,15 +96,15 @@ def test_client_starts_once() -> None:
         client.start()
 
 
-@pytest.mark.parametrize("state", [ServerState.OPEN, ServerState.FAILED])
-def test_finished_server_ignores_deadlines_and_losses(state: ServerState) -> None:
+@pytest.mark.parametrize("state", [SetupState.OPEN, SetupState.FAILED])
+def test_finished_server_ignores_deadlines_and_losses(state: SetupState) -> None:
     _, server, _ = server_in(state)
     assert server.deadline_passed() == [] and server.lost(2) == []
     assert server.state is state
 
 
 @pytest.mark.parametrize("state", [s for s, kinds in SERVER_TAKES.items() if kinds])
-def test_strangers_and_lost_clients_are_not_heard(state: ServerState) -> None:
+def test_strangers_and_lost_clients_are_not_heard(state: SetupState) -> None:
     _, server, held = server_in(state)
     for stranger in (0, 5):
         with pytest.raises(UnexpectedSender):

@@ -73,7 +73,7 @@ class Outdated(Event):
 
 
 @dataclass(frozen=True)
-class Joined(Event):
+class Admitted(Event):
     """A client contributes from the next round on; it cannot decrypt."""
 
     sender: int
@@ -302,7 +302,7 @@ class Aggregator(Machine[AggregatorState]):
         self._able.discard(sender)
         # It has lost what it knew of the round under way.
         rest = self.lost(sender)
-        return [Joined(sender), Send(sender, self.session.welcome), *rest]
+        return [Admitted(sender), Send(sender, self.session.welcome), *rest]
 
     def _on_return(self, sender: int, message: Ready) -> list[Output]:
         """Take back a client that still holds its keys."""

@@ -42,7 +42,7 @@ from mphe.wire.messages import (
 )
 
 
-class ServerState(Enum):
+class SetupState(Enum):
     """What the server waits for."""
 
     JOINING = "joining"
@@ -92,7 +92,7 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Keyed:
+class MadeKey:
     """What is known when all have revealed.
 
     Attributes:
@@ -144,7 +144,7 @@ class Readying:
 
     session: Named
     commits: tuple[Commit, ...]
-    made: Keyed
+    made: MadeKey
     answers: dict[int, Ready] = field(default_factory=dict)
 
 
@@ -159,26 +159,26 @@ Stage = Joining | Committing | Revealing | Readying
 K = TypeVar("K", Joining, Committing, Revealing, Readying, Confirming)
 
 
-class SetupServer(Machine[ServerState]):
+class SetupServer(Machine[SetupState]):
     """Collects each stage from all who are left, then moves on."""
 
     ACCEPTS: ClassVar[Accepts] = {
-        ServerState.JOINING: {Join},
-        ServerState.COMMITTING: {Commit, Join},
-        ServerState.REVEALING: {Reveal, Join},
-        ServerState.READYING: {Ready, Join},
-        ServerState.CONFIRMING: {DecryptionShare, Refusal, Join},
-        ServerState.OPEN: set(),
-        ServerState.FAILED: set(),
+        SetupState.JOINING: {Join},
+        SetupState.COMMITTING: {Commit, Join},
+        SetupState.REVEALING: {Reveal, Join},
+        SetupState.READYING: {Ready, Join},
+        SetupState.CONFIRMING: {DecryptionShare, Refusal, Join},
+        SetupState.OPEN: set(),
+        SetupState.FAILED: set(),
     }
     MOVES: ClassVar[Moves] = {
-        ServerState.JOINING: {"complete": ServerState.COMMITTING, "fail": ServerState.FAILED},
-        ServerState.COMMITTING: {"complete": ServerState.REVEALING, "fail": ServerState.FAILED},
-        ServerState.REVEALING: {"complete": ServerState.READYING, "fail": ServerState.FAILED},
-        ServerState.READYING: {"complete": ServerState.CONFIRMING, "fail": ServerState.FAILED},
-        ServerState.CONFIRMING: {"complete": ServerState.OPEN, "fail": ServerState.FAILED},
-        ServerState.OPEN: {},
-        ServerState.FAILED: {},
+        SetupState.JOINING: {"complete": SetupState.COMMITTING, "fail": SetupState.FAILED},
+        SetupState.COMMITTING: {"complete": SetupState.REVEALING, "fail": SetupState.FAILED},
+        SetupState.REVEALING: {"complete": SetupState.READYING, "fail": SetupState.FAILED},
+        SetupState.READYING: {"complete": SetupState.CONFIRMING, "fail": SetupState.FAILED},
+        SetupState.CONFIRMING: {"complete": SetupState.OPEN, "fail": SetupState.FAILED},
+        SetupState.OPEN: {},
+        SetupState.FAILED: {},
     }
 
     def __init__(self, plan: Plan, identities: setup.Identities) -> None:
@@ -188,7 +188,7 @@ class SetupServer(Machine[ServerState]):
             plan: the same for all parties.
             identities: Ed25519 public keys of all clients.
         """
-        super().__init__(ServerState.JOINING)
+        super().__init__(SetupState.JOINING)
         self.plan = plan
         self.ring = Ring(plan.threshold.ring)
         self._sharing = sharing_of(plan.session, self.ring)
@@ -210,19 +210,19 @@ class SetupServer(Machine[ServerState]):
             DecryptionShare: self._on_share,
             Refusal: self._on_refusal,
         }
-        self._next: dict[ServerState, Callable[[], list[Output]]] = {
-            ServerState.JOINING: self._send_roster,
-            ServerState.COMMITTING: self._send_commitments,
-            ServerState.REVEALING: self._send_qualified,
-            ServerState.READYING: self._start_confirmation,
-            ServerState.CONFIRMING: self._conclude,
+        self._next: dict[SetupState, Callable[[], list[Output]]] = {
+            SetupState.JOINING: self._send_roster,
+            SetupState.COMMITTING: self._send_commitments,
+            SetupState.REVEALING: self._send_qualified,
+            SetupState.READYING: self._start_confirmation,
+            SetupState.CONFIRMING: self._conclude,
         }
 
     # -- from outside --------------------------------------------------------------------------
 
     def receive(self, sender: int, message: Message) -> list[Output]:
         """Take one message of a client that is still in the set-up, or comes after it."""
-        after = isinstance(message, Join) and self.state is not ServerState.JOINING
+        after = isinstance(message, Join) and self.state is not SetupState.JOINING
         if sender not in self._everybody or (sender in self._gone and not after):
             raise UnexpectedSender(sender, "it is not part of this set-up")
         return super().receive(sender, message)
@@ -250,7 +250,7 @@ class SetupServer(Machine[ServerState]):
             return []
         self._gone |= peers & self._everybody
         self._waiting -= peers
-        if self.state is ServerState.CONFIRMING:
+        if self.state is SetupState.CONFIRMING:
             return self._confirm_without(peers)
         return [] if self._waiting else self._complete()
 
@@ -373,7 +373,7 @@ class SetupServer(Machine[ServerState]):
         key = setup.collective_key(ring, stage.session.crs_seed, shares)
         qualified = [item.reveal.index for item in reveals]
         transcript = setup.transcript(stage.session.name, stage.commits, qualified, key)
-        made = Keyed(reveals, key, transcript)
+        made = MadeKey(reveals, key, transcript)
         self._enter(Readying(stage.session, stage.commits, made), qualified)
         sealed: dict[int, list[SealedShare]] = {index: [] for index in qualified}
         for dealer in reveals:
