@@ -152,9 +152,10 @@ def play(args: Args, launch: Launch, local_size: int) -> int:
         from fl.run import server
 
         code = server.run(args, launch)
-        grace = GRACE_SECONDS if code < EXIT_SIGNAL else STOPPED_GRACE_SECONDS
+        grace = GRACE_SECONDS if code in (0, 1) else STOPPED_GRACE_SECONDS
         for rank in end_stragglers(launch, grace):
-            say(f"rank {rank} still ran {grace:g} s after the end and was killed")
+            if code != server.EXIT_USAGE:  # else it waited for a server that never was there
+                say(f"rank {rank} still ran {grace:g} s after the end and was killed")
         return code
     from fl.run import client
 
@@ -183,8 +184,10 @@ def report(error: BaseException, place: Place | None) -> int:
         if first:
             say("interrupted")
         return EXIT_SIGNAL + signal.SIGINT if first else 0
-    if isinstance(error, UserError) and place is not None and place.local_rank != 0:
-        return 0
+    if isinstance(error, UserError):
+        if place is None or place.local_rank == 0:
+            say(str(error) if place is None or first else f"rank {place.rank}: {error}")
+        return 2 if first else 0
     if os.environ.get("MPHE_DEBUG") == "1":
         traceback.print_exception(error)
     who = f"rank {place.rank}: " if place else ""

@@ -10,14 +10,14 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from errno import EADDRINUSE
+from errno import EADDRINUSE, EADDRNOTAVAIL
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgpack
 
 from fl.config.arguments import Args
-from fl.config.flags import UsageError
+from fl.config.flags import UsageError, is_reference
 from fl.config.place import Place
 
 if TYPE_CHECKING:
@@ -160,24 +160,43 @@ def _configure(args: Args, offer: Offer) -> Offer:
     from fl.data.load import resolve_dataset
 
     check_port(args)
+    check_model(args)
     dataset, notice = resolve_dataset(args.dataset)
     return replace(offer, dataset=dataset, notice=notice, output=find_output(args))
 
 
+def check_model(args: Args) -> None:
+    """Refuse a model that is not there, before anybody waits for TensorFlow; UsageError."""
+    from fl.data.user_code import find_function
+
+    if is_reference(args.model):
+        find_function(args.model, "--model", UsageError)
+
+
 def check_port(args: Args) -> None:
-    """Refuse a port in use now, while all ranks can still be told; other trouble shows later.
+    """Refuse an address on which the server cannot listen, while all ranks can still be told.
 
     Raises UsageError.
     """
-    family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
+    given = f"--server_address {args.server_address}"
+    try:
+        kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
+        family, _, _, _, address = socket.getaddrinfo(args.host, args.port, 0, kind, 0, flags)[0]
+    except (OSError, UnicodeError):
+        raise UsageError(
+            f"{given}: no host is called {args.host!r}: name the one on which rank 0 runs, or its "
+            "address"
+        ) from None
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((args.host, args.port))
+            probe.bind(address)
         except OSError as error:
             if error.errno == EADDRINUSE:
+                raise UsageError(f"{given} is in use: choose another port") from None
+            if error.errno == EADDRNOTAVAIL:
                 raise UsageError(
-                    f"--server_address {args.server_address} is in use: choose another port"
+                    f"{given} is no address of this host, on which the server runs: name one"
                 ) from None
 
 

@@ -5,12 +5,14 @@ import dataclasses
 import errno
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from fl.config.arguments import Args
 from fl.config.flags import Partition
 from fl.data import partition
 from fl.data.load import load_dataset
+from fl.data.user_code import UserError
 from fl.launch.mpi import Launch
 from fl.learning.codecs import codec_for
 from fl.model.trainer import Trainer
@@ -19,6 +21,7 @@ from fl.report import picture
 from fl.report.metrics import History, Summary, write_config
 from fl.report.progress import Display
 from fl.report.tensorboard import Events
+from fl.run.background import Background
 from fl.run.gathering import Gathering
 from fl.run.rounds import TooManyFailures, Training
 from fl.run.stopping import CLOSE_SECONDS, Stopped, stoppable
@@ -46,7 +49,6 @@ SETUP_SECONDS = 60.0
 FLUSH_SECONDS = 5.0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-MODEL_FILE = "model.keras"
 PICTURE_FILE = "history.png"
 EVENTS_DIRECTORY = "tensorboard"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -85,7 +87,8 @@ class Run:
         self._sent = codec.payload_length
         self._plan = plan_for(args, self._sent)
         events = Events(self._directory / EVENTS_DIRECTORY)
-        self.history = History(self._directory, events.append)
+        self.history = History(self._directory, events)
+        self._background = Background(self._trainer, self._data, self._directory, self.draw)
         self._state = self._open_state() if args.state_dir else None
         Spending(args, self._state.vault if self._state else None, args.resume)
         self._ending = ""
@@ -111,6 +114,11 @@ class Run:
         partition.save(self._directory, described, args.partition)
         for line in partition.lines(described, args.partition):
             self._display.say(line)
+        if args.batch_size_per_worker > (least := min(entry["samples"] for entry in described)):
+            self._display.say(
+                f"note: --batch_size_per_worker {args.batch_size_per_worker} takes all samples of "
+                f"clients that have fewer (the smallest has {least})"
+            )
 
     def _open_state(self) -> ServerState:
         """Return the state directory's keeper; StateError when the directory is of no use."""
@@ -154,7 +162,7 @@ class Run:
                 driver,
                 party,
                 self._trainer,
-                self._data,
+                self._background,
                 self.history,
                 self._display,
                 self._state,
@@ -167,7 +175,7 @@ class Run:
                 self._ending = training.ending
                 reason = "training is over"
             finally:
-                self._save(training)
+                self._background.close(*training.finished)
         except asyncio.CancelledError:
             reason, closing = "the server was stopped", CLOSE_SECONDS
             raise
@@ -234,16 +242,11 @@ class Run:
             f"({self._args.encryption})"
         )
 
-    def _save(self, training: Training) -> None:
-        self._trainer.set_vector(training.weights())
-        # Under another name first: a full disk must not leave half a model.
-        unfinished = self._directory / "unfinished.keras"
-        try:
-            self._trainer.save(unfinished)
-            unfinished.replace(self._directory / MODEL_FILE)
-        except Exception:
-            unfinished.unlink(missing_ok=True)
-            raise
+    def stopped(self, reason: str) -> None:
+        """Say at once that a signal came: some launchers leave this process no time for more."""
+        done, place = len(self.history.records), self._directory
+        after = f"after {done} rounds, which are in {place} with their model"
+        self._display.urge(f"server: {reason} {after if done else 'before the first round ended'}")
 
     def conclude(self) -> None:
         """Show the final table."""
@@ -256,7 +259,12 @@ class Run:
         if self.history.records:
             args = self._args
             sums = args.aggregation if args.aggregation == "plain" else f"mphe {args.encryption}"
-            title = f"{args.num_peers} clients, {self._data.name}, {sums}, seed {args.seed}"
+            private = f", ε = {args.dp_epsilon:g}" if args.dp_epsilon else ""
+            title = (
+                f"{args.num_peers} clients, {self._data.name}, {sums}, seed {args.seed}\n"
+                f"model {args.model}, learning rate {args.learning_rate:g}, "
+                f"batch {args.batch_size_per_worker}{private}"
+            )
             figure = picture.draw_history(self.history.records, title)
             picture.write(figure, self._directory / PICTURE_FILE)
 
@@ -267,9 +275,13 @@ def run(args: Args, launch: Launch) -> int:
     display = Display(args.num_iterations, quiet=args.quiet)
     try:
         run = Run(args, launch, display)
-        code = _play(run, launch, display)
+        code = _play(run, display)
         run.draw()  # last, since a signal leaves little time for it
         return code
+    except UserError:
+        with suppress(OSError):
+            Path(launch.output).rmdir()  # empty: nothing has been written
+        raise
     except (AddressError, StateError) as error:
         return _fail(display, str(error), EXIT_USAGE)
     except SetupFailed as error:
@@ -283,25 +295,22 @@ def run(args: Args, launch: Launch) -> int:
         display.close()  # whatever else went wrong, the terminal gets its cursor back
 
 
-def _play(run: Run, launch: Launch, display: Display) -> int:
+def _play(run: Run, display: Display) -> int:
     """Play a run whose rounds are kept however it ends; show its summary, return the code."""
     try:
-        asyncio.run(stoppable(run.play()))
+        asyncio.run(stoppable(run.play(), run.stopped))
     except TooManyFailures as error:
         run.conclude()
         return _fail(display, str(error), EXIT_FAILED)
     except Stopped as stopped:
         run.conclude()
-        done = len(run.history.records)
-        line = f"{stopped} after {done} rounds, which are in {launch.output} with their model"
-        if not done:
-            line = f"{stopped} before the first round ended"
-        return _fail(display, line, stopped.code)
+        return stopped.code
     run.conclude()
     return 0
 
 
 def _fail(display: Display, line: str, code: int) -> int:
     display.close()
+    sys.stdout.flush()  # both may go to one file: what was said before comes first
     sys.stderr.write(f"server: {line}\n")
     return code

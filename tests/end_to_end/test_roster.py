@@ -61,6 +61,7 @@ def party(
         "--resiliency": "0.6",
         "--dataset": "mnist5k",
         "--batch_size_per_worker": "32",
+        "--evaluate_every": "1",
     }
     flags |= dict(zip(more[::2], more[1::2], strict=True))
     process = subprocess.Popen(

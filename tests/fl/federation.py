@@ -19,6 +19,7 @@ from fl.model.trainer import Trainer
 from fl.privacy.privacy import make_privacy
 from fl.report.metrics import History
 from fl.report.progress import Display
+from fl.run.background import Background
 from fl.run.client import Training as ClientTraining
 from fl.run.rounds import Training
 from fl.schemes.plain import PlainClient, PlainServer
@@ -40,6 +41,8 @@ SIZE = 50
 class FakeTrainer:
     """Weights without a model; its accuracy is how often it was evaluated, in thousandths."""
 
+    has_classes = True
+
     def __init__(self) -> None:
         self.size = SIZE
         self._weights = np.zeros(SIZE, np.float32)
@@ -54,6 +57,9 @@ class FakeTrainer:
     def evaluate(self, _x: Any, _y: Any) -> tuple[float, float]:
         self.evaluations += 1
         return self.evaluations / 1000, 1.0
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(self._weights.tobytes())
 
 
 class FakeLearner:
@@ -121,7 +127,10 @@ class Outcome:
 def flags(directory: Path, *more: str, peers: int = 4) -> Args:
     """Return parsed flags of a short run."""
     line = f"--num_peers {peers} --server_address localhost:8080 --robust True --clip_norm 3"
-    rounds = f"--num_iterations 3 --round_timeout {flag(20)} --output {directory}"
+    rounds = (
+        f"--num_iterations 3 --round_timeout {flag(20)} --output {directory} "
+    rounds += "--evaluate_every 1"
+    )
     given = {word for word in more if word.startswith("--")}
     words = [*line.split(), *rounds.split()]
     pairs = [pair for pair in zip(words[::2], words[1::2], strict=True) if pair[0] not in given]
@@ -210,8 +219,9 @@ async def _serve(
         party = Server(plan.session, keys)
     await driver.run(party, Step(), scaled(20), Observer())
     privacy = make_privacy(args, real.size, real.data.train_y)
+    background = Background(real.trainer, real.data, Path(args.output), lambda: None)
     training = Training(
-        args, driver, party, real.trainer, real.data, history, display, privacy=privacy
+        args, driver, party, real.trainer, background, history, display, privacy=privacy
     )
     started = party.start_round
 
@@ -223,9 +233,10 @@ async def _serve(
     try:
         await training.run()
     finally:
+        background.close(*training.finished)
         for peer in network.server.connected:
             network.server.send(peer, codec.encode(Finish("over")))
-    return Outcome(history, training.weights(), driver)
+    return Outcome(history, training.finished[1], driver)
 
 
 def expected_weights(args: Args, contributors: Sequence[Sequence[int]]) -> np.ndarray:

@@ -14,6 +14,7 @@ from fl.learning.codecs import codec_for
 from fl.privacy.privacy import Privacy, make_privacy
 from fl.report.metrics import INTERRUPTED, History, RoundRecord, Summary
 from fl.report.progress import Display
+from fl.run.background import Background
 from fl.run.rounds import Training
 from fl.schemes.session import Model
 from fl.state.server import Checkpoint
@@ -90,7 +91,7 @@ def test_nothing_of_the_counts_is_told(tmp_path: Path, monkeypatch: pytest.Monke
         for name in ("train_loss", "train_accuracy", "samples", "saturated"):
             assert line[name] is None
         # How long training took depends on how many samples there are.
-        assert line["seconds_by_stage"]["train"] == line["seconds_by_stage"]["encrypt"] == 0
+        assert line["seconds_by_stage"]["train"] is line["seconds_by_stage"]["encrypt"] is None
     spent = [line["epsilon"] for line in lines]
     assert 0 < spent[0] < spent[1] < spent[2] <= 4
     assert ("epsilon spent", f"{spent[2]:.4g}") in Summary(outcome.history).rows()
@@ -182,8 +183,11 @@ def test_a_resumed_server_counts_on_from_its_history(
     aggregator: Any = SimpleNamespace(resume_at=lambda last: None)
     trainer: Any = FakeTrainer()
     display = Display(3, Console(quiet=True))
-    training = Training(args, driver, aggregator, trainer, data(), history, display, privacy=plan)
-    training.resume(Checkpoint(2, Model(np.zeros(SIZE, np.float32), PublicRange(1.0)), 0.5, 1.0), 3)
+    background = Background(trainer, data(), tmp_path, lambda: None)
+    training = Training(
+        args, driver, aggregator, trainer, background, history, display, privacy=plan
+    )
+    training.resume(Checkpoint(2, Model(np.zeros(SIZE, np.float32), PublicRange(1.0))), 3)
     assert [entry.abandoned for entry in history.records] == [None, None, INTERRUPTED]
     assert history.records[-1].epsilon == plan.budget.spent(3)
     plan.budget.rounds = 4
