@@ -1,8 +1,8 @@
 """A second reader of the wire, in plain Python integers, from docs/wire.md alone.
 
 It knows neither mphe nor NumPy. Elements are lists of N integers; a product is one product of two
-huge integers (Kronecker). It covers every section but 5.1 (how a plan is found) and the checks of
-13.2: it takes a plan as given, and it makes a proof but reads none.
+huge integers (Kronecker). It takes a plan as given (planner.py finds one), makes a proof but reads
+none, and follows no verified round.
 """
 
 from __future__ import annotations
