@@ -22,8 +22,8 @@ def noise(s: Plan, degree: int) -> float:
     if not s["verified"]:
         variance = 2 / 3 * error**2 + 21 / 2 * secret**2 + 21 / 2
         return 16 * sqrt(capacity * variance)
-    u = corrupt * degree**1.5 * 2**20 + 2 * norm(capacity * 2 / 3, degree)
-    e = corrupt * degree**1.5 * 2**24 + 2 * norm(capacity * 21 / 2, degree)
+    u = corrupt * degree * sqrt(degree) * 2**20 + 2 * norm(capacity * 2 / 3, degree)
+    e = corrupt * degree * sqrt(degree) * 2**24 + 2 * norm(capacity * 21 / 2, degree)
     fresh = 2 / 3 * (corrupt * degree * 2**24) ** 2 + 21 / 2 * (corrupt * degree * 2**20) ** 2
     f = 16 * sqrt(capacity * degree * fresh)
     return 2 * (error * u + secret * e + f) + 4 * 16 * sqrt(capacity * 21 / 2)
