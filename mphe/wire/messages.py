@@ -41,7 +41,7 @@ class JoinList:
 
 @dataclass(frozen=True)
 class Commit:
-    """Client to server: SHA-256(session, index, nonce, b_i), before anybody reveals."""
+    """Client to server: the hash of session, index, nonce and b_i, before anybody reveals."""
 
     index: int
     commitment: bytes
