@@ -128,8 +128,7 @@ def flags(directory: Path, *more: str, peers: int = 4) -> Args:
     """Return parsed flags of a short run."""
     line = f"--num_peers {peers} --server_address localhost:8080 --robust True --clip_norm 3"
     rounds = (
-        f"--num_iterations 3 --round_timeout {flag(20)} --output {directory} "
-    rounds += "--evaluate_every 1"
+        f"--num_iterations 3 --round_timeout {flag(20)} --evaluate_every 1 --output {directory}"
     )
     given = {word for word in more if word.startswith("--")}
     words = [*line.split(), *rounds.split()]
