@@ -162,13 +162,20 @@ def play(args: Args, launch: Launch, local_size: int) -> int:
     return client.run(args, launch, launch.index)
 
 
+def _is_state_error(error: BaseException) -> bool:
+    """Return whether a state directory cannot be used; here, since the import loads NumPy."""
+    from mphe.run.vault import StateError
+
+    return isinstance(error, StateError)
+
+
 def report(error: BaseException, place: Place | None) -> int:
     """Print what went wrong in one line, on one rank; return this process's exit code.
 
     What is wrong with the user's own files is the same for all ranks of a host.
     """
     first = place is None or place.rank == 0
-    if isinstance(error, UsageError):
+    if isinstance(error, UsageError) or _is_state_error(error):
         # Every rank knows; the first one speaks. Only MPI can be missing on one host alone.
         if first or (isinstance(error, NoMPI) and place and place.local_rank == 0):
             say(str(error))

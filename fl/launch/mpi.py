@@ -209,7 +209,8 @@ def check_port(args: Args) -> None:
 def kept_identity(args: Args, rank: int, name: str) -> "Identity":
     """Return the identity in this rank's state directory, made at the first start; UsageError."""
     from fl.launch import roster
-    from fl.state.vault import check_fresh, make_private, party_directory
+    from fl.state.directory import check_fresh, party_directory
+    from mphe.run.vault import make_private
 
     check_fresh(args, rank)
     directory = party_directory(args, rank)
@@ -230,7 +231,8 @@ def find_output(args: Args) -> str:
     if not args.state_dir:
         return make_output(args.output)
     from fl.config.same_flags import check_same_flags
-    from fl.state.vault import OUTPUT, StateError, make_private, party_directory, write_atomically
+    from fl.state.directory import OUTPUT, party_directory
+    from mphe.run.vault import StateError, make_private, write_atomically
 
     directory = party_directory(args, 0)
     make_private(directory)

@@ -36,18 +36,6 @@ def configure_tensorflow(threads: int) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def clip(vector: Vector, norm: float) -> Vector:
-    """Return a copy of a float32 (n,) vector, scaled down to L2 norm `norm` if it is longer.
-
-    Raises ValueError when the vector holds NaN or infinity.
-    """
-    length = float(np.linalg.norm(vector.astype(np.float64)))
-    if not np.isfinite(length):
-        raise ValueError("the update holds NaN or infinity")
-    scale = 1.0 if length <= norm else norm / length
-    return (vector * scale).astype(np.float32)
-
-
 def build_model(seed: int) -> Any:
     """Return the Keras functional CNN: (n, 28, 28, 1) in, (n, 10) logits out."""
     import_quietly()

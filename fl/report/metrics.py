@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any, Protocol
 
+from mphe.run.driver import Departure
+
 INTERRUPTED = "the server was stopped in this round"
 """Why the round in flight was abandoned when the server died."""
 STAGES = ("train", "encrypt", "upload", "aggregate", "decrypt", "recover", "evaluate")
@@ -168,15 +170,6 @@ def _finite(fields: dict[str, Any]) -> dict[str, Any]:
         key: None if isinstance(value, float) and not isfinite(value) else value
         for key, value in fields.items()
     }
-
-
-@dataclass(frozen=True)
-class Departure:
-    """A client that went missing: when and why."""
-
-    client: int
-    round: int
-    reason: str
 
 
 @dataclass

@@ -4,28 +4,28 @@ import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl.config.arguments import Args
 from fl.config.dropout import drops_out
+from fl.learning.codecs import codec_for
 from fl.learning.global_model import GlobalModel
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import Privacy
 from fl.report.metrics import STAGES, Evaluation, History, RoundRecord
 from fl.report.progress import Display
 from fl.run.background import Background
-from fl.run.driver import Driver, Observer, Role, name
 from fl.schemes.session import Note
 from fl.state.server import Checkpoint, ServerState, interrupted
 from fl.state.spending import charged
 from mphe.net.transport import ServerTransport
-from mphe.roles.machine import Event, Output
-from mphe.roles.rounds.aggregator import Abandoned, Accepted, Closed, Summed
-from mphe.update.quantise import Mean
-from mphe.wire.messages import Contribution, DecryptionShare, Message
+from mphe.roles.machine import Event
+from mphe.roles.rounds.aggregator import Abandoned, Closed, Counted, Summed
+from mphe.run.driver import Driver, Observer, name
+from mphe.run.party import ServerParty
+from mphe.update import Mean
 
 CLIENT_STAGES = ("train", "encrypt")
 """Stages whose length clients report."""
@@ -33,18 +33,6 @@ CLIENT_STAGES = ("train", "encrypt")
 
 class TooManyFailures(Exception):
     """Round after round was abandoned."""
-
-
-class Aggregates(Role, Protocol):
-    """An aggregator: encrypted or plain."""
-
-    round: int
-    """The last one that was started."""
-    members: set[int]
-    """Clients that may contribute."""
-
-    def start_round(self, model: bytes, present: Iterable[int]) -> list[Output]:
-        """Begin a round."""
 
 
 class RoundObserver(Observer):
@@ -68,20 +56,20 @@ class RoundObserver(Observer):
 
     def happened(self, event: Event) -> None:
         """Take the time and the counters at each milestone."""
-        if isinstance(event, Accepted):
-            self._notes.append(Note.from_bytes(event.note))
-            received = self._transport.bytes_received(event.sender)
-            self._uploads.append(received - self._received.get(event.sender, 0))
+        if isinstance(event, Counted):
+            self._notes.append(Note.from_bytes(event.metrics))
+            received = self._transport.bytes_received(event.client)
+            self._uploads.append(received - self._received.get(event.client, 0))
         elif isinstance(event, Closed):
             self._close()
         elif isinstance(event, Summed | Abandoned):
             self._end(event)
 
-    def handled(self, message: Message, seconds: float) -> None:
+    def handled(self, events: list[Event], seconds: float) -> None:
         """Attribute the server's own work."""
-        if isinstance(message, Contribution):
+        if any(isinstance(event, Counted) for event in events):
             self.seconds["aggregate"] += seconds
-        elif isinstance(message, DecryptionShare):
+        elif any(isinstance(event, Summed) for event in events):
             self._last_share = seconds
 
     def _close(self) -> None:
@@ -148,7 +136,7 @@ class Training:
         self,
         args: Args,
         driver: Driver,
-        aggregator: Aggregates,
+        party: ServerParty,
         trainer: Trainer,
         background: Background,
         history: History,
@@ -166,12 +154,13 @@ class Training:
         self._done = 0
         self._args = args
         self._driver = driver
-        self._aggregator = aggregator
+        self._party = party
         self._has_classes = trainer.has_classes
         self._background = background
         self._history = history
         self._display = display
-        self._model = GlobalModel(args, trainer.get_vector(), privacy)
+        codec = codec_for(args, trainer.size, privacy)
+        self._model = GlobalModel(args, trainer.get_vector(), codec)
         self.finished = (0, self._model.weights)
         self._failures = 0
         self._droppers: frozenset[int] = frozenset()
@@ -200,8 +189,8 @@ class Training:
         for number in range(self._done + 1, self._args.num_iterations + 1):
             if self._budget_is_spent(number):
                 return
-            await self._driver.catch_up(self._aggregator, Observer())
-            present = self._aggregator.members & set(self._driver.transport.connected)
+            await self._driver.catch_up(self._party, Observer())
+            present = self._party.members & set(self._driver.transport.connected)
             if self._state is not None:
                 self._state.starting(number)
             record = await self._round(number, present)
@@ -210,7 +199,7 @@ class Training:
             self._evaluate_beside()
             # After the last round too: who is not there would not hear that it was the last.
             seconds = self._args.round_timeout
-            await self._driver.await_droppers(self._aggregator, self._droppers, seconds)
+            await self._driver.await_droppers(self._party, self._droppers, seconds)
             self._failures = self._failures + 1 if record.abandoned else 0
             if self._failures >= self._args.max_failed_rounds:
                 raise TooManyFailures(
@@ -233,11 +222,11 @@ class Training:
 
     async def _wait_for_more(self) -> None:
         """After an abandoned round, give those who are gone the time to come back."""
-        absent = self._aggregator.members - set(self._driver.transport.connected)
+        absent = self._party.members - set(self._driver.transport.connected)
         if absent:
             seconds = self._args.round_timeout
             self._display.say(f"waits up to {seconds:g} s for {name(absent)} to come back")
-            await self._driver.await_return(self._aggregator, absent, seconds, Observer())
+            await self._driver.await_return(self._party, absent, seconds, Observer())
 
     def resume(self, checkpoint: Checkpoint | None, started: int) -> None:
         """Go on after the last finished round; those that were started after it are lost.
@@ -258,7 +247,8 @@ class Training:
                 record = replace(record, epsilon=self._privacy.budget.spent(rounds))
             self._keep(record)
             self._display.round_ended(record)
-        self._done = self._aggregator.round = max(started, ended)
+        self._done = max(started, ended)
+        self._party.resume_at(self._done)
 
     def _keep(self, record: RoundRecord) -> None:
         """Write down a round that has ended: first what a restart needs, then its line."""
@@ -275,8 +265,8 @@ class Training:
         self._droppers = drop & present
         driver.excused = set(self._droppers)
         observer = RoundObserver(driver.transport, present)
-        outputs = self._aggregator.start_round(self._model.sent().to_bytes(), present)
-        await driver.run(self._aggregator, outputs, args.round_timeout, observer)
+        step = self._party.start_round(self._model.sent().to_bytes(), present)
+        await driver.run(self._party, step, args.round_timeout, observer)
         outcome = observer.outcome
         # The driver returns only after the aggregator has ended the round.
         if outcome is None:
@@ -363,8 +353,8 @@ class Training:
             download_bytes_per_client=observer.download_bytes(),
             decryption_bytes_per_decryptor=observer.decryption_bytes(),
             attempts=outcome.attempts,
-            saturated=(mean.saturated if mean else 0) if self._privacy is None else None,
-            abandoned=outcome.error.reason if isinstance(outcome, Abandoned) else None,
+            saturated=(mean.clipped if mean else 0) if self._privacy is None else None,
+            abandoned=outcome.reason if isinstance(outcome, Abandoned) else None,
             epsilon=epsilon,
         )
 

@@ -14,6 +14,7 @@ from fl.data import partition
 from fl.data.load import load_dataset
 from fl.data.user_code import UserError
 from fl.launch.mpi import Launch
+from fl.learning.codecs import codec_for
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import describe, make_privacy
 from fl.report import picture
@@ -21,24 +22,26 @@ from fl.report.metrics import History, Summary, write_config
 from fl.report.progress import Display
 from fl.report.tensorboard import Events
 from fl.run.background import Background
-from fl.run.driver import Driver, Observer, name
 from fl.run.gathering import Gathering
-from fl.run.rounds import Aggregates, TooManyFailures, Training
+from fl.run.rounds import TooManyFailures, Training
 from fl.run.stopping import CLOSE_SECONDS, Stopped, stoppable
 from fl.run.threads import block_map
-from fl.schemes.plain import PlainAggregator, PlainSetup, plain_length
+from fl.schemes.plain import PlainServer
 from fl.schemes.session import max_frame, plan_for
+from fl.state.directory import party_directory
 from fl.state.server import ServerState
 from fl.state.spending import Spending
-from fl.state.vault import StateError, Vault, party_directory
 from mphe.errors import SetupFailed
-from mphe.net.tcp import AddressError, Server
+from mphe.net.tcp import AddressError
+from mphe.net.tcp import Server as Listener
 from mphe.net.tls import fingerprint, public_key, server_context
 from mphe.roles.machine import Event
-from mphe.roles.rounds.aggregator import Aggregator
-from mphe.roles.setup.common import PublicSession
-from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer
-from mphe.update.compression import sent_length
+from mphe.roles.setup.server import SetupAbandoned
+from mphe.roles.step import Step
+from mphe.run.driver import Driver, Observer, name
+from mphe.run.party import ServerParty
+from mphe.run.vault import StateError, Vault
+from mphe.server import Server, SessionReady
 from mphe.wire import codec
 from mphe.wire.messages import SERVER, Finish
 
@@ -51,19 +54,20 @@ EVENTS_DIRECTORY = "tensorboard"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class Keeping(Observer):
+class SessionKeeper(Observer):
     """Keeps the session as soon as it exists, before any client learns that it is open."""
 
-    def __init__(self, state: ServerState | None) -> None:
+    def __init__(self, server: Server, state: ServerState | None) -> None:
         """Keep nothing without a state directory."""
         super().__init__()
+        self._server = server
         self._state = state
 
     def happened(self, event: Event) -> None:
         """Take an event, at the moment it occurs."""
         super().happened(event)
-        if isinstance(event, SetupDone) and self._state is not None:
-            self._state.keep_session(event.session)
+        if isinstance(event, SessionReady) and self._state is not None:
+            self._state.keep_session(self._server.state)
 
 
 class Run:
@@ -77,15 +81,16 @@ class Run:
         self._directory = Path(launch.output)
         self._data = load_dataset(launch.dataset, args.seed)
         self._trainer = Trainer(args.seed, args.model, self._data)
-        self._plan = plan_for(args, self._trainer.size)
-        self._sent = plain_length(sent_length(self._trainer.size, args.compression_rate))
+        labels = self._data.train_y if launch.processes else None
+        self._privacy = make_privacy(args, self._trainer.size, labels)
+        codec = codec_for(args, self._trainer.size, self._privacy)
+        self._sent = codec.payload_length
+        self._plan = plan_for(args, self._sent)
         events = Events(self._directory / EVENTS_DIRECTORY)
         self.history = History(self._directory, events)
         self._background = Background(self._trainer, self._data, self._directory, self.draw)
         self._state = self._open_state() if args.state_dir else None
         Spending(args, self._state.vault if self._state else None, args.resume)
-        labels = self._data.train_y if launch.processes else None
-        self._privacy = make_privacy(args, self._trainer.size, labels)
         self._ending = ""
         self._identities = {
             index: public_key(certificate)
@@ -117,7 +122,7 @@ class Run:
 
     def _open_state(self) -> ServerState:
         """Return the state directory's keeper; StateError when the directory is of no use."""
-        key, digest = self._launch.identity.private_key, self._plan.session.digest()
+        key, digest = self._launch.identity.private_key, self._plan.digest
         directory = party_directory(self._args, SERVER)
         return ServerState(Vault(directory, key, SERVER, digest), self._trainer.size)
 
@@ -144,17 +149,18 @@ class Run:
         resumed = self._state if self._args.resume else None
         # What is damaged is refused before any client is let in.
         checkpoint = resumed.restore(self.history) if resumed else None
-        session = resumed.session(self._plan, self._identities) if resumed else None
+        blocks = block_map(self._args.crypto_threads)
+        kept = resumed.session(self._plan, self._identities, blocks) if resumed else None
         transport = await self._listen()
         driver = Driver(transport, self._display)
         self._summary.departures = driver.departures
         reason, closing = "training failed", FLUSH_SECONDS
         try:
-            aggregator = await (self._gather(driver, session) if resumed else self._set_up(driver))
+            party = await (self._gather(driver, kept) if resumed else self._set_up(driver))
             training = Training(
                 self._args,
                 driver,
-                aggregator,
+                party,
                 self._trainer,
                 self._background,
                 self.history,
@@ -178,64 +184,61 @@ class Run:
                 transport.send(peer, codec.encode(Finish(reason)))
             await transport.close(closing)
 
-    async def _listen(self) -> Server:
+    async def _listen(self) -> Listener:
         args, launch = self._args, self._launch
         clients = launch.certificates[1:]
         pins = {fingerprint(text): index for index, text in enumerate(clients, start=1)}
         context = server_context(launch.identity, clients) if args.tls else None
         limit = max_frame(self._plan, self._trainer.size)
-        return await Server.listen(args.host, args.port, pins, context, limit)
+        return await Listener.listen(args.host, args.port, pins, context, limit)
 
-    async def _set_up(self, driver: Driver) -> Aggregates:
-        """Return the aggregator, once the clients agree on a key."""
+    async def _set_up(self, driver: Driver) -> ServerParty:
+        """Return the server, once the clients agree on a key."""
         args = self._args
         seconds = max(SETUP_SECONDS, args.round_timeout)
         if args.aggregation == "plain":
-            await driver.run(PlainSetup(args.num_peers), [], seconds, Observer())
+            plain = self._plain()
+            await driver.run(plain, Step(), seconds, Observer())
             if self._state is not None:
-                self._state.keep_session(None)
-            return PlainAggregator(self._sent, args.num_peers, args.min_contributors)
-        aggregator = Aggregator(await self._agree(driver, seconds), block_map(args.crypto_threads))
+                self._state.keep_session(b"")
+            return plain
+        server = Server(self._plan.session, self._identities, blocks=block_map(args.crypto_threads))
+        observer = SessionKeeper(server, self._state)
         # Where aggregates are verified, the first round needs what is pledged before it.
-        await driver.run(aggregator, [], args.round_timeout, Observer())
-        return aggregator
-
-    async def _gather(self, driver: Driver, session: PublicSession | None) -> Aggregates:
-        """Return the aggregator of the session that was kept, with whoever is back by then."""
-        args = self._args
-        seconds = max(SETUP_SECONDS, args.round_timeout)
-        aggregator: Aggregates
-        if session is None:
-            aggregator = PlainAggregator(self._sent, args.num_peers, args.min_contributors)
-        else:
-            aggregator = Aggregator(session, block_map(args.crypto_threads))
-        everybody = range(1, args.num_peers + 1)
-        await driver.run(Gathering(aggregator, everybody), [], seconds, Observer())
-        await driver.run(aggregator, [], args.round_timeout, Observer())
-        return aggregator
-
-    async def _agree(self, driver: Driver, seconds: float) -> PublicSession:
-        """Make the collective key with the clients."""
-        role = SetupServer(self._plan, self._identities)
-        observer = Keeping(self._state)
-        await driver.run(role, [], seconds, observer)
+        await driver.run(server, Step(), seconds, observer)
         for event in observer.events:
             if isinstance(event, SetupAbandoned):
                 raise event.error
-            if isinstance(event, SetupDone):
+            if isinstance(event, SessionReady):
                 self._announce(event)
-                return event.session
-        raise SetupFailed("it ended without a key", ())
+        return server
 
-    def _announce(self, done: SetupDone) -> None:
-        plan, size, session = self._plan, self._trainer.size, done.session
+    def _plain(self) -> PlainServer:
+        args = self._args
+        return PlainServer(self._sent, args.num_peers, args.min_contributors)
+
+    async def _gather(self, driver: Driver, kept: Server | None) -> ServerParty:
+        """Return the server that was kept, with whoever is back by then."""
+        args = self._args
+        seconds = max(SETUP_SECONDS, args.round_timeout)
+        if kept is None:
+            plain = self._plain()
+            await driver.run(plain, Step(), seconds, Observer())
+            return plain
+        everybody = range(1, args.num_peers + 1)
+        await driver.run(Gathering(kept, everybody), Step(), seconds, Observer())
+        await driver.run(kept, Step(), args.round_timeout, Observer())
+        return kept
+
+    def _announce(self, done: SessionReady) -> None:
+        plan, size = self._plan, self._trainer.size
         if done.unconfirmed:
             self._display.warn(
                 f"{name(done.unconfirmed)} cannot decrypt: the shares dealt to them do not fit"
             )
         self._display.say(
-            f"collective key of {len(session.qualified)} clients, any {self._args.threshold} of "
-            f"{len(session.decryptors)} decrypt; {plan.upload_bytes / size:.2f} bytes a value "
+            f"collective key of {len(done.qualified)} clients, any {self._args.threshold} of "
+            f"{len(done.decryptors)} decrypt; {plan.upload_bytes / size:.2f} bytes a value "
             f"({self._args.encryption})"
         )
 

@@ -15,7 +15,8 @@ import fl.run.client
 import fl.run.server
 from fl.config.arguments import Args
 from fl.learning.bookkeeping import Ledger
-from mphe.update.quantise import Figures
+from fl.learning.codecs import codec_for
+from mphe.update import Counts
 
 SIZE = 12
 LEARNING_RATE = 0.1
@@ -63,18 +64,19 @@ class SmallLearner(fl.learning.learner.Learner):
         self._args = args
         self._index = index
         self._ledger = Ledger()
-        self._unsent = np.zeros(0, np.float32)
-        self._rotation = self.privacy = None
+        self._unsent = None
+        self.privacy = None
+        self.codec = codec_for(args, SIZE)
 
-    def update(self, round: int, model: Any) -> tuple[np.ndarray, Figures]:
+    def update(self, round: int, model: Any) -> tuple[np.ndarray, Counts]:
         time.sleep(self.pause)
-        return update_of(self._index, round), Figures(float(self._index))
+        return update_of(self._index, round), Counts(float(self._index))
 
 
 def install(pause: float) -> None:
     """Let server and clients of this process use the small model."""
     SmallLearner.pause = pause
-    fl.run.client.Learner = SmallLearner  # type: ignore[attr-defined]
+    fl.run.client.Learner = SmallLearner  # type: ignore[attr-defined, assignment]
     fl.run.server.Trainer = SmallTrainer  # type: ignore[attr-defined, assignment]
 
 

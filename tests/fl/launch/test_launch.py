@@ -28,6 +28,8 @@ from fl.launch.mpi import (
 )
 from main import report
 from tests.fl.program import ROOT, run
+from tests.patience import scaled
+from tests.ports import free_port
 
 ARGV = ["--num_peers", "2", "--server_address", "localhost:8080", "--robust", "True"]
 
@@ -98,12 +100,6 @@ def test_the_server_takes_what_equal_shares_leave(
     assert threads_per_process(processes, server=True) == server
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_offers_become_one_launch(tmp_path: Path) -> None:
     given = args("--output", str(tmp_path / "out"), "--server_address", f"127.0.0.1:{free_port()}")
     prepared = [prepare(given, rank) for rank in range(3)]
@@ -160,7 +156,7 @@ def test_help_is_printed_by_one_rank_only() -> None:
 def test_importing_main_loads_nothing_heavy() -> None:
     code = "import main, sys; print([m for m in sys.modules if m in ('mpi4py', 'numpy', 'keras')])"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=scaled(60)
     )
     assert done.stdout == "[]\n", done.stderr
 
@@ -217,7 +213,7 @@ def test_a_users_file_may_import_keras_without_a_word(tmp_path: Path) -> None:
         f"f('{tmp_path}/own.py:data', '--dataset', ValueError)()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=scaled(120)
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -244,7 +240,7 @@ def test_a_process_that_outlives_the_run_is_killed_and_others_are_not(tmp_path: 
             input=str(stranger.pid),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=scaled(60),
         )
         alive = stranger.poll() is None
         stranger.kill()
