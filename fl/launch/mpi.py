@@ -21,7 +21,7 @@ from fl.config.flags import UsageError, is_reference
 from fl.config.place import Place
 
 if TYPE_CHECKING:
-    from mphe.net.tls import Identity
+    from mphe.net.tls import Credentials
 
 POLL_SECONDS = 0.05
 OFFER_BYTES = 1 << 14
@@ -81,7 +81,7 @@ class Launch:
     """
 
     index: int
-    identity: "Identity"
+    identity: "Credentials"
     certificates: tuple[bytes, ...]
     processes: tuple[tuple[str, int], ...]
     dataset: str
@@ -138,17 +138,17 @@ def threads_per_process(local_size: int) -> int:
     return max(1, min(share, len(os.sched_getaffinity(0))))
 
 
-def prepare(args: Args, rank: int) -> tuple["Identity | None", Offer]:
+def prepare(args: Args, rank: int) -> tuple["Credentials | None", Offer]:
     """Do everything that can fail or take long, before MPI starts: waiting in MPI burns a core.
 
     Never raises: a rank that left now would keep the others waiting, so its error travels in
     the offer.
     """
     try:
-        from mphe.net.tls import new_identity
+        from mphe.net.tls import new_credentials
 
         name = "server" if rank == 0 else f"client {rank}"
-        identity = kept_identity(args, rank, name) if args.state_dir else new_identity(name)
+        identity = kept_identity(args, rank, name) if args.state_dir else new_credentials(name)
         offer = Offer(identity.certificate, socket.gethostname(), os.getpid())
         return identity, offer if rank != 0 else _configure(args, offer)
     except Exception as error:
@@ -200,7 +200,7 @@ def check_port(args: Args) -> None:
                 ) from None
 
 
-def kept_identity(args: Args, rank: int, name: str) -> "Identity":
+def kept_identity(args: Args, rank: int, name: str) -> "Credentials":
     """Return the identity in this rank's state directory, made at the first start; UsageError."""
     from fl.launch import roster
     from fl.state.directory import check_fresh, party_directory
@@ -269,7 +269,7 @@ def make_output(wanted: str) -> str:
     return str(path)
 
 
-def assemble(rank: int, identity: "Identity | None", offers: Sequence[Offer]) -> Launch:
+def assemble(rank: int, identity: "Credentials | None", offers: Sequence[Offer]) -> Launch:
     """Make this rank's Launch from all ranks' offers; UsageError if any rank cannot run."""
     for other, offer in enumerate(offers):
         if offer.error:

@@ -19,7 +19,7 @@ from fl.config.flags import UsageError, is_reference
 from fl.config.place import Place
 from fl.launch.mpi import Launch, check_model, check_port, find_output
 from fl.state.directory import check_fresh
-from mphe.net.tls import Identity, new_identity, public_key
+from mphe.net.tls import Credentials, new_credentials, public_key
 from mphe.net.transport import SERVER
 
 KEY_FILE, CERTIFICATE_FILE = "key.pem", "certificate.pem"
@@ -69,7 +69,7 @@ def make_identity(directory: Path, name: str) -> str:
     """
     if not _fit(name):
         raise UsageError(f"--name must be 1 to {MAX_NAME} printable bytes: give a shorter one")
-    identity = new_identity(name)
+    identity = new_credentials(name)
     key = identity.private_key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -116,7 +116,7 @@ def _read(path: Path, limit: int, advice: str) -> bytes:
     return content
 
 
-def read_identity(directory: Path) -> Identity:
+def read_identity(directory: Path) -> Credentials:
     """Read what make_identity wrote.
 
     Raises UsageError when a file is missing, others may read the key, or the two do not match.
@@ -141,7 +141,7 @@ def read_identity(directory: Path) -> Identity:
         matches = False
     if not matches:
         raise UsageError(f"{path} is not the certificate of {KEY_FILE} beside it: restore it")
-    return Identity(key, certificate)
+    return Credentials(key, certificate)
 
 
 def read_roster(path: Path, num_peers: int) -> Roster:
@@ -242,7 +242,7 @@ def check_flags(args: Args, place: Place | None) -> None:
         )
 
 
-def find_index(args: Args, identity: Identity, roster: Roster) -> int:
+def find_index(args: Args, identity: Credentials, roster: Roster) -> int:
     """Return this party's index; UsageError unless the roster has it in its role."""
     if identity.certificate not in roster.certificates:
         raise UsageError(

@@ -18,14 +18,15 @@ from fl.run.stopping import CLOSE_SECONDS, Stopped, stoppable
 from fl.run.threads import block_map
 from fl.schemes.plain import PlainClient
 from fl.schemes.session import Model, Note, max_frame, plan_for
-from fl.state.directory import CLIENT, party_directory
+from fl.state.directory import party_directory
 from fl.state.spending import Spending
-from mphe import Client, EncodingError, Identity, Plan, ProtocolError, serial_of
+from mphe import Client, EncodingError, Identity, Plan, ProtocolError, Roster
 from mphe.net.tcp import Client as Connection
 from mphe.net.tcp import Unreachable, WrongServer
 from mphe.net.tls import client_context, fingerprint, public_key
 from mphe.run.party import ClientParty
 from mphe.run.session import ClientSession, ServerGone, follow
+from mphe.run.store import ClientStore
 from mphe.run.vault import StateError, Vault
 from mphe.update import Counts
 from mphe.wire.messages import SERVER
@@ -103,45 +104,13 @@ def _open_vault(args: Args, launch: Launch, plan: Plan) -> Vault | None:
     return Vault(directory, identity, launch.index, plan.digest)
 
 
-class Keeper:
-    """Writes a client's state into its vault, each once."""
-
-    def __init__(self, vault: Vault) -> None:
-        """Write into this vault."""
-        self._vault = vault
-        self._serial = -1
-
-    def keep(self, state: bytes) -> None:
-        """Write a state unless it is the last; OSError when it cannot be written for good."""
-        serial = serial_of(state)
-        if serial != self._serial:
-            self._vault.write(CLIENT, state)
-            self._serial = serial
+def _restore(args: Args, launch: Launch, plan: Plan, store: ClientStore) -> Client | None:
+    """Return the client of the process before, None where none was kept; StateError."""
+    identity, roster = Identity(launch.identity.private_key), Roster(_identities(launch))
+    return store.restore(plan, identity, roster, block_map(args.crypto_threads))
 
 
-def find_kept(
-    args: Args, launch: Launch, plan: Plan, vault: Vault, keeper: Keeper
-) -> Client | None:
-    """Return the client of the process before, None where none was kept.
-
-    Raises:
-        StateError: it is damaged, or of something else.
-    """
-    state = vault.read(CLIENT)
-    if state is None:
-        return None
-    blocks = block_map(args.crypto_threads)
-    identity = Identity(launch.identity.private_key)
-    try:
-        client = Client.restore(state, identity, blocks=blocks, journal=keeper.keep)
-    except EncodingError as error:
-        raise vault.refusal(CLIENT, str(error)) from error
-    if client.plan.session != plan.session or dict(client.roster) != _identities(launch):
-        raise vault.refusal(CLIENT, "it was written with other flags or another roster")
-    return client
-
-
-def _make_party(args: Args, launch: Launch, plan: Plan, keeper: Keeper | None) -> ClientParty:
+def _make_party(args: Args, launch: Launch, plan: Plan, store: ClientStore | None) -> ClientParty:
     """Return a client that has not joined yet."""
     if args.aggregation == "plain":
         return PlainClient(launch.index)
@@ -151,7 +120,7 @@ def _make_party(args: Args, launch: Launch, plan: Plan, keeper: Keeper | None) -
         Identity(launch.identity.private_key),
         _identities(launch),
         blocks=block_map(args.crypto_threads),
-        journal=keeper.keep if keeper else None,
+        journal=store.keep if store else None,
     )
 
 
@@ -162,16 +131,15 @@ async def _take_part(args: Args, launch: Launch) -> None:
     plan = plan_for(args, learner.codec.payload_length)
     limit = max_frame(plan, learner.size)
     vault = _open_vault(args, launch, plan)
-    keeper = Keeper(vault) if vault else None
-    plain = args.aggregation == "plain"
-    kept = find_kept(args, launch, plan, vault, keeper) if vault and keeper and not plain else None
+    store = ClientStore(vault) if vault and args.aggregation != "plain" else None
+    kept = _restore(args, launch, plan, store) if store else None
     learner.spending = Spending(args, vault, kept is not None)
     # Under a launcher a dead server ends the job; alone it may be started again.
     waits = RESTART_SECONDS if args.state_dir and not launch.processes else 0.0
     transport = await _connect(args, launch, limit, max(CONNECT_SECONDS, waits if kept else 0.0))
-    party = kept or _make_party(args, launch, plan, keeper)
+    party = kept or _make_party(args, launch, plan, store)
     leaves = leaver(args.simulate_dropout, args.num_peers, args.seed, launch.index)
-    keep = keeper.keep if keeper and not plain else None
+    keep = store.keep if store else None
     session = ClientSession(party, transport, Training(learner), keep, leaves)
     closing = FLUSH_SECONDS
     try:

@@ -22,7 +22,6 @@ from fl.report.metrics import History, Summary, write_config
 from fl.report.progress import Display
 from fl.report.tensorboard import Events
 from fl.run.background import Background
-from fl.run.gathering import Gathering
 from fl.run.rounds import TooManyFailures, Training
 from fl.run.stopping import CLOSE_SECONDS, Stopped, stoppable
 from fl.run.threads import block_map
@@ -39,6 +38,7 @@ from mphe.roles.machine import Event
 from mphe.roles.setup.server import SetupAbandoned
 from mphe.roles.step import Step
 from mphe.run.driver import Driver, Observer, name
+from mphe.run.gathering import Gathering
 from mphe.run.party import ServerParty
 from mphe.run.vault import StateError, Vault
 from mphe.server import Server, SessionReady

@@ -12,6 +12,7 @@ from mphe.errors import EncodingError
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import Plan, make_plan
 from mphe.update import PublicRange
+from mphe.wire.sizes import longest_message
 
 Vector = NDArray[np.float32]
 MAX_NOTE = 256
@@ -45,11 +46,7 @@ def plan_for(args: Args, length: int) -> Plan:
 
 def max_frame(plan: Plan, size: int) -> int:
     """Return the longest frame in bytes that any message of a session needs."""
-    ring = plan.threshold.ring
-    element = ring.degree * ring.bits // 8 + 256
-    clients = plan.session.num_clients
-    relayed = clients * (2 * element + plan.threshold.blocks * (element + plan.proof_bytes))
-    return max(relayed, plan.upload_bytes, 4 * size) + (1 << 20)
+    return longest_message(plan, 4 * size)
 
 
 @dataclass(frozen=True)

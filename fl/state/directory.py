@@ -4,9 +4,9 @@ from pathlib import Path
 
 from fl.config.arguments import Args
 from mphe.net.transport import SERVER
+from mphe.run.store import CLIENT
 from mphe.run.vault import StateError
 
-CLIENT = "client"
 SESSION, STARTED, PROGRESS = "session", "started", "progress"
 OUTPUT, PRIVACY = "output", "privacy"
 

@@ -24,10 +24,10 @@ from fl.schemes.session import max_frame, plan_for
 from mphe.net.frames import encode_header
 from mphe.net.tcp import Client, Server, Unreachable
 from mphe.net.tls import (
-    Identity,
+    Credentials,
     client_context,
     fingerprint,
-    new_identity,
+    new_credentials,
     public_key,
     server_context,
 )
@@ -39,10 +39,10 @@ from tests.fl.federation import SIZE, FakeLearner, Outcome, expected_weights, fl
 from tests.patience import flag, scaled, wait_until
 
 HOST = "127.0.0.1"
-SERVER = new_identity("server")
-CLIENTS = {index: new_identity(f"client {index}") for index in (1, 2, 3, 4)}
+SERVER = new_credentials("server")
+CLIENTS = {index: new_credentials(f"client {index}") for index in (1, 2, 3, 4)}
 KEYS = {index: public_key(identity.certificate) for index, identity in CLIENTS.items()}
-MALLORY = new_identity("client 2")
+MALLORY = new_credentials("client 2")
 EVERYBODY = 3 * [(1, 2, 3, 4)]
 HANG = 120
 
@@ -54,7 +54,7 @@ Wrap = Callable[[int, Client], Any]
 """(index, transport) → the transport that this client uses."""
 
 
-async def connect(port: int, index: int, identity: Identity, timeout: float = HANG) -> Client:
+async def connect(port: int, index: int, identity: Credentials, timeout: float = HANG) -> Client:
     context = client_context(identity, SERVER.certificate)
     pin = fingerprint(SERVER.certificate)
     return await Client.connect(HOST, port, index, context, pin, 1 << 24, timeout)
@@ -215,7 +215,7 @@ async def garbage_before_the_handshake(port: int) -> AsyncIterator[Moves]:
 
 
 @asynccontextmanager
-async def refused_client(port: int, index: int, identity: Identity) -> AsyncIterator[Moves]:
+async def refused_client(port: int, index: int, identity: Credentials) -> AsyncIterator[Moves]:
     """Try to be client `index` with this certificate, again and again."""
     refused = 0
 

@@ -28,7 +28,7 @@ from fl.launch.roster import (
     read_identity,
     read_roster,
 )
-from mphe.net.tls import new_identity, public_key
+from mphe.net.tls import new_credentials, public_key
 from mphe.run.session import ServerGone
 from tests.fl.program import run
 from tests.ports import free_port
@@ -49,7 +49,7 @@ def write(desk: Path, content: Any) -> None:
 
 
 def entry(name: str = "eve") -> dict[str, str]:
-    certificate = new_identity(name).certificate
+    certificate = new_credentials(name).certificate
     return {"name": name, "certificate": base64.b64encode(certificate).decode()}
 
 
@@ -229,11 +229,11 @@ def test_nobody_is_listed_twice(desk: Path) -> None:
 def test_one_key_in_two_certificates_is_listed_twice(
     desk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = new_identity("one")
+    first = new_credentials("one")
     monkeypatch.setattr(
         "mphe.net.tls.Ed25519PrivateKey", argparse.Namespace(generate=lambda: first.private_key)
     )
-    second = new_identity("two")
+    second = new_credentials("two")
     assert first.certificate != second.certificate
     lines = [
         {"name": "x", "certificate": base64.b64encode(made.certificate).decode()}
@@ -367,6 +367,6 @@ def test_exit_codes_of_a_client_that_fails(
     monkeypatch.setattr("fl.run.client._take_part", fail)
     monkeypatch.setattr("fl.run.client.server_listens", lambda _host, _port: listens)
     given = Args(num_peers=2, server_address="a:1", robust=True)
-    launch = Launch(1, new_identity("x"), (), processes, "mnist5k", None, "")
+    launch = Launch(1, new_credentials("x"), (), processes, "mnist5k", None, "")
     assert fl.run.client.run(given, launch, 1) == code
     assert capsys.readouterr().err == "client 1: left out\n"

@@ -13,7 +13,7 @@ from fl.learning.private_learner import BudgetSpent, UnfitSamples, poisson_batch
 from fl.model.trainer import ModelError, Trainer
 from fl.schemes.session import Model
 from fl.state.spending import Spending
-from mphe.net.tls import new_identity
+from mphe.net.tls import new_credentials
 from mphe.run.vault import StateError, Vault
 from mphe.update import PublicRange
 from tests.fl.federation import SIZE
@@ -154,7 +154,7 @@ def test_a_client_sends_nothing_beyond_its_budget(
 
 def test_a_restart_goes_on_counting_and_refuses_other_flags(tmp_path: Path) -> None:
     args = private_flags(tmp_path, "--state_dir", str(tmp_path / "state"))
-    key = new_identity("client").private_key
+    key = new_credentials("client").private_key
     vault = Vault(tmp_path / "vault", key, 1, bytes(32))
     first = Spending(args, vault)
     first.add()
@@ -176,7 +176,7 @@ def test_a_restart_goes_on_counting_and_refuses_other_flags(tmp_path: Path) -> N
 
 
 def test_a_session_without_privacy_does_not_go_on_with_it(tmp_path: Path) -> None:
-    vault = Vault(tmp_path / "vault", new_identity("client").private_key, 1, bytes(32))
+    vault = Vault(tmp_path / "vault", new_credentials("client").private_key, 1, bytes(32))
     with pytest.raises(StateError, match="started with no --dp_epsilon, not --dp_epsilon 4"):
         Spending(private_flags(tmp_path), vault, goes_on=True)
     plain = type(private_flags(tmp_path))(num_peers=4, server_address="a:1", robust=True)

@@ -10,8 +10,9 @@ from fl.config.flags import UsageError
 from fl.config.same_flags import MAY_CHANGE
 from fl.launch import mpi as launch
 from fl.report.metrics import write_config
-from fl.state.directory import CLIENT, SESSION, check_fresh, party_directory
+from fl.state.directory import SESSION, check_fresh, party_directory
 from mphe.run import vault as state
+from mphe.run.store import CLIENT
 from mphe.run.vault import StateError
 
 

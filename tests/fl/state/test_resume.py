@@ -18,7 +18,6 @@ from fl.report.metrics import INTERRUPTED, Evaluation, History, RoundRecord
 from fl.report.progress import Display
 from fl.run.background import Background
 from fl.run.client import Training as ClientTraining
-from fl.run.gathering import Gathering
 from fl.run.rounds import Training
 from fl.schemes.session import Model, plan_for
 from fl.state.server import ServerState, read_record, restore_history
@@ -27,6 +26,7 @@ from mphe.net.loopback import LoopbackClient, Network
 from mphe.roles.rounds.aggregator import Aggregator
 from mphe.roles.setup import returning
 from mphe.run.driver import Driver, Observer
+from mphe.run.gathering import Gathering
 from mphe.run.session import ClientSession, follow
 from mphe.run.vault import StateError, Vault
 from mphe.update import PublicRange
