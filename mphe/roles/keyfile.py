@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Ring
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan
 from mphe.roles.rounds.decryptor import Memory
@@ -66,15 +66,13 @@ class SessionRecord:
     crs_seed: bytes
     qualified: tuple[int, ...]
     decryptors: tuple[int, ...]
-    late: tuple[int, ...]
+    admitted: tuple[int, ...]
     welcome: Welcome
     key: bytes
 
 
 def write_keys(keys: SessionKeys) -> bytes:
-    """Return the bytes of a client's keys; secret. Keys without a share are not worth keeping."""
-    if keys.share is None:
-        raise EncodingError("keys without a share are not kept")
+    """Return the bytes of a client's keys; secret."""
     ring = keys.key.ring
     return codec.pack(
         KeyRecord(
@@ -85,7 +83,7 @@ def write_keys(keys: SessionKeys) -> bytes:
             keys.crs_seed,
             keys.qualified,
             ring.to_bytes(keys.key.key),
-            ring.to_bytes(keys.share),
+            b"" if keys.share is None else ring.to_bytes(keys.share),
             tuple(MaskKey(peer, keys.mask_keys[peer]) for peer in sorted(keys.mask_keys)),
         )
     )
@@ -99,9 +97,11 @@ def read_keys(data: bytes, plan: Plan, identities: Identities, index: int) -> Se
     """
     record = codec.unpack(data, KeyRecord)
     _check_common(plan, identities, record)
-    if record.index != index or index not in record.qualified:
+    member = index in record.qualified
+    if record.index != index or (record.share and not member):
         raise EncodingError("the keys are of another client")
-    if [mask.peer for mask in record.mask_keys] != [i for i in record.qualified if i != index]:
+    others = [i for i in record.qualified if i != index] if member else []
+    if [mask.peer for mask in record.mask_keys] != others:
         raise EncodingError("the mask keys are not those of the other clients")
     for mask in record.mask_keys:
         _check_length(mask.key, "a mask key")
@@ -113,7 +113,7 @@ def read_keys(data: bytes, plan: Plan, identities: Identities, index: int) -> Se
         crs_seed=record.crs_seed,
         qualified=record.qualified,
         key=_collective_key(ring, record.crs_seed, record.key),
-        share=_element(ring, record.share),
+        share=_element(ring, record.share) if record.share else None,
         mask_keys={mask.peer: mask.key for mask in record.mask_keys},
         identities=identities,
     )
@@ -156,7 +156,7 @@ def write_session(session: PublicSession) -> bytes:
             session.crs_seed,
             session.qualified,
             session.decryptors,
-            session.late,
+            session.admitted,
             session.welcome,
             session.key.ring.to_bytes(session.key.key),
         )
@@ -171,7 +171,7 @@ def read_session(data: bytes, plan: Plan, identities: Identities) -> PublicSessi
     """
     record = codec.unpack(data, SessionRecord)
     _check_common(plan, identities, record)
-    for indices in (record.decryptors, record.late):
+    for indices in (record.decryptors, record.admitted):
         _check_indices(plan, indices)
     return PublicSession(
         plan=plan,
@@ -180,7 +180,7 @@ def read_session(data: bytes, plan: Plan, identities: Identities) -> PublicSessi
         qualified=record.qualified,
         decryptors=record.decryptors,
         welcome=record.welcome,
-        late=record.late,
+        admitted=record.admitted,
         identities=identities,
         key=_collective_key(Ring(plan.threshold.ring), record.crs_seed, record.key),
     )
@@ -209,7 +209,7 @@ def _check_length(data: bytes, what: str) -> None:
         raise EncodingError(f"{what} has {len(data)} bytes where {HASH_BYTES} belong")
 
 
-def _element(ring: Ring, data: bytes) -> Limbs:
+def _element(ring: Ring, data: bytes) -> Element:
     return ring.from_bytes(data, ring.degree)
 
 

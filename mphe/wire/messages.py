@@ -31,7 +31,7 @@ class Join:
 
 
 @dataclass(frozen=True)
-class Roster:
+class JoinList:
     """Server to clients: all joins; everybody derives the session and the references from it."""
 
     parameters: bytes
@@ -119,7 +119,7 @@ class SessionOpen:
 
 @dataclass(frozen=True)
 class Welcome:
-    """Server to a client that joins late: what the key was made from, and who signed it."""
+    """Server to a client that joins afterwards: what the key was made from, and who signed it."""
 
     joins: tuple[Join, ...]
     commits: tuple[Commit, ...]
@@ -176,7 +176,7 @@ class Contribution:
     """Client to server: an encrypted update.
 
     `c0` and `c1` are encrypted under the collective key; `body` under a one-time key (hybrid).
-    `note` is opaque and in clear. Verified: `proof` shows that c1 is well-formed, `signature`
+    `metrics` are opaque and in clear. Verified: `proof` shows that c1 is well-formed, `signature`
     binds it to the round, the model and the pledges. `segment` is 0: an update comes in one piece.
     """
 
@@ -184,7 +184,7 @@ class Contribution:
     c0: bytes
     c1: bytes
     body: bytes
-    note: bytes
+    metrics: bytes
     proof: bytes = b""
     signature: bytes = b""
     transcript: bytes = b""
@@ -274,7 +274,7 @@ class Rejection:
 
 Message = (
     Join
-    | Roster
+    | JoinList
     | Commit
     | Commitments
     | Reveal
@@ -296,7 +296,7 @@ Message = (
 NUMBERS: MappingProxyType[type[Any], int] = MappingProxyType(
     {
         Join: 0,
-        Roster: 1,
+        JoinList: 1,
         Commit: 2,
         Commitments: 3,
         Reveal: 4,

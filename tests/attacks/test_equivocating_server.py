@@ -14,9 +14,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.ring import Element, Limbs, leading
 from mphe.arithmetic.sampling import derive_seed
-from mphe.scheme import shamir
+from mphe.scheme import sharing
 from mphe.scheme.decryption import Request
 from mphe.wire.messages import DecryptionShare
 from tests.simulation import Simulation, centred, integers, only_group
@@ -29,7 +29,7 @@ def insecure_label_without_active_set(self: Request) -> bytes:
     return derive_seed("request", self.aggregate, self.attempt.to_bytes(8, "big"))
 
 
-def answers_to(told: dict[int, tuple[int, ...]]) -> tuple[Simulation, Limbs, list[int]]:
+def answers_to(told: dict[int, tuple[int, ...]]) -> tuple[Simulation, Element, list[int]]:
     """Return the sum of the answers, and its distance to Σ λ_j(D_j)·s_j·c1 at each coefficient."""
     simulation = Simulation(3, 2)
     simulation.run_setup()
@@ -37,7 +37,7 @@ def answers_to(told: dict[int, tuple[int, ...]]) -> tuple[Simulation, Limbs, lis
     made = {i: simulation.contribution(i, 1, u) for i, u in updates.items()}
     honest = simulation.request(made)
     c1 = ring.spectrum(ring.from_bytes(only_group(honest).c1, ring.degree), 16)
-    total, expected = ring.zero(), ring.zero()
+    total, expected = Limbs(ring.zero()), Limbs(ring.zero())
     for index, active in told.items():
         (output,) = simulation.decryptors[index].receive(0, replace(honest, active=active))
         share = output.message  # type: ignore[union-attr]
@@ -46,13 +46,13 @@ def answers_to(told: dict[int, tuple[int, ...]]) -> tuple[Simulation, Limbs, lis
         total[:, : block.shape[1]] += block
         secret = simulation.keys[index].share
         assert secret is not None
-        factor = shamir.lagrange_coefficient(ring.modulus, index, active)
+        factor = sharing.lagrange_coefficient(ring.modulus, index, active)
         scaled = ring.spectrum(ring.multiply_scalar(secret, factor), 16)
         expected += ring.multiply(scaled, c1)
     used = block.shape[1]
-    total = ring.reduce(total)[:, :used]
-    difference = ring.reduce(total - ring.reduce(expected)[:, :used])
-    return simulation, total, [centred(v, ring.modulus) for v in integers(difference)]
+    answered = leading(ring.reduce(total), used)
+    difference = ring.reduce(Limbs(answered - ring.reduce(expected)[:, :used]))
+    return simulation, answered, [centred(v, ring.modulus) for v in integers(difference)]
 
 
 def largest_noise(simulation: Simulation) -> float:

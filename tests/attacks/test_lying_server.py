@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Limbs, Small
+from mphe.arithmetic.ring import Element, Limbs, Small, leading
 from mphe.errors import RefusedDecryption
 from mphe.roles.rounds.decryptor import Decryptor
 from mphe.scheme import packing
@@ -45,12 +45,12 @@ def read_key(simulation: Simulation) -> Small:
     shares = [simulation.read_share(share) for share in simulation.ask(false).values()]
     (total,) = aggregate_shares(shares)
     opened = integers(ring.reduce(total))
-    return np.array([round(centred(v, ring.modulus) / 2.0**BITS) for v in opened])
+    return Small(np.array([round(centred(v, ring.modulus) / 2.0**BITS) for v in opened]))
 
 
 def collective_secret(simulation: Simulation) -> Small:
     """Return s = Σ s_i, which nobody should know."""
-    secrets = [client._key_share.secret for client in simulation.clients.values()]
+    secrets = [share.secret for share in simulation.key_shares.values()]
     total: Small = np.sum(secrets, axis=0)
     return total
 
@@ -72,8 +72,8 @@ def test_the_key_so_read_decrypts_a_single_update() -> None:
     update = simulation.random_updates()[1]
     sent = simulation.contribution(1, 1, update)
     c1 = ring.spectrum(ring.from_bytes(sent.c1, ring.degree), ternary_width(ring))
-    opened = ring.from_bytes(sent.c0, ring.degree, simulation.plan.dropped_c0)
-    opened = opened - ring.multiply_small(ring.transform(secret), c1)
+    c0 = ring.from_bytes(sent.c0, ring.degree, simulation.plan.dropped_c0)
+    opened = Limbs(c0 - ring.multiply_small(ring.transform(secret), c1))
     packing.add_half(layout, opened)
     values, _ = packing.unpack(layout, ring.reduce(opened))
     assert np.array_equal(packing.flatten(layout, values), update)
@@ -111,9 +111,9 @@ def before_the_end_of_the_setup(_: int, __: int, message: Message) -> list[Messa
     return [] if isinstance(message, SessionOpen) else [message]
 
 
-def read(simulation: Simulation, share: DecryptionShare) -> list[Limbs]:
+def read(simulation: Simulation, share: DecryptionShare) -> list[Element]:
     """Return the coefficients of a share that carry the victim's contribution."""
     layout = simulation.plan.threshold_layout(share.round)
     blocks = read_blocks(simulation.ring, layout, share.share, simulation.plan.dropped_share)
     used = simulation.plan.threshold.coefficients
-    return [block[:, :used] for block in blocks]
+    return [leading(block, used) for block in blocks]

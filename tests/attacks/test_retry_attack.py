@@ -19,14 +19,14 @@ from typing import Any
 import flint
 import pytest
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Limbs, Ring
 from mphe.arithmetic.rings import KEY_RING
 from mphe.arithmetic.sampling import derive_seed, ternary, uniform
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import make_plan
 from mphe.roles.rounds.decryptor import Decryptor
 from mphe.roles.setup.common import SessionKeys
-from mphe.scheme import decryption, shamir
+from mphe.scheme import decryption, sharing
 from mphe.scheme.rlwe import CollectiveKey
 from mphe.wire.messages import DecryptionRequest, DecryptionShare, Group
 from tests.simulation import SeededSource, integers
@@ -95,14 +95,18 @@ def decryptor_and_products() -> tuple[SessionKeys, bytes, list[int]]:
     assert plan.threshold.ring is KEY_RING
     ring, source = Ring(KEY_RING), SeededSource("retry attack")
     secret = ring.from_small(ternary(source, ring.degree))
-    share: Limbs = shamir.gen_shares(ring, secret, T, [J], source)[J]
+    share: Element = sharing.gen_shares(ring, secret, T, [J], source)[J]
     everybody = tuple(range(1, N + 1))
     key = CollectiveKey(ring, ring.zero(), ring.zero())
     masks = {i: derive_seed("key", i.to_bytes(4, "big")) for i in everybody if i != J}
     keys = SessionKeys(J, plan, bytes(32), bytes(32), everybody, key, share, masks, {})
     c1 = uniform(source, ring)
     hidden = ring.reduce(ring.multiply(ring.spectrum(share, 16), ring.spectrum(c1, 16)))
-    return keys, ring.to_bytes(c1) * plan.threshold.blocks, integers(hidden[:, :COEFFICIENTS])
+    return (
+        keys,
+        ring.to_bytes(c1) * plan.threshold.blocks,
+        integers(hidden[:, :COEFFICIENTS]),
+    )
 
 
 def attack(retries: int) -> list[bool]:
@@ -119,8 +123,8 @@ def attack(retries: int) -> list[bool]:
         (block,) = decryption.read_blocks(ring, plan.threshold, message.share, plan.dropped_share)[
             :1
         ]
-        factors.append(shamir.lagrange_coefficient(ring.modulus, J, active))
-        answers.append(integers(block[:, :COEFFICIENTS]))
+        factors.append(sharing.lagrange_coefficient(ring.modulus, J, active))
+        answers.append(integers(Element(Limbs(block[:, :COEFFICIENTS]))))
     return [
         hidden_number(factors, [answer[i] for answer in answers], ring.modulus) == hidden[i]
         for i in range(COEFFICIENTS)

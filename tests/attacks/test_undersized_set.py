@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.ring import Element, Limbs
 from mphe.errors import RefusedDecryption
 from mphe.roles.rounds.decryptor import Decryptor
-from mphe.scheme import decryption, shamir
+from mphe.scheme import decryption, sharing
 from mphe.wire.messages import DecryptionRequest, Group
 from tests.simulation import Simulation, centred, integers
 
@@ -32,7 +32,7 @@ class insecure_Decryptor(Decryptor):
 
 def constant(simulation: Simulation, value: int) -> bytes:
     """Return c1 = value, a constant polynomial, for each block."""
-    element: Limbs = simulation.ring.zero()
+    element: Element = simulation.ring.zero()
     for limb in range(simulation.ring.limbs):
         element[limb, 0] = (value >> 32 * limb) & 0xFFFFFFFF
     return simulation.ring.to_bytes(element)
@@ -59,7 +59,7 @@ def read_share_of_key(simulation: Simulation, coefficients: int) -> list[int]:
     for round in range(1, 5):
         scale = 1 << STEP * (round - 1)
         (answer,) = simulation.ask(request(simulation, round, scale)).values()
-        seen = integers(simulation.read_share(answer)[0][:, :coefficients])
+        seen = integers(Element(Limbs(simulation.read_share(answer)[0][:, :coefficients])))
         for i, value in enumerate(seen):
             rest = centred(value - known[i] * scale, modulus)
             known[i] += round_divide(rest, scale)
@@ -76,7 +76,7 @@ def test_answer_for_one_decryptor_alone_reveals_its_share_of_the_key() -> None:
     simulation.run_setup()
     share = simulation.keys[J].share
     assert share is not None
-    assert read_share_of_key(simulation, 20) == integers(share[:, :20])
+    assert read_share_of_key(simulation, 20) == integers(Element(Limbs(share[:, :20])))
 
 
 @pytest.mark.parametrize("active", [(), (J,)])
@@ -109,7 +109,7 @@ def test_one_answer_of_a_full_set_is_masked(masked: bool, monkeypatch: pytest.Mo
     assert share is not None
     permitted = asking(simulation, (1, J), constant(simulation, 1))
     answer = simulation.read_share(simulation.ask(permitted)[J])[0]
-    factor = shamir.lagrange_coefficient(simulation.ring.modulus, J, (1, J))
+    factor = sharing.lagrange_coefficient(simulation.ring.modulus, J, (1, J))
     scaled = simulation.ring.multiply_scalar(share, factor)
     hidden = simulation.ring.reduce(scaled)[:, : answer.shape[1]]
     found = np.mean((answer[-1] >> 16) == (hidden[-1] >> 16))

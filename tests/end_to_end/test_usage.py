@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.end_to_end.launcher import ROOT
+from tests.patience import scaled
+
 MPIRUN = Path(sys.executable).with_name("mpirun")
 FLAGS = ["--num_peers", "2", "--robust", "True", "--dataset", "mnist5k", "--server_address"]
 
@@ -24,7 +26,7 @@ def mpirun(ranks: int, *argv: str, **environ: str) -> subprocess.CompletedProces
         env=os.environ | environ,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=scaled(120),
     )
 
 
@@ -60,6 +62,16 @@ def test_taken_address(tmp_path: Path) -> None:
     assert_one_line(done, "is in use: choose another port")
 
 
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def net():\n    pass\n")
+    output = tmp_path / "out"
+    for name, hint in (("nope.py:f", "cannot read"), ("own.py:f", "defines no function f")):
+        more = ["--model", f"{tmp_path}/{name}", "--output", str(output)]
+        done = mpirun(3, *FLAGS, "localhost:8080", *more, KERAS_BACKEND="there is none")
+        assert_one_line(done, hint)  # so Keras was not imported
+    assert not output.exists()
+
+
 def test_missing_library(tmp_path: Path) -> None:
     flags = [*FLAGS, "localhost:8080", "--output", str(tmp_path)]
     done = mpirun(3, *flags, MPI4PY_LIBMPI="/none/libmpi.so")
@@ -77,7 +89,7 @@ def test_another_launcher_does_not_start_lonely_servers(tmp_path: Path) -> None:
             env=os.environ | {"PMI_RANK": str(rank), "PMI_SIZE": "3"},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=scaled(120),
         )
         codes.append(done.returncode)
         lines += [line for line in done.stderr.splitlines() if line.startswith("main.py: ")]

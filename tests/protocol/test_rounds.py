@@ -15,8 +15,8 @@ from mphe.errors import (
     UnexpectedSender,
 )
 from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Abandoned, Late
-from mphe.roles.rounds.contributor import Counted
+from mphe.roles.rounds.aggregator import Abandoned, Outdated
+from mphe.roles.rounds.contributor import RoundEnded
 from mphe.wire.messages import (
     SERVER,
     Contribution,
@@ -38,7 +38,7 @@ def test_round_end_goes_to_those_present_and_says_who_counted() -> None:
     simulation.run_round({i: updates[i] for i in (1, 2, 4)})
     told = {r: m for _, r, m in simulation.log if isinstance(m, RoundEnd)}
     assert told == {i: RoundEnd(1, (1, 2), simulation.session.transcript) for i in (1, 2, 3)}
-    counted = {i: e.counted for i, e in simulation.events if isinstance(e, Counted)}
+    counted = {i: e.counted for i, e in simulation.events if isinstance(e, RoundEnded)}
     assert counted == {1: True, 2: True, 3: False}
 
 
@@ -81,7 +81,7 @@ def test_late_contribution_is_left_out_and_nobody_is_blamed() -> None:
         return {k: v for k, v in snapshot(aggregator).items() if k != "_attendance"}
 
     before = without_attendance()
-    assert aggregator.receive(3, made[3]) == [Late(3)]
+    assert aggregator.receive(3, made[3]) == [Outdated(3)]
     assert without_attendance() == before
 
 
@@ -91,7 +91,7 @@ def test_contribution_to_an_earlier_round_is_late_in_the_next() -> None:
     made = collecting(simulation)
     aggregator.deadline_passed()
     aggregator.start_round(b"model", (1, 2, 3))
-    assert aggregator.receive(3, made[3]) == [Late(3)]
+    assert aggregator.receive(3, made[3]) == [Outdated(3)]
     assert aggregator.waiting_for() == (1, 2, 3)
 
 
@@ -104,7 +104,7 @@ def test_share_of_an_earlier_attempt_is_late() -> None:
     aggregator.lost(1)
     (answer,) = simulation.decryptors[2].receive(SERVER, requests[1])
     assert isinstance(answer, Send)
-    assert aggregator.receive(2, answer.message) == [Late(2)]
+    assert aggregator.receive(2, answer.message) == [Outdated(2)]
     assert aggregator.waiting_for() == (2, 3)
 
 

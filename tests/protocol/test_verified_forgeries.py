@@ -9,8 +9,7 @@ import pytest
 
 from mphe.errors import MalformedMessage, RemoteProtocolError
 from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Aggregator
-from mphe.roles.rounds.aggregator import State as AggregatorState
+from mphe.roles.rounds.aggregator import Aggregator, AggregatorState
 from mphe.wire.messages import (
     SERVER,
     Contribution,
@@ -182,8 +181,8 @@ def test_a_pledge_is_taken_in_every_state_and_disturbs_none(state: AggregatorSta
     waiting = aggregator.waiting_for()
     assert aggregator.receive(2, pledging(aggregator, Pledge(2, bytes(32)))) == []
     assert (aggregator.state, aggregator.waiting_for()) == (state, waiting)
-    assert aggregator._ledger is not None and 2 in aggregator._ledger.pledged()
-    assert Pledge(2, bytes(32)) not in aggregator._ledger.statement.pledges
+    assert aggregator._evidence is not None and 2 in aggregator._evidence.pledged()
+    assert Pledge(2, bytes(32)) not in aggregator._evidence.statement.pledges
 
 
 @pytest.mark.parametrize("state", AggregatorState)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
-from typing import ClassVar
 
 from mphe.arithmetic.ring import Ring, Spectrum
 from mphe.arithmetic.sampling import RandomSource
-from mphe.errors import EncodingError, ParameterError, RefusedDecryption, UnexpectedSender
-from mphe.roles.machine import Machine, Output, Send, Transitions
+from mphe.errors import (
+    EncodingError,
+    ParameterError,
+    RefusedDecryption,
+    RemoteProtocolError,
+    UnexpectedSender,
+)
+from mphe.roles.machine import Output, Send
 from mphe.roles.setup import confirmation
 from mphe.roles.setup.common import SessionKeys
 from mphe.roles.verified.evidence import Verifier
 from mphe.scheme import decryption
 from mphe.scheme.decryption import Request
+from mphe.scheme.sharing import sharing_of
 from mphe.wire.messages import (
     SERVER,
     UNDIVIDED,
@@ -24,12 +29,6 @@ from mphe.wire.messages import (
     Group,
     Message,
 )
-
-
-class State(Enum):
-    """A decryptor has one state; what it remembers is in `Answered`."""
-
-    SERVING = "serving"
 
 
 @dataclass(frozen=True)
@@ -74,12 +73,8 @@ Journal = Callable[[Memory], None]
 """Keeps a memory for good before it returns; OSError when it cannot."""
 
 
-class Decryptor(Machine[State]):
+class Decryptor:
     """Answers for one aggregate a round, for at most `max_attempts` active sets."""
-
-    TRANSITIONS: ClassVar[Transitions] = {
-        (State.SERVING, DecryptionRequest): State.SERVING,
-    }
 
     def __init__(
         self,
@@ -99,13 +94,13 @@ class Decryptor(Machine[State]):
         Raises:
             ParameterError: this client has no share.
         """
-        super().__init__(State.SERVING)
         if keys.share is None:
             raise ParameterError("this client holds no share of the key, so it cannot decrypt")
         self._keys = keys
         self._share = keys.share
         self._source = source
         self._ring = Ring(keys.plan.threshold.ring)
+        self._sharing = sharing_of(keys.plan.session, self._ring)
         self._verifier: Verifier | None = None
         if keys.plan.session.verified:
             self._verifier = Verifier(keys.plan, keys.key, keys.identities)
@@ -116,7 +111,6 @@ class Decryptor(Machine[State]):
         self._spent = memory.spent
         self._confirming = memory.confirming
         self._scaled: tuple[tuple[int, ...], Spectrum] | None = None
-        self._handlers = {DecryptionRequest: self._on_request}
 
     def end_confirmation(self) -> None:
         """Refuse round 0 from now on: its sums may be of nobody, or of one."""
@@ -132,13 +126,17 @@ class Decryptor(Machine[State]):
         """Take one message of the server.
 
         Raises:
+            RemoteProtocolError: it is no request, or not of the server; nothing has changed.
             RefusedDecryption: the request breaks the policy; nothing has changed.
         """
         if sender != SERVER:
             raise UnexpectedSender(sender, "only the server asks for decryption")
-        return super().receive(sender, message)
+        if not isinstance(message, DecryptionRequest):
+            name = type(message).__name__
+            raise RemoteProtocolError(sender, f"{name} is nothing that a decryptor answers")
+        return self._on_request(message)
 
-    def _on_request(self, _: int, message: DecryptionRequest) -> list[Output]:
+    def _on_request(self, message: DecryptionRequest) -> list[Output]:
         last = self._last
         if message == last.request:
             return [self._share_of(message, last.answer)]
@@ -196,8 +194,8 @@ class Decryptor(Machine[State]):
         active, contributors = message.active, group.contributors
         if list(active) != sorted(set(active)):
             raise RefusedDecryption(SERVER, "the active set is not sorted and distinct")
-        able = {index for index in keys.qualified if index <= session.decryptors}
-        if not set(active) <= able or keys.index not in active:
+        holders = self._sharing.holders(keys.qualified)
+        if not set(active) <= set(holders) or keys.index not in active:
             raise RefusedDecryption(SERVER, "the active set names unknown clients or not this one")
         # Fewer than t members would get an answer without a mask that hides it.
         if len(active) < session.threshold:
@@ -280,6 +278,6 @@ class Decryptor(Machine[State]):
         """Return the transform of λ_j·s_j, kept while the active set stays the same."""
         if self._scaled is None or self._scaled[0] != active:
             keys, share = self._keys, self._share
-            spectrum = decryption.scaled_share(keys.plan, self._ring, share, keys.index, active)
-            self._scaled = (active, spectrum)
+            additive = self._sharing.additive_share(share, keys.index, active)
+            self._scaled = (active, decryption.scaled_share(keys.plan, self._ring, additive))
         return self._scaled[1]

@@ -14,14 +14,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Ring
 from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.errors import EncodingError, RemoteProtocolError
-from mphe.plan.agreement import PROTOCOL_VERSION, SessionParameters
+from mphe.plan.agreement import PROTOCOL_VERSION
 from mphe.plan.plan import Plan
 from mphe.scheme import sealing
 from mphe.scheme.proof import ShortnessProof
 from mphe.scheme.rlwe import CollectiveKey, KeyShare, aggregate_shares, common_reference
+from mphe.scheme.sharing import Sharing
 from mphe.wire.messages import EPOCH, SERVER, Commit, Join, KeyReveal, Vouch, Welcome
 
 ENTROPY_BYTES = 32
@@ -47,7 +48,7 @@ class PublicSession:
         qualified: Q.
         decryptors: those whose shares are confirmed.
         welcome: what a client that joins later needs.
-        late: clients that joined while the key was being made, and are not part of it.
+        admitted: clients that joined while the key was being made; they only contribute.
         identities: public keys of all clients.
         key: the collective public key.
     """
@@ -58,7 +59,7 @@ class PublicSession:
     qualified: tuple[int, ...]
     decryptors: tuple[int, ...]
     welcome: Welcome
-    late: tuple[int, ...]
+    admitted: tuple[int, ...]
     identities: Identities
     key: CollectiveKey
 
@@ -74,7 +75,7 @@ class SessionKeys:
         crs_seed: seed of the common reference polynomials.
         qualified: Q, whose secrets make up the collective secret.
         key: the collective public key.
-        share: this client's share of s, canonical (L, N); None when it cannot decrypt.
+        share: this client's share of s, (L, N); None when it cannot decrypt.
         mask_keys: zero-share key of every other member of Q.
         identities: public keys of all clients, not from the server.
     """
@@ -85,7 +86,7 @@ class SessionKeys:
     crs_seed: bytes
     qualified: tuple[int, ...]
     key: CollectiveKey
-    share: Limbs | None
+    share: Element | None
     mask_keys: Mapping[int, bytes]
     identities: Identities
 
@@ -225,7 +226,6 @@ class KeyShareReader:
     """Reads b_i, and checks where aggregates are verified that s_i and e_i are short."""
 
     def __init__(self, plan: Plan, ring: Ring, session: bytes, crs_seed: bytes) -> None:
-        """Prepare to verify proofs about the reference polynomial of this session."""
         self._ring = ring
         self._session = session
         self._proof: ShortnessProof | None = None
@@ -239,8 +239,8 @@ class KeyShareReader:
         context = key_share_context(self._session, index, nonce)
         return self._proof.prove(share.public, share.opening, context, source)
 
-    def read(self, reveal: KeyReveal, sender: int) -> Limbs:
-        """Return b_i, canonical (L, N).
+    def read(self, reveal: KeyReveal, sender: int) -> Element:
+        """Return b_i (L, N).
 
         Raises:
             RemoteProtocolError: it is no ring element, or its proof is wrong.
@@ -259,7 +259,7 @@ class KeyShareReader:
             ) from error
 
 
-def collective_key(ring: Ring, crs_seed: bytes, key_shares: Sequence[Limbs]) -> CollectiveKey:
+def collective_key(ring: Ring, crs_seed: bytes, key_shares: Sequence[Element]) -> CollectiveKey:
     """Return (a, b) with b = Σ_Q b_i."""
     return CollectiveKey(ring, common_reference(ring, crs_seed), aggregate_shares(ring, key_shares))
 
@@ -300,11 +300,9 @@ def check_vouches(
         )
 
 
-def check_enough(parameters: SessionParameters, qualified: Sequence[int]) -> None:
+def check_enough(sharing: Sharing, threshold: int, qualified: Sequence[int]) -> None:
     """Raise RemoteProtocolError unless a key of these clients can decrypt, and hides."""
-    decryptors = [index for index in qualified if index <= parameters.decryptors]
-    needed = parameters.min_contributors if parameters.robust else parameters.num_clients
-    if len(decryptors) < parameters.threshold or len(qualified) < needed:
+    if len(sharing.holders(qualified)) < threshold or len(qualified) < sharing.min_members:
         raise RemoteProtocolError(SERVER, f"the server made a key of {len(qualified)} clients only")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Limbs, Ring
 from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan
@@ -94,13 +94,12 @@ def _signed(statement: Statement, index: int, c1: bytes) -> tuple[bytes, ...]:
     return (statement.digest(), *own)
 
 
-class Notary:
-    """A contributor's pen: proves and signs."""
+class Prover:
+    """Proves and signs in the name of one contributor."""
 
     def __init__(
         self, plan: Plan, key: CollectiveKey, index: int, identity: Ed25519PrivateKey
     ) -> None:
-        """Write in the name of client `index`."""
         self._proof = ShortnessProof(Ring(plan.threshold.ring), key.reference)
         self._index = index
         self._identity = identity
@@ -125,13 +124,12 @@ class Verifier:
     """Checks evidence; the server does to name a liar, the decryptors since the server may lie."""
 
     def __init__(self, plan: Plan, key: CollectiveKey, identities: Identities) -> None:
-        """Know the reference polynomial and everybody's public key."""
         self._plan = plan
         self._ring = Ring(plan.threshold.ring)
         self._proof = ShortnessProof(self._ring, key.reference)
         self._identities = identities
 
-    def check(self, statement: Statement, evidence: Evidence) -> list[Limbs]:
+    def check(self, statement: Statement, evidence: Evidence) -> list[Element]:
         """Return c1 of every block.
 
         Raises:
@@ -166,8 +164,8 @@ class Verifier:
             raise EncodingError("the evidence is not that of the contributors")
         check_pledges(request.pledges, self._plan.session.num_clients)
         statement = Statement(session, request.round, request.model, request.pledges, request.draw)
-        total = [self._ring.zero() for _ in range(self._plan.threshold.blocks)]
+        sums: list[Limbs] = [self._ring.zero() for _ in range(self._plan.threshold.blocks)]
         for item in request.evidence:
-            for block, c1 in zip(total, self.check(statement, item), strict=True):
-                block += c1
-        return b"".join(self._ring.to_bytes(self._ring.reduce(block)) for block in total)
+            for total, c1 in zip(sums, self.check(statement, item), strict=True):
+                total += c1
+        return b"".join(self._ring.to_bytes(self._ring.reduce(total)) for total in sums)

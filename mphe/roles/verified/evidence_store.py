@@ -10,11 +10,10 @@ from mphe.roles.verified.evidence import DIGEST_BYTES, Statement, Verifier, mode
 from mphe.wire.messages import Contribution, Evidence, NextPledge, Pledge
 
 
-class Ledger:
+class EvidenceStore:
     """Pledges for the next round, and the evidence of this one."""
 
     def __init__(self, session: PublicSession) -> None:
-        """Start empty."""
         self._name = session.transcript
         self._verifier = Verifier(session.plan, session.key, session.identities)
         self._next: dict[int, bytes] = {}

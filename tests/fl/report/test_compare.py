@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from fl.config.arguments import Args, parse_args
+from tests.patience import scaled
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -13,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def commands(*words: str) -> list[list[str]]:
     """Return the commands that train, and the one that reports."""
     line = ["make", "--dry-run", "compare", *words]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=scaled(60))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.replace("\\\n", " ").splitlines()
     # What make install would run is not meant.

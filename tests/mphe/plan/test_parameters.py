@@ -23,6 +23,7 @@ from mphe.plan.plan import (
     make_plan,
 )
 from tests.mphe.support import CNN
+from tests.patience import scaled
 from tests.support import make_parameters
 
 ROOT = Path(__file__).parents[3]
@@ -81,6 +82,11 @@ def test_no_plan_is_made_in_an_insecure_ring(monkeypatch: pytest.MonkeyPatch) ->
         ({"decryptors": 9}, "9 decryptors among 8 clients"),
         ({"decryptors": 1}, "1 decryptors among 8 clients"),
         ({"decryptors": -1}, "-1 decryptors"),
+        ({"decryptors": 0}, "0 decryptors"),
+        ({"capacity": 0}, "capacity 0"),
+        ({"min_contributors": 0}, "min_contributors"),
+        ({"num_clients": None}, "num_clients must be of type int"),
+        ({"robust": None}, "robust must be of type bool"),
         ({"robust": False}, "without robustness every client must decrypt"),
         ({"robust": False, "threshold": 7, "decryptors": 7}, "without robustness"),
         ({"capacity": 7}, "capacity 7; use 8 or more"),
@@ -280,7 +286,7 @@ def run(
     *arguments: str, spelling: Sequence[str] = ("mphe", "plan")
 ) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-m", *spelling, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=scaled(60))
 
 
 def printed(text: str) -> list[dict[str, str]]:
@@ -333,7 +339,9 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
     words = (
         f"{sys.executable} -W error -m mphe plan --length 100 --num_peers 3 --threshold 2 | true"
     )
-    done = subprocess.run(words, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        words, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=scaled(60)
+    )
     assert done.stderr == ""
 
 
@@ -373,11 +381,12 @@ def test_every_flag_of_the_module_reaches_the_plan() -> None:
 
 
 def test_the_flags_of_verified_aggregates_reach_the_plan() -> None:
-    for corrupt in (-1, 0):
+    for corrupt in (None, 0):
         session = SessionParameters(8, 6, 5000, 100, verified=True, max_corrupt=corrupt)
         plan = make_plan(session)
-        flags = f"--length 5000 --threshold 6 --verify_aggregate --max_corrupt {corrupt}"
-        lines = printed(run(*flags.split()).stdout)[0]
+        given = [] if corrupt is None else ["--max_corrupt", str(corrupt)]
+        flags = "--length 5000 --threshold 6 --verify_aggregate"
+        lines = printed(run(*flags.split(), *given).stdout)[0]
         assert lines["proofs"] == f"{plan.proof_bytes} bytes of the upload"
         assert lines["upload"].startswith(f"{plan.upload_bytes} bytes")
         assert f"E = 2^{log2(plan.noise):.1f}" in lines["noise"]

@@ -114,7 +114,7 @@ def test_every_message_has_a_number() -> None:
 
 def test_numbers_are_unique_and_stay_what_they_were() -> None:
     assert len(set(NUMBERS.values())) == len(NUMBERS)
-    names = "Join Roster Commit Commitments Reveal Qualified Ready SessionOpen Welcome NextPledge"
+    names = "Join JoinList Commit Commitments Reveal Qualified Ready SessionOpen Welcome NextPledge"
     names += " RoundStart Contribution DecryptionRequest DecryptionShare Refusal RoundEnd Finish"
     assert {cls.__name__: number for cls, number in NUMBERS.items()} == {
         name: number for number, name in enumerate(f"{names} Rejection".split())

@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 
 from fl.report.progress import Display
-from fl.run.driver import Driver, Observer
 from mphe.errors import RemoteProtocolError
 from mphe.net.events import Connected, Event, Lost, Received
 from mphe.plan.agreement import PROTOCOL_VERSION
-from mphe.roles.machine import Output
+from mphe.roles.step import Step
 from mphe.run.deadlines import SLACK_SECONDS
+from mphe.run.driver import Driver, Observer
 from mphe.wire import codec
 from mphe.wire.codec import MAX_TEXT
 from mphe.wire.messages import Finish, Join, Message, Ready, Rejection
@@ -47,19 +47,20 @@ class Recorder:
         self.heard: list[object] = []
         self._over = False
 
-    def receive(self, sender: int, message: Message) -> list[Output]:
+    def receive(self, sender: int, data: bytes) -> Step:
+        message = codec.decode(data, sender)
         if not isinstance(message, Finish) or message.reason == "bad":
             raise RemoteProtocolError(sender, "bad")
         self.heard.append((sender, message.reason))
-        return []
+        return Step()
 
-    def lost(self, *peers: int) -> list[Output]:
+    def lost(self, *peers: int) -> Step:
         self.heard.append(set(peers))
-        return []
+        return Step()
 
-    def deadline_passed(self) -> list[Output]:
+    def deadline_passed(self) -> Step:
         self._over = True
-        return []
+        return Step()
 
     def waiting_for(self) -> tuple[int, ...]:
         return () if self._over else (1,)
@@ -75,7 +76,7 @@ def test_losses_and_returns_are_said_as_they_happen(quiet: bool) -> None:
     events: list[Event] = [Connected(1), Lost(1, "reset"), Connected(1), Connected(2)]
     transport: Any = Script(*events, Lost(1, "again"), says(2, "bad"))
     driver = Driver(transport, Display(1, Console(file=file, soft_wrap=True), quiet))
-    asyncio.run(driver.run(Recorder(), [], 60, Observer()))
+    asyncio.run(driver.run(Recorder(), Step(), 60, Observer()))
     assert file.getvalue().splitlines() == [
         "client 1 is gone: reset",
         *([] if quiet else ["client 1 is back"]),
@@ -88,7 +89,7 @@ def test_losses_and_returns_are_said_as_they_happen(quiet: bool) -> None:
 def hear(*events: Event) -> tuple[list[object], Driver]:
     transport: Any = Script(*events)
     driver, role = Driver(transport, Display(1, Console(quiet=True))), Recorder()
-    asyncio.run(driver.run(role, [], 60, Observer()))
+    asyncio.run(driver.run(role, Step(), 60, Observer()))
     return role.heard, driver
 
 
@@ -117,17 +118,17 @@ class Steps(Recorder):
     def step(self) -> tuple[object, ...]:  # type: ignore[override]
         return "collect", self.number
 
-    def receive(self, sender: int, message: Message) -> list[Output]:
+    def receive(self, sender: int, data: bytes) -> Step:
         self.number += 1
-        return []
+        return Step()
 
 
 def test_deadlines_follow_the_steps_before() -> None:
     transport: Any = Slow(*[says(1, "quick") for _ in range(3)])
     driver = Driver(transport, Display(1, Console(quiet=True)))
     # In the same run of a role, and in the next.
-    asyncio.run(driver.run(Steps(), [], 60, Observer()))
-    asyncio.run(driver.run(Steps(), [], 60, Observer()))
+    asyncio.run(driver.run(Steps(), Step(), 60, Observer()))
+    asyncio.run(driver.run(Steps(), Step(), 60, Observer()))
     assert transport.waits == 2 * [pytest.approx(SLACK_SECONDS, abs=1)]
     assert "within 5 s" in driver.departures[-1].reason
 
@@ -137,16 +138,16 @@ def test_the_loss_of_a_peer_is_no_observation() -> None:
     driver = Driver(transport, Display(1, Console(quiet=True)))
 
     class Losing(Steps):
-        def lost(self, *peers: int) -> list[Output]:
+        def lost(self, *peers: int) -> Step:
             self.number += 1
             return self.deadline_passed()
 
     for peer in range(1, 4):
         script: Any = Script(Lost(peer, "x"))
         driver.transport = script
-        asyncio.run(driver.run(Losing(), [], 60, Observer()))
+        asyncio.run(driver.run(Losing(), Step(), 60, Observer()))
     driver.transport = transport
-    asyncio.run(driver.run(Steps(), [], 60, Observer()))
+    asyncio.run(driver.run(Steps(), Step(), 60, Observer()))
     assert transport.waits == [pytest.approx(60, abs=1)]
 
 
@@ -178,7 +179,7 @@ def refusals(round: int, *events: Event) -> list[tuple[int, Message]]:
     transport: Any = Script(*events)
     driver = Driver(transport, Display(1, Console(quiet=True)))
     driver.round = round
-    asyncio.run(driver.run(Recorder(), [], 60, Observer()))
+    asyncio.run(driver.run(Recorder(), Step(), 60, Observer()))
     told: list[tuple[int, Message]] = transport.told
     return told
 
@@ -191,12 +192,12 @@ def test_who_is_refused_before_the_first_round_hears_why_at_once() -> None:
 
 def test_a_long_reason_is_cut_so_that_it_can_be_told() -> None:
     class Talkative(Recorder):
-        def receive(self, sender: int, message: Message) -> list[Output]:
+        def receive(self, sender: int, data: bytes) -> Step:
             raise RemoteProtocolError(sender, "x" * (MAX_TEXT + 1))
 
     transport: Any = Script(says(1, "anything"))
     driver = Driver(transport, Display(1, Console(quiet=True)))
-    asyncio.run(driver.run(Talkative(), [], 60, Observer()))
+    asyncio.run(driver.run(Talkative(), Step(), 60, Observer()))
     ((_, rejection),) = transport.told
     assert isinstance(rejection, Rejection) and set(rejection.reason) == {"x"}
 
