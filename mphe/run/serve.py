@@ -63,14 +63,17 @@ async def serve(
     context = parties.server_context()
     transport = await Listener.listen(host, port, parties.pins, context, limit)
     driver = Driver(transport, reporter or LogReporter())
-    reason = "the server failed"
+    over = False
     try:
         await session.open(driver, setup_timeout)
         await session.rounds(driver, model, then, round_timeout)
-        reason = "the session is over"
+        over = True
     finally:
-        for peer, data in session.server.finish(transport.connected, reason).mail:
-            transport.send(peer, data)
+        # A session that is kept goes on: its clients wait for the next process.
+        if over or state_dir is None:
+            farewell = "the session is over" if over else "the server was stopped"
+            for peer, data in session.server.finish(transport.connected, farewell).mail:
+                transport.send(peer, data)
         await transport.close(CLOSE_SECONDS)
         session.close()
 
