@@ -110,7 +110,7 @@ docs: .venv-docs/.installed
 	rm -rf build/docs
 	mkdir -p build/docs
 	cp -r $(wildcard *.md) docs examples build/docs
-	.venv-docs/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet
 
 flags-doc: install
 	$(BIN)/python -m fl.config.flags_page > docs/flags.md
