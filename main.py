@@ -152,13 +152,21 @@ def play(args: Args, launch: Launch, local_size: int) -> int:
         from fl.run import server
 
         code = server.run(args, launch)
-        grace = GRACE_SECONDS if code < EXIT_SIGNAL else STOPPED_GRACE_SECONDS
+        grace = GRACE_SECONDS if code in (0, 1) else STOPPED_GRACE_SECONDS
         for rank in end_stragglers(launch, grace):
-            say(f"rank {rank} still ran {grace:g} s after the end and was killed")
+            if code != server.EXIT_USAGE:  # else it waited for a server that never was there
+                say(f"rank {rank} still ran {grace:g} s after the end and was killed")
         return code
     from fl.run import client
 
     return client.run(args, launch, launch.index)
+
+
+def _is_state_error(error: BaseException) -> bool:
+    """Return whether a state directory cannot be used; here, since the import loads NumPy."""
+    from mphe.run.vault import StateError
+
+    return isinstance(error, StateError)
 
 
 def report(error: BaseException, place: Place | None) -> int:
@@ -167,7 +175,7 @@ def report(error: BaseException, place: Place | None) -> int:
     What is wrong with the user's own files is the same for all ranks of a host.
     """
     first = place is None or place.rank == 0
-    if isinstance(error, UsageError):
+    if isinstance(error, UsageError) or _is_state_error(error):
         # Every rank knows; the first one speaks. Only MPI can be missing on one host alone.
         if first or (isinstance(error, NoMPI) and place and place.local_rank == 0):
             say(str(error))
@@ -176,8 +184,10 @@ def report(error: BaseException, place: Place | None) -> int:
         if first:
             say("interrupted")
         return EXIT_SIGNAL + signal.SIGINT if first else 0
-    if isinstance(error, UserError) and place is not None and place.local_rank != 0:
-        return 0
+    if isinstance(error, UserError):
+        if place is None or place.local_rank == 0:
+            say(str(error) if place is None or first else f"rank {place.rank}: {error}")
+        return 2 if first else 0
     if os.environ.get("MPHE_DEBUG") == "1":
         traceback.print_exception(error)
     who = f"rank {place.rank}: " if place else ""

@@ -23,7 +23,7 @@ from mphe.roles.machine import Output
 from mphe.roles.rounds.aggregator import Summed
 from mphe.roles.rounds.contributor import Contributor
 from mphe.scheme.encryptor import Encryptor
-from mphe.update.quantise import Figures, dequantise, payload_length, quantise
+from mphe.update.quantise import Counts, dequantise, payload_length, quantise
 from mphe.wire import codec
 from mphe.wire.messages import SERVER
 
@@ -40,7 +40,7 @@ class Args:
     num_peers: int
 
 
-def plan_of(size: int, clients: int, capacity: int = 0) -> Plan:
+def plan_of(size: int, clients: int, capacity: int | None = None) -> Plan:
     """Return the plan for updates of `size` values."""
     length = payload_length(size, BITS)
     return make_plan(SessionParameters(clients, 2, length, 10, capacity=capacity))
@@ -58,7 +58,7 @@ def contribute(contributor: Contributor, round: int, size: int) -> bytes:
     """Return an encoded contribution of a random update."""
     rng = np.random.default_rng(contributor.index)
     update = rng.standard_normal(size, dtype=np.float32)
-    values = quantise(update, REACH, BITS, Figures(2.3), rng)
+    values = quantise(update, REACH, BITS, Counts(2.3), rng)
     payload = contributor.encrypt(values)
     return codec.encode(sends(contributor.contribute(round, payload))[0].message)
 
@@ -83,14 +83,15 @@ def client_peak(size: int, clients: int) -> float:
         tracemalloc.stop()
 
 
-def server_peak(size: int, clients: int, capacity: int = 0) -> float:
+def server_peak(size: int, clients: int, capacity: int | None = None) -> float:
     """Return the peak of the server's round in float32 vectors of `size` values."""
     federation = Federation(plan_of(size, clients, capacity))
     # One cipher for all: what the clients keep is not the server's.
     keys = federation.keys[1]
     shared = Encryptor(federation.plan, keys.key, keys.crs_seed)
     federation.contributors = {
-        index: Contributor(index, shared, RandomSource.from_system()) for index in federation.keys
+        index: Contributor(index, shared, RandomSource.from_system(), transcript=keys.transcript)
+        for index in federation.keys
     }
     round = begin(federation)
     frames = [contribute(federation.contributors[i], round, size) for i in federation.contributors]

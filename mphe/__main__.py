@@ -17,12 +17,17 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--length", type=int, default=199658, help="values in an update")
     parser.add_argument("--num_peers", type=int, default=8, help="clients n")
     parser.add_argument("--threshold", type=int, default=4, help="decryptors needed t")
-    parser.add_argument("--decryptors", type=int, default=0, help="holders of shares; 0 is all")
+    none = argparse.SUPPRESS
+    parser.add_argument(
+        "--decryptors", type=int, default=none, help="holders of shares; default: all"
+    )
     parser.add_argument("--value_bits", type=int, default=16, help="bits of a value")
     parser.add_argument("--num_iterations", type=int, default=100, help="rounds")
     parser.add_argument("--max_attempts", type=int, default=4, help="decryptions of a round")
     parser.add_argument("--verify_aggregate", action="store_true", help="the server may lie")
-    parser.add_argument("--max_corrupt", type=int, default=-1, help="clients that may help it")
+    parser.add_argument(
+        "--max_corrupt", type=int, default=none, help="clients that may help it; default: the most"
+    )
     parser.add_argument("--encryption", choices=("hybrid", "direct"), default="hybrid")
 
 
@@ -52,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             rounds=args.num_iterations,
             encryption=args.encryption,
             value_bits=args.value_bits,
-            decryptors=args.decryptors,
+            decryptors=getattr(args, "decryptors", None),
             max_attempts=args.max_attempts,
             verified=args.verify_aggregate,
-            max_corrupt=args.max_corrupt,
+            max_corrupt=getattr(args, "max_corrupt", None),
         )
         plans = candidates(session)
     except ParameterError as error:

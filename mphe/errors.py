@@ -18,6 +18,22 @@ class ParameterError(MpheError, ValueError):
     """The requested parameters are insecure, too small or contradict each other."""
 
 
+class OutOfRange(ParameterError):
+    """One parameter is too small or too large, alone or beside the others.
+
+    Attributes:
+        field: its name in SessionParameters.
+        low, high: what it may be; high is below low when the others leave it nothing.
+    """
+
+    def __init__(self, field: str, low: int, high: int, reason: str) -> None:
+        """Keep the range beside the reason, which is the text."""
+        super().__init__(reason)
+        self.field = field
+        self.low = low
+        self.high = high
+
+
 class EncodingError(MpheError, ValueError):
     """Bytes or numbers that do not have the form this version writes."""
 
@@ -48,6 +64,10 @@ class MalformedMessage(RemoteProtocolError):
     """The bytes do not parse, or a field has an impossible value."""
 
 
+class OtherVersion(MalformedMessage):
+    """The sender speaks another version of the protocol, so it can take no part at all."""
+
+
 class DuplicateMessage(RemoteProtocolError):
     """The sender already sent this message."""
 
@@ -68,23 +88,6 @@ class SetupFailed(MpheError):
     """
 
     def __init__(self, reason: str, missing: Iterable[int]) -> None:
-        """Keep the sorted indices beside the reason."""
         self.missing = tuple(sorted(missing))
         names = ", ".join(map(str, self.missing)) or "none"
         super().__init__(f"setup failed: {reason} (missing clients: {names})")
-
-
-class RoundAborted(MpheError):
-    """A round ended without a sum; the model is unchanged.
-
-    Attributes:
-        round: number of the round.
-        missing: indices of the clients whose absence caused it.
-    """
-
-    def __init__(self, round: int, reason: str, missing: Iterable[int]) -> None:
-        """Keep the round and the sorted indices beside the reason."""
-        self.round = round
-        self.missing = tuple(sorted(missing))
-        self.reason = reason
-        super().__init__(f"round {round} abandoned: {reason}")

@@ -12,7 +12,7 @@ from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import make_plan
 from mphe.roles.machine import Output
 from mphe.roles.rounds.aggregator import Summed
-from mphe.update.quantise import Figures, dequantise, payload_length, quantise
+from mphe.update.quantise import Counts, dequantise, payload_length, quantise
 from mphe.wire import codec
 from mphe.wire.messages import SERVER
 
@@ -47,7 +47,7 @@ class Ours:
     def encrypt(self, client: int, vector: NDArray[np.float32]) -> bytes:
         """Return an encoded contribution."""
         contributor = self._federation.contributors[client + 1]
-        payload = contributor.encrypt(quantise(vector, REACH, BITS, Figures(0.0), self._rng))
+        payload = contributor.encrypt(quantise(vector, REACH, BITS, Counts(0.0), self._rng))
         outputs = contributor.contribute(self._federation.aggregator.round, payload)
         return codec.encode(sends(outputs)[0].message)
 

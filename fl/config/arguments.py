@@ -133,6 +133,12 @@ class Args(PrivacyFlags, LearningFlags):
         "auto",
     )
     output: str = flag(path, "directory for results; default: runs/<time>", "")
+    evaluate_every: int = flag(
+        whole,
+        "evaluate the model on the test data after every N-th round and the last, and wait for "
+        "it; default: the last, and beside the rounds as often as that takes no time from them",
+        0,
+    )
     quiet: bool = flag(true_or_false, "True: show only warnings and the final summary", False)
     tls: bool = flag(
         true_or_false, "encrypt and authenticate connections; False is for benchmarks only", True
@@ -242,13 +248,15 @@ def _check_numbers(args: Args) -> None:
     for name in names:
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} must be at least 1, not {getattr(args, name)}")
+    if args.evaluate_every < 0:
+        raise UsageError(f"--evaluate_every must be at least 1, not {args.evaluate_every}")
     for name in ("decryptors", "min_contributors"):
         if getattr(args, name) < 0:
             raise UsageError(f"--{name} must be at least 2, not {getattr(args, name)}")
     if args.resiliency > 1:
-        hint = f", did you mean {args.resiliency / 100:g}?" if args.resiliency <= 100 else ""
         raise UsageError(
-            f"--resiliency is a fraction above 0 and at most 1, not {args.resiliency:g}{hint}"
+            f"--resiliency is a fraction above 0 and at most 1, not {args.resiliency:g}"
+            + _fraction_hint(args.resiliency, args.num_peers)
         )
     _check_between("value_bits", args.value_bits, 4, 24)
     _check_between("crypto_threads", args.crypto_threads, 1, 64)
@@ -257,6 +265,15 @@ def _check_numbers(args: Args) -> None:
     _check_between("seed", args.seed, 0, 2**31 - 1)
     # Longer waits overflow timers.
     _check_between("round_timeout", args.round_timeout, 0, 86400, "one day")
+
+
+def _fraction_hint(number: float, num_peers: int) -> str:
+    """Return what somebody may have meant who gave a number of clients, or percent."""
+    if number == int(number) and number <= num_peers:
+        # Rounded down: a little more than 2/3 of three clients would be all three.
+        fraction = math.floor(10_000 * number / num_peers) / 10_000
+        return f": for {number:g} of {num_peers} clients give {fraction:g}"
+    return f": did you mean {number / 100:g}?" if number <= 100 else ""
 
 
 def _check_address_and_words(args: Args) -> None:
@@ -301,6 +318,11 @@ def check_liars(args: Args) -> None:
         raise UsageError("--aggregation plain has nothing to verify: leave out --verify_aggregate")
     n, t, k, given = args.num_peers, args.threshold, args.decryptors, args.max_corrupt
     most = min(2 * t - k - 1, n - 2)
+    if n >= 3 and most < 0:
+        raise UsageError(
+            f"--verify_aggregate True needs more than half of the {k} decryptors to decrypt, not "
+            f"{t}: raise --resiliency, or lower --decryptors"
+        )
     if n < 3 or most < max(given, 0):
         raise UsageError(
             f"--verify_aggregate True cannot withstand {max(given, 0)} corrupt of {n} clients with "
@@ -395,6 +417,8 @@ def parse_args(argv: Sequence[str]) -> Args:
     for name in ("decryptors", "min_contributors"):
         if given.get(name) == 0:
             raise UsageError(f"--{name} must be at least 2, not 0")
+    if given.get("evaluate_every") == 0:
+        raise UsageError("--evaluate_every must be at least 1, not 0")
     if given.get("local_learning_rate") == 0:
         raise UsageError("--local_learning_rate must be above 0, not 0")
     if given.get("max_corrupt", 0) < 0:

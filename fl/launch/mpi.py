@@ -10,14 +10,14 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from errno import EADDRINUSE
+from errno import EADDRINUSE, EADDRNOTAVAIL
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgpack
 
 from fl.config.arguments import Args
-from fl.config.flags import UsageError
+from fl.config.flags import UsageError, is_reference
 from fl.config.place import Place
 
 if TYPE_CHECKING:
@@ -160,31 +160,51 @@ def _configure(args: Args, offer: Offer) -> Offer:
     from fl.data.load import resolve_dataset
 
     check_port(args)
+    check_model(args)
     dataset, notice = resolve_dataset(args.dataset)
     return replace(offer, dataset=dataset, notice=notice, output=find_output(args))
 
 
+def check_model(args: Args) -> None:
+    """Refuse a model that is not there, before anybody waits for TensorFlow; UsageError."""
+    from fl.data.user_code import find_function
+
+    if is_reference(args.model):
+        find_function(args.model, "--model", UsageError)
+
+
 def check_port(args: Args) -> None:
-    """Refuse a port in use now, while all ranks can still be told; other trouble shows later.
+    """Refuse an address on which the server cannot listen, while all ranks can still be told.
 
     Raises UsageError.
     """
-    family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
+    given = f"--server_address {args.server_address}"
+    try:
+        kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
+        family, _, _, _, address = socket.getaddrinfo(args.host, args.port, 0, kind, 0, flags)[0]
+    except (OSError, UnicodeError):
+        raise UsageError(
+            f"{given}: no host is called {args.host!r}: name the one on which rank 0 runs, or its "
+            "address"
+        ) from None
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((args.host, args.port))
+            probe.bind(address)
         except OSError as error:
             if error.errno == EADDRINUSE:
+                raise UsageError(f"{given} is in use: choose another port") from None
+            if error.errno == EADDRNOTAVAIL:
                 raise UsageError(
-                    f"--server_address {args.server_address} is in use: choose another port"
+                    f"{given} is no address of this host, on which the server runs: name one"
                 ) from None
 
 
 def kept_identity(args: Args, rank: int, name: str) -> "Identity":
     """Return the identity in this rank's state directory, made at the first start; UsageError."""
     from fl.launch import roster
-    from fl.state.vault import check_fresh, make_private, party_directory
+    from fl.state.directory import check_fresh, party_directory
+    from mphe.run.vault import make_private
 
     check_fresh(args, rank)
     directory = party_directory(args, rank)
@@ -205,7 +225,8 @@ def find_output(args: Args) -> str:
     if not args.state_dir:
         return make_output(args.output)
     from fl.config.same_flags import check_same_flags
-    from fl.state.vault import OUTPUT, StateError, make_private, party_directory, write_atomically
+    from fl.state.directory import OUTPUT, party_directory
+    from mphe.run.vault import StateError, make_private, write_atomically
 
     directory = party_directory(args, 0)
     make_private(directory)

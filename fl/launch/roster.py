@@ -17,8 +17,8 @@ from cryptography.x509 import InvalidVersion
 from fl.config.arguments import Args, OneLineParser
 from fl.config.flags import UsageError, is_reference
 from fl.config.place import Place
-from fl.launch.mpi import Launch, check_port, find_output
-from fl.state.vault import check_fresh
+from fl.launch.mpi import Launch, check_model, check_port, find_output
+from fl.state.directory import check_fresh
 from mphe.net.tls import Identity, new_identity, public_key
 from mphe.net.transport import SERVER
 
@@ -273,6 +273,7 @@ def join(args: Args, place: Place | None) -> tuple[Launch, str]:
         check_port(args)
         if args.state_dir:
             check_fresh(args, index)
+    check_model(args)
     dataset, notice = _dataset(args.dataset)
     launch = Launch(
         index=index,

@@ -12,14 +12,13 @@ from fl.config.schedule import Schedule
 from fl.data.load import load_dataset
 from fl.data.partition import batch, client_part
 from fl.learning.bookkeeping import Ledger
-from fl.model.trainer import Trainer, clip
+from fl.learning.codecs import codec_for
+from fl.model.trainer import Trainer
 from fl.privacy.privacy import make_privacy
-from fl.schemes.plain import with_figures
-from fl.schemes.session import Model, Vector, rotation_for
+from fl.schemes.session import Model, Vector
 from fl.state.spending import Spending
-from mphe.update.compression import compress, coordinates
-from mphe.update.quantise import Figures, quantise, sample_weight
-from mphe.update.streams import Stream, generator
+from mphe.arithmetic.sampling import RandomSource
+from mphe.update import Counts, clip, sample_weight
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,29 @@ class _Settled:
     """What a counted round leaves behind: its loss, and the values that are still to be sent."""
 
     loss: float
-    memory: Vector
+    unsent: Vector | None
 
 
 class Learner:
     """Trains on a client's own data and writes down what of it was counted."""
 
-    def __init__(self, args: Args, index: int, dataset: str, own_data: bool = False) -> None:
-        """Load this client's part of the data, or all that is its own, and build the model."""
+    def __init__(
+        self,
+        args: Args,
+        index: int,
+        dataset: str,
+        own_data: bool = False,
+        secret: RandomSource | None = None,
+    ) -> None:
+        """Load this client's part of the data, or all that is its own, and build the model.
+
+        Args:
+            args: of the run.
+            index: of this client.
+            dataset: its name.
+            own_data: whether all of it is this client's own.
+            secret: of noise, where updates carry some.
+        """
         data = load_dataset(dataset, args.seed)
         self._x, self._y = data.train_x, data.train_y
         if not own_data:
@@ -47,10 +61,10 @@ class Learner:
         self.size = self._trainer.size
         self.spending = Spending(args)
         self.privacy = make_privacy(args, self.size, None if own_data else data.train_y)
-        self._rotation = rotation_for(args, self.size)
+        self.codec = codec_for(args, self.size, self.privacy, secret)
         # Each round proposes its loss and what it leaves unsent.
         self._ledger: Ledger[_Settled] = Ledger()
-        self._unsent: Vector = np.zeros(0, np.float32)
+        self._unsent: Vector | None = None
         # A thread outlives the round that was given up while it computed.
         self._lock = threading.Lock()
         # The first call compiles; done now, it does not delay the first round.
@@ -61,8 +75,8 @@ class Learner:
         """Whether nothing in clear may depend on the data."""
         return self.privacy is not None
 
-    def update(self, round: int, model: Model) -> tuple[Vector, Figures]:
-        """Return the clipped sum of this round's gradients, float32 (size,), and its figures."""
+    def update(self, round: int, model: Model) -> tuple[Vector, Counts]:
+        """Return the clipped sum of this round's gradients, float32 (size,), and its counts."""
         args = self._args
         factor = self._schedule.factor(round, args.num_iterations)
         rate = (args.local_learning_rate or args.learning_rate) * factor
@@ -79,39 +93,28 @@ class Learner:
                 accuracies.append(accuracy)
         samples = len(self._y)
         weight = sample_weight(samples, model.reference)
-        figures = Figures(float(np.mean(losses)), float(np.mean(accuracies)), samples, weight)
-        return clip(total, args.clip_norm), figures
+        counts = Counts(float(np.mean(losses)), float(np.mean(accuracies)), samples, weight)
+        return clip(total, args.clip_norm), counts
 
     def _batch(self, round: int, step: int) -> tuple[NDArray[Any], NDArray[Any]]:
         args = self._args
         size, seed = args.batch_size_per_worker, args.seed
         return batch(self._x, self._y, round, size, seed, self._index, step)
 
-    def encode(self, round: int, model: Model, update: Vector, figures: Figures) -> NDArray[Any]:
-        """Return what is to be encrypted: integers, or the values themselves in plain mode."""
-        args = self._args
-        values = self._compress(round, update) * np.float32(figures.weight)
-        if args.aggregation == "plain":
-            return with_figures(values, figures)
-        if self._rotation is not None:
-            values = self._rotation.apply(values, round)
-        rng = generator(Stream.ROUNDING, args.seed, self._index, round)
-        return quantise(values, model.reach, args.value_bits, figures, rng)
-
-    def _compress(self, round: int, update: Vector) -> Vector:
-        """Return the values of this round's coordinates, with what earlier rounds left of them."""
-        args = self._args
-        if args.compression_rate == 1:
-            return update
+    def encode(self, round: int, model: Model, update: Vector, counts: Counts) -> NDArray[Any]:
+        """Return what is to be summed: this update, and what earlier ones left unsent."""
+        seed = self._args.seed
         settled = self._ledger.state
-        memory = np.zeros(self.size, np.float32) if settled is None else settled.memory
-        chosen = coordinates(self.size, args.compression_rate, args.seed, round)
-        sent, self._unsent = compress(update, memory, chosen)
-        return clip(sent, args.clip_norm)
+        if settled is not None and settled.unsent is not None:
+            update = settled.unsent + update
+        self._unsent = self.codec.unsent(update, seed=seed, round=round)
+        return self.codec.encode(
+            update, model.public, seed=seed, index=self._index, round=round, counts=counts
+        )
 
-    def sends(self, round: int, figures: Figures) -> None:
+    def sends(self, round: int, counts: Counts) -> None:
         """Note that an update leaves, which may or may not be counted."""
-        self._ledger.propose(round, _Settled(figures.loss, self._unsent))
+        self._ledger.propose(round, _Settled(counts.loss, self._unsent))
 
     def counted(self, round: int, counted: bool) -> None:
         """Take the server's word on whether this round's update is in the sum."""

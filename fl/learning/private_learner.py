@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from fl.config.arguments import Args
 from fl.learning.learner import Learner
-from fl.privacy.privacy import SILENT, Privacy
+from fl.privacy.privacy import Privacy
 from fl.schemes.session import Model
 from mphe.arithmetic.sampling import RandomSource
-from mphe.update.quantise import Figures
-from mphe.update.streams import Stream, generator
+from mphe.update import Counts
+from mphe.update.quantise import NO_COUNTS
 
 
 class BudgetSpent(Exception):
@@ -50,12 +50,12 @@ class PrivateLearner(Learner):
             own_data: whether all of it is this client's own.
             secret: of noise and batches, from the system when left out; a known one is for tests.
         """
-        super().__init__(args, index, dataset, own_data)
+        self._secret = secret or RandomSource.from_system()
+        super().__init__(args, index, dataset, own_data, self._secret)
         if self.privacy is None:
             raise ValueError("a private learner needs dp_epsilon")
         self._private: Privacy = self.privacy
         self._allowed = self._private.budget.rounds
-        self._secret = secret or RandomSource.from_system()
         if args.dp_unit == "sample":
             self._trainer.try_alone(self._x[:2], self._y[:2], args.clip_norm)
         self._check_samples()
@@ -70,8 +70,8 @@ class PrivateLearner(Learner):
                 "--dataset: not all of this client's samples fit the model: check labels and values"
             ) from error
 
-    def update(self, round: int, model: Model) -> tuple[NDArray[Any], Figures]:
-        """Return this round's contribution without noise, floats (size,), and silent figures.
+    def update(self, round: int, model: Model) -> tuple[NDArray[Any], Counts]:
+        """Return this round's contribution without noise, floats (size,), and no counts.
 
         Raises BudgetSpent before the one that would exceed the budget.
         """
@@ -81,11 +81,11 @@ class PrivateLearner(Learner):
                 f"(--dp_epsilon {self._private.epsilon:g}): it sends no more in this session"
             )
         if self._args.dp_unit == "sample":
-            return self._sampled(model), SILENT
+            return self._sampled(model), NO_COUNTS
         try:
-            return super().update(round, model)[0], SILENT
+            return super().update(round, model)[0], NO_COUNTS
         except ValueError:  # not finite; an error would tell what this client's data do
-            return np.zeros(self.size, np.float32), SILENT
+            return np.zeros(self.size, np.float32), NO_COUNTS
 
     def _sampled(self, model: Model) -> NDArray[np.float64]:
         args = self._args
@@ -96,15 +96,7 @@ class PrivateLearner(Learner):
         # A constant: dividing by how many there happened to be would tell how many there were.
         return total / args.batch_size_per_worker
 
-    def encode(
-        self, round: int, model: Model, update: NDArray[Any], figures: Figures
-    ) -> NDArray[Any]:
-        """Return the integers to be encrypted, with their noise."""
-        values = self._compress(round, update)
-        rng = generator(Stream.ROUNDING, self._args.seed, self._index, round)
-        return self._private.encode(values, model.reach, rng, self._secret)
-
-    def sends(self, round: int, figures: Figures) -> None:
+    def sends(self, round: int, counts: Counts) -> None:
         """Note that an update leaves: it is spent, counted by the server or not."""
         self.spending.add()
-        super().sends(round, figures)
+        super().sends(round, counts)

@@ -36,18 +36,6 @@ def configure_tensorflow(threads: int) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def clip(vector: Vector, norm: float) -> Vector:
-    """Return a copy of a float32 (n,) vector, scaled down to L2 norm `norm` if it is longer.
-
-    Raises ValueError when the vector holds NaN or infinity.
-    """
-    length = float(np.linalg.norm(vector.astype(np.float64)))
-    if not np.isfinite(length):
-        raise ValueError("the update holds NaN or infinity")
-    scale = 1.0 if length <= norm else norm / length
-    return (vector * scale).astype(np.float32)
-
-
 def build_model(seed: int) -> Any:
     """Return the Keras functional CNN: (n, 28, 28, 1) in, (n, 10) logits out."""
     import_quietly()
@@ -90,6 +78,7 @@ class Trainer:
         Raises:
             ModelError: the model does not fit the data or cannot be trained by sums of updates.
         """
+        self._name = model
         x, y = (data.train_x, data.train_y) if data else _IMAGES
         self._model = build_model(seed) if model == "cnn" else _own_model(seed, model)
         try:
@@ -97,6 +86,7 @@ class Trainer:
             self._variables = list(self._model.trainable_variables)
             _check_types(self._variables)
             self._shapes = [tuple(variable.shape) for variable in self._variables]
+            self.has_classes = self._loss.kind is not None
             self.size = sum(int(np.prod(shape)) for shape in self._shapes)
             self._signature = _signature(x, y)
             self._gradient, self._evaluate = _compiled(self._model, self._loss, self._signature)
@@ -123,10 +113,10 @@ class Trainer:
             raise ModelError(f"the loss of the untrained model is {loss}: check loss and labels")
 
     def describe(self) -> str:
-        """Return name, size, types and loss in one line."""
+        """Return name on the command line, size, types and loss in one line."""
         fixed = sum(int(np.prod(w.shape)) for w in self._model.non_trainable_weights)
         return (
-            f"model {self._model.name}: {self.size:,} parameters in {len(self._shapes)} arrays, "
+            f"model {self._name}: {self.size:,} parameters in {len(self._shapes)} arrays, "
             f"float32, {fixed:,} fixed values, loss {self._loss.name}"
         )
 

@@ -1,59 +1,34 @@
-"""Noise that makes the sum of updates differentially private (docs/privacy.md).
+"""What differential privacy a run promises, and what that costs (docs/privacy.md).
 
-Every contributor adds a discrete Gaussian to its integers. With step s, d values, sensitivity C and
-h contributors whose noise nobody knows, one unit changes the integers of a sum by at most
-
-    Δ = C/s + sqrt(d),   and each contributor's noise has σ = z·Δ/sqrt(h), at least 3.
-
-So a sum holds noise of z·Δ, whatever range the server sends and whoever drops out. The grid
-has room for the range R and 12 deviations: (2^(bits-1) - 1)·s = R + (12·σ + 1)·s.
+The noise itself is `mphe.update.PrivateUpdateCodec`'s.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import exp, inf, pi, sqrt
+from math import exp, pi, sqrt
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fl.config.arguments import Args
 from fl.config.flags import Partition, UsageError
 from fl.data.partition import split
 from fl.privacy.accountant import Accountant, smallest_noise
-from mphe.arithmetic.sampling import RandomSource
+from mphe.errors import ParameterError
 from mphe.update.compression import sent_length
-from mphe.update.noise import DISTANCE, gaussian
-from mphe.update.quantise import FINEST_BITS, Figures, Integers, Mean, half_levels, quantise
+from mphe.update.private import (
+    MIN_DEVIATION,
+    NoiseScale,
+    failure_probability,
+    noise_grid,
+    start_range,
+)
+from mphe.update.quantise import FINEST_BITS
 
-TAIL = 12.0
-"""Deviations of its noise that one contributor's grid has room for."""
-MIN_DEVIATION = 3.0
-"""Of one contributor's noise: sums of narrower discrete Gaussians are not close enough to one."""
-# Doubles are not real numbers: each result is right to 1e-9 of its size or better.
-_ROUNDING = 1 + 1e-6
 # Part of δ that noise which left the grid and imperfect samples may take.
 _SLACK = 0.01
-_LARGEST_COORDINATE = 32.0
 _MUCH_INFLATION = 1.1
 _FINE_BITS = 20
-SILENT = Figures(0.0)
-"""What a client reports of itself: nothing, with weight 1."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The integers of one round.
-
-    Attributes:
-        step: value of one integer.
-        reach: value of the largest integer, (2^(bits-1) - 1)·step; what dequantising needs.
-        deviation: of one contributor's noise, in steps.
-    """
-
-    step: float
-    reach: float
-    deviation: float
 
 
 @dataclass(frozen=True)
@@ -81,63 +56,20 @@ class Privacy:
     bits: int
     contributions: int
 
-    def grid(self, reach: float) -> Grid:
-        """Return the grid for values within ±reach; UsageError when the bits do not suffice."""
-        half = half_levels(self.bits)
-        share = self.noise_multiplier * _ROUNDING / sqrt(self.honest)
-        left = half - 1 - TAIL * share * sqrt(self.size)
-        step = (reach + TAIL * share * self.sensitivity) / left if left > 0 else inf
-        deviation = share * (self.sensitivity / step + sqrt(self.size))
-        if left > 0 and deviation < MIN_DEVIATION:
-            # A larger step, at which even less noise would do.
-            deviation, left = MIN_DEVIATION, half - 1 - TAIL * MIN_DEVIATION
-            step = reach / left
-        if left <= 0:
-            raise UsageError(
-                f"the noise for {self.size} values (multiplier {self.noise_multiplier:g}) does not "
-                f"fit {self.bits} bits: raise --value_bits, or --dp_epsilon, or use a smaller model"
-            )
-        return Grid(step, half * step, deviation)
+    @property
+    def scale(self) -> NoiseScale:
+        """How much noise the contributors of a sum add together."""
+        return NoiseScale(self.noise_multiplier, self.sensitivity, self.honest)
 
-    def start_reach(self, limit: float) -> float:
-        """Return the range of the first round: coordinates of a long vector are small."""
-        return limit * min(1.0, _LARGEST_COORDINATE / sqrt(self.size))
-
-    def inflation(self, reach: float) -> float:
+    def inflation(self, clip_range: float) -> float:
         """Return by what factor rounding to the grid enlarges the sensitivity, hence the noise."""
-        return 1 + self.grid(reach).step * sqrt(self.size) / self.sensitivity
-
-    def encode(
-        self, values: NDArray[Any], reach: float, rng: np.random.Generator, secret: RandomSource
-    ) -> Integers:
-        """Return the noisy integers of an update and its silent counts, int32 (payload_length,).
-
-        Args:
-            values: finite floats (size,), within the sensitivity.
-            reach: R that the server sent; values beyond ±R are cut, which brings none further
-                apart.
-            rng: of the stochastic rounding, may be public.
-            secret: of the noise.
-        """
-        grid = self.grid(reach)
-        integers = quantise(np.clip(values, -reach, reach), grid.reach, self.bits, SILENT, rng)
-        noisy = integers[: self.size] + gaussian(grid.deviation).sample(secret, self.size)
-        integers[: self.size] = np.clip(noisy, 0, 2 * half_levels(self.bits))
-        return integers
+        step = noise_grid(self.scale, self.size, self.bits, clip_range).step
+        return 1 + step * sqrt(self.size) / self.sensitivity
 
     @cached_property
     def budget(self) -> "Budget":
         """Return the accountant of this run."""
         return Budget(self)
-
-
-def failure_probability(contributions: int, size: int) -> float:
-    """Return a bound on the probability that any noise of a run is not what the proof assumes.
-
-    Noise beyond 12σ is cut (a discrete Gaussian is no wider than a Gaussian), and each sample is
-    off by DISTANCE.
-    """
-    return contributions * size * (2 * exp(-(TAIL**2) / 2) + DISTANCE)
 
 
 def sum_divergence(honest: int, deviation: float) -> float:
@@ -220,8 +152,12 @@ def make_privacy(args: Args, size: int, labels: NDArray[Any] | None) -> Privacy 
 
 def _check(args: Args, privacy: Privacy) -> None:
     """Refuse too few bits, and a budget that no round fits; UsageError."""
-    for reach in (privacy.start_reach(args.clip_norm), args.clip_norm):
-        privacy.grid(reach)
+    try:
+        noise_grid(privacy.scale, privacy.size, privacy.bits, args.clip_norm)
+    except ParameterError as error:
+        raise UsageError(
+            f"{error}: raise --value_bits, or --dp_epsilon, or use a smaller model"
+        ) from None
     if args.dp_noise_multiplier and not privacy.budget.rounds:
         raise UsageError(
             f"one round with --dp_noise_multiplier {args.dp_noise_multiplier:g} costs more than "
@@ -248,7 +184,7 @@ def describe(args: Args, privacy: Privacy) -> list[str]:
         f"noise multiplier {privacy.noise_multiplier:g}{batches}, "
         f"{privacy.budget.rounds} rounds in the budget"
     ]
-    inflation = privacy.inflation(privacy.start_reach(args.clip_norm))
+    inflation = privacy.inflation(start_range(args.clip_norm, privacy.size))
     if inflation > _MUCH_INFLATION and args.value_bits < FINEST_BITS:
         better = _FINE_BITS if args.value_bits < _FINE_BITS else FINEST_BITS
         lines.append(
@@ -256,8 +192,3 @@ def describe(args: Args, privacy: Privacy) -> list[str]:
             f"larger in the first round: --value_bits {better} avoids that"
         )
     return lines
-
-
-def without_figures(mean: Mean) -> Mean:
-    """Return a mean that says nothing of what private clients do not report."""
-    return Mean(mean.update, 0, None)

@@ -1,48 +1,38 @@
 """The rounds of training on the server: model out, sum in, step, evaluate, record."""
 
 import asyncio
-import math
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl.config.arguments import Args
 from fl.config.dropout import drops_out
-from fl.data.load import Dataset
+from fl.learning.codecs import codec_for
 from fl.learning.global_model import GlobalModel
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import Privacy
-from fl.report.metrics import STAGES, History, RoundRecord
+from fl.report.metrics import STAGES, Evaluation, History, RoundRecord
 from fl.report.progress import Display
-from fl.run.driver import Driver, Observer, Role, name
+from fl.run.background import Background
 from fl.schemes.session import Note
 from fl.state.server import Checkpoint, ServerState, interrupted
 from fl.state.spending import charged
 from mphe.net.transport import ServerTransport
-from mphe.roles.machine import Event, Output
-from mphe.roles.rounds.aggregator import Abandoned, Accepted, Closed, Summed
-from mphe.update.quantise import Mean
-from mphe.wire.messages import Contribution, DecryptionShare, Message
+from mphe.roles.machine import Event
+from mphe.roles.rounds.aggregator import Abandoned, Closed, Counted, Summed
+from mphe.run.driver import Driver, Observer, name
+from mphe.run.party import ServerParty
+from mphe.update import Mean
+
+CLIENT_STAGES = ("train", "encrypt")
+"""Stages whose length clients report."""
 
 
 class TooManyFailures(Exception):
     """Round after round was abandoned."""
-
-
-class Aggregates(Role, Protocol):
-    """An aggregator: encrypted or plain."""
-
-    round: int
-    """The last one that was started."""
-    members: set[int]
-    """Clients that may contribute."""
-
-    def start_round(self, model: bytes, present: Iterable[int]) -> list[Output]:
-        """Begin a round."""
 
 
 class RoundObserver(Observer):
@@ -66,20 +56,20 @@ class RoundObserver(Observer):
 
     def happened(self, event: Event) -> None:
         """Take the time and the counters at each milestone."""
-        if isinstance(event, Accepted):
-            self._notes.append(Note.from_bytes(event.note))
-            received = self._transport.bytes_received(event.sender)
-            self._uploads.append(received - self._received.get(event.sender, 0))
+        if isinstance(event, Counted):
+            self._notes.append(Note.from_bytes(event.metrics))
+            received = self._transport.bytes_received(event.client)
+            self._uploads.append(received - self._received.get(event.client, 0))
         elif isinstance(event, Closed):
             self._close()
         elif isinstance(event, Summed | Abandoned):
             self._end(event)
 
-    def handled(self, message: Message, seconds: float) -> None:
+    def handled(self, events: list[Event], seconds: float) -> None:
         """Attribute the server's own work."""
-        if isinstance(message, Contribution):
+        if any(isinstance(event, Counted) for event in events):
             self.seconds["aggregate"] += seconds
-        elif isinstance(message, DecryptionShare):
+        elif any(isinstance(event, Summed) for event in events):
             self._last_share = seconds
 
     def _close(self) -> None:
@@ -102,6 +92,13 @@ class RoundObserver(Observer):
             waited = time.perf_counter() - self._closed
             self.seconds["recover"] = self._last_share if isinstance(event, Summed) else 0.0
             self.seconds["decrypt"] = max(0.0, waited - self.seconds["recover"])
+
+    def stages(self, hidden: bool) -> dict[str, float | None]:
+        """Return the seconds of each stage; where clients hide theirs, None for these."""
+        return {
+            stage: None if hidden and stage in CLIENT_STAGES else seconds
+            for stage, seconds in self.seconds.items()
+        }
 
     def upload_bytes(self) -> int:
         """Return the mean bytes of a contribution."""
@@ -128,36 +125,48 @@ def _mean(counts: list[int]) -> int:
 
 
 class Training:
-    """Holds the model and runs rounds until they are done or keep failing."""
+    """Holds the model and runs rounds until they are done or keep failing.
+
+    Attributes:
+        ending: why it ended before its last round, in words for people; else empty.
+        finished: the last round that was written down, and the weights after it, float32 (size,).
+    """
 
     def __init__(
         self,
         args: Args,
         driver: Driver,
-        aggregator: Aggregates,
+        party: ServerParty,
         trainer: Trainer,
-        data: Dataset,
+        background: Background,
         history: History,
         display: Display,
         state: ServerState | None = None,
         privacy: Privacy | None = None,
     ) -> None:
-        """Start from the trainer's weights; `state` keeps each round for a restart."""
+        """Start from the trainer's weights; `state` keeps each round for a restart.
+
+        From now on the trainer is `background`'s.
+        """
         self._state = state
         self._privacy = privacy
         self.ending = ""
         self._done = 0
         self._args = args
         self._driver = driver
-        self._aggregator = aggregator
-        self._trainer = trainer
-        self._data = data
+        self._party = party
+        self._has_classes = trainer.has_classes
+        self._background = background
         self._history = history
         self._display = display
-        self._model = GlobalModel(args, trainer.get_vector(), privacy)
+        codec = codec_for(args, trainer.size, privacy)
+        self._model = GlobalModel(args, trainer.get_vector(), codec)
+        self.finished = (0, self._model.weights)
         self._failures = 0
         self._droppers: frozenset[int] = frozenset()
-        self._score = (0.0, 0.0)
+        self._changed = self._evaluated = 0
+        self._warned = False
+        self._evaluation: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Run all rounds, each with the members that are connected at its start.
@@ -165,21 +174,32 @@ class Training:
         Raises:
             TooManyFailures: `max_failed_rounds` were abandoned in a row.
         """
-        if not self._done:
-            self._score = await asyncio.to_thread(self._evaluate)
+        try:
+            await self._run()
+        except TooManyFailures:
+            await self._evaluate_last()
+            raise
+        except BaseException:
+            if self._evaluation is not None:
+                self._evaluation.cancel()
+            raise
+        await self._evaluate_last()
+
+    async def _run(self) -> None:
         for number in range(self._done + 1, self._args.num_iterations + 1):
             if self._budget_is_spent(number):
                 return
-            await self._driver.catch_up(self._aggregator, Observer())
-            present = self._aggregator.members & set(self._driver.transport.connected)
+            await self._driver.catch_up(self._party, Observer())
+            present = self._party.members & set(self._driver.transport.connected)
             if self._state is not None:
                 self._state.starting(number)
             record = await self._round(number, present)
             self._keep(record)
             self._display.round_ended(record)
+            self._evaluate_beside()
             # After the last round too: who is not there would not hear that it was the last.
             seconds = self._args.round_timeout
-            await self._driver.await_droppers(self._aggregator, self._droppers, seconds)
+            await self._driver.await_droppers(self._party, self._droppers, seconds)
             self._failures = self._failures + 1 if record.abandoned else 0
             if self._failures >= self._args.max_failed_rounds:
                 raise TooManyFailures(
@@ -202,37 +222,41 @@ class Training:
 
     async def _wait_for_more(self) -> None:
         """After an abandoned round, give those who are gone the time to come back."""
-        absent = self._aggregator.members - set(self._driver.transport.connected)
+        absent = self._party.members - set(self._driver.transport.connected)
         if absent:
             seconds = self._args.round_timeout
             self._display.say(f"waits up to {seconds:g} s for {name(absent)} to come back")
-            await self._driver.await_return(self._aggregator, absent, seconds, Observer())
+            await self._driver.await_return(self._party, absent, seconds, Observer())
 
     def resume(self, checkpoint: Checkpoint | None, started: int) -> None:
         """Go on after the last finished round; those that were started after it are lost.
 
         A lost round's number is not used again: decryptors answer for one aggregate a round.
         """
-        if checkpoint is None:
-            accuracy, loss = self._evaluate()
-            checkpoint = Checkpoint(0, self._model.sent(), accuracy, loss)
-        self._model.restore(checkpoint.model, checkpoint.averages)
-        self._score = (checkpoint.accuracy, checkpoint.loss)
+        ended = 0
+        if checkpoint is not None:
+            ended = checkpoint.round
+            self._model.restore(checkpoint.model, checkpoint.averages)
+        self.finished = (ended, self._model.weights)
+        self._changed, self._evaluated = _standing(self._history.records)
         everybody = range(1, self._args.num_peers + 1)
-        for number in range(checkpoint.round + 1, started + 1):
-            record = interrupted(number, everybody, checkpoint)
+        for number in range(ended + 1, started + 1):
+            record = interrupted(number, everybody)
             if self._privacy is not None:
                 rounds = charged(self._history.records) + 1
                 record = replace(record, epsilon=self._privacy.budget.spent(rounds))
             self._keep(record)
             self._display.round_ended(record)
-        self._done = self._aggregator.round = max(started, checkpoint.round)
+        self._done = max(started, ended)
+        self._party.resume_at(self._done)
 
     def _keep(self, record: RoundRecord) -> None:
         """Write down a round that has ended: first what a restart needs, then its line."""
         if self._state is not None:
             self._state.finished(self._model.sent(), record, self._model.averages())
         self._history.append(record)
+        self.finished = (record.round, self._model.weights)
+        self._background.keep(*self.finished)
 
     async def _round(self, number: int, present: set[int]) -> RoundRecord:
         args, driver = self._args, self._driver
@@ -241,8 +265,8 @@ class Training:
         self._droppers = drop & present
         driver.excused = set(self._droppers)
         observer = RoundObserver(driver.transport, present)
-        outputs = self._aggregator.start_round(self._model.sent().to_bytes(), present)
-        await driver.run(self._aggregator, outputs, args.round_timeout, observer)
+        step = self._party.start_round(self._model.sent().to_bytes(), present)
+        await driver.run(self._party, step, args.round_timeout, observer)
         outcome = observer.outcome
         # The driver returns only after the aggregator has ended the round.
         if outcome is None:
@@ -250,19 +274,63 @@ class Training:
         mean = None
         if isinstance(outcome, Summed):
             mean = self._model.step(number, outcome.total, len(outcome.contributors))
+            self._changed = number
+            self._warn_of_nothing(mean)
         started = time.perf_counter()
-        if mean is not None:
-            self._score = await asyncio.to_thread(self._evaluate)
+        score = await self._evaluate_within(number) if mean is not None else None
         observer.seconds["evaluate"] = time.perf_counter() - started
-        return self._record(number, outcome, observer, mean)
+        return self._record(number, outcome, observer, mean, score)
 
-    def _evaluate(self) -> tuple[float, float]:
-        """Return accuracy and loss of the present weights on the test set."""
-        self._trainer.set_vector(self._model.weights)
-        return self._trainer.evaluate(self._data.test_x, self._data.test_y)
+    def _warn_of_nothing(self, mean: Mean) -> None:
+        """Say once when nothing is learnt because every value of every update was rounded to 0."""
+        if not self._warned and not mean.update.any():
+            self._warned = True
+            self._display.warn(
+                "the sum is 0, so nothing is learnt: values are rounded to a grid that --clip_norm "
+                f"{self._args.clip_norm:g} makes too coarse; lower it, or check the data"
+            )
+
+    async def _evaluate_within(self, number: int) -> Evaluation | None:
+        """Evaluate before the round ends, if this is one that must be."""
+        every, last = self._args.evaluate_every, self._args.num_iterations
+        if number != last and not (every and number % every == 0):
+            return None
+        if self._evaluation is not None:
+            await self._evaluation
+        self._evaluated = number
+        return await self._background.evaluate(number, self._model.weights)
+
+    def _evaluate_beside(self) -> None:
+        """Evaluate while the next round runs, unless that is under way, or rounds are given."""
+        if self._evaluation is not None and self._evaluation.done():
+            self._evaluation.result()  # raises what went wrong in it
+            self._evaluation = None
+        new = self._changed > self._evaluated
+        if new and not self._args.evaluate_every and self._evaluation is None:
+            self._evaluated = self._changed
+            work = self._evaluate(self._changed, self._model.weights)
+            self._evaluation = asyncio.create_task(work)
+
+    async def _evaluate(self, round: int, weights: NDArray[np.float32]) -> None:
+        """Evaluate the weights of a round, and write that down as a line of its own."""
+        found = await self._background.evaluate(round, weights)
+        self._history.evaluated(found)
+        self._display.evaluated(found)
+
+    async def _evaluate_last(self) -> None:
+        """After the last round: what the model is worth is known however training ended."""
+        if self._evaluation is not None:
+            await self._evaluation
+        if self._changed > self._evaluated:
+            await self._evaluate(self._changed, self._model.weights)
 
     def _record(
-        self, number: int, outcome: Summed | Abandoned, observer: RoundObserver, mean: Mean | None
+        self,
+        number: int,
+        outcome: Summed | Abandoned,
+        observer: RoundObserver,
+        mean: Mean | None,
+        score: Evaluation | None,
     ) -> RoundRecord:
         counted = outcome.contributors if isinstance(outcome, Summed) else ()
         epsilon = None
@@ -270,27 +338,28 @@ class Training:
             rounds = charged(self._history.records) + (outcome.attempts > 0)
             epsilon = self._privacy.budget.spent(rounds)
         everybody = range(1, self._args.num_peers + 1)
-        accuracy, loss = self._score
         return RoundRecord(
             round=number,
             contributors=counted,
             dropped=tuple(index for index in everybody if index not in counted),
-            accuracy=accuracy,
-            loss=loss,
+            accuracy=score.accuracy if score is not None else None,
+            loss=score.loss if score is not None else None,
             train_loss=mean.loss if mean is not None else None,
-            train_accuracy=None if mean is None or math.isnan(accuracy) else mean.accuracy,
+            train_accuracy=mean.accuracy if mean is not None and self._has_classes else None,
             samples=mean.samples if mean is not None else None,
             seconds=time.perf_counter() - observer.started,
-            seconds_by_stage=observer.seconds,
+            seconds_by_stage=observer.stages(hidden=self._privacy is not None),
             upload_bytes_per_client=observer.upload_bytes(),
             download_bytes_per_client=observer.download_bytes(),
             decryption_bytes_per_decryptor=observer.decryption_bytes(),
             attempts=outcome.attempts,
-            saturated=(mean.saturated if mean else 0) if self._privacy is None else None,
-            abandoned=outcome.error.reason if isinstance(outcome, Abandoned) else None,
+            saturated=(mean.clipped if mean else 0) if self._privacy is None else None,
+            abandoned=outcome.reason if isinstance(outcome, Abandoned) else None,
             epsilon=epsilon,
         )
 
-    def weights(self) -> NDArray[np.float32]:
-        """Return the present weights, float32 (size,)."""
-        return self._model.weights
+
+def _standing(records: list[RoundRecord]) -> tuple[int, int]:
+    """Return the last round that changed the model, and the last that was evaluated; else 0."""
+    changed = max((r.round for r in records if r.abandoned is None), default=0)
+    return changed, max((r.round for r in records if r.loss is not None), default=0)

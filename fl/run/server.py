@@ -5,37 +5,43 @@ import dataclasses
 import errno
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from fl.config.arguments import Args
 from fl.config.flags import Partition
 from fl.data import partition
 from fl.data.load import load_dataset
+from fl.data.user_code import UserError
 from fl.launch.mpi import Launch
+from fl.learning.codecs import codec_for
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import describe, make_privacy
 from fl.report import picture
 from fl.report.metrics import History, Summary, write_config
 from fl.report.progress import Display
 from fl.report.tensorboard import Events
-from fl.run.driver import Driver, Observer, name
+from fl.run.background import Background
 from fl.run.gathering import Gathering
-from fl.run.rounds import Aggregates, TooManyFailures, Training
+from fl.run.rounds import TooManyFailures, Training
 from fl.run.stopping import CLOSE_SECONDS, Stopped, stoppable
 from fl.run.threads import block_map
-from fl.schemes.plain import PlainAggregator, PlainSetup, plain_length
+from fl.schemes.plain import PlainServer
 from fl.schemes.session import max_frame, plan_for
+from fl.state.directory import party_directory
 from fl.state.server import ServerState
 from fl.state.spending import Spending
-from fl.state.vault import StateError, Vault, party_directory
 from mphe.errors import SetupFailed
-from mphe.net.tcp import AddressError, Server
+from mphe.net.tcp import AddressError
+from mphe.net.tcp import Server as Listener
 from mphe.net.tls import fingerprint, public_key, server_context
 from mphe.roles.machine import Event
-from mphe.roles.rounds.aggregator import Aggregator
-from mphe.roles.setup.common import PublicSession
-from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer
-from mphe.update.compression import sent_length
+from mphe.roles.setup.server import SetupAbandoned
+from mphe.roles.step import Step
+from mphe.run.driver import Driver, Observer, name
+from mphe.run.party import ServerParty
+from mphe.run.vault import StateError, Vault
+from mphe.server import Server, SessionReady
 from mphe.wire import codec
 from mphe.wire.messages import SERVER, Finish
 
@@ -43,25 +49,25 @@ SETUP_SECONDS = 60.0
 FLUSH_SECONDS = 5.0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-MODEL_FILE = "model.keras"
 PICTURE_FILE = "history.png"
 EVENTS_DIRECTORY = "tensorboard"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class Keeping(Observer):
+class SessionKeeper(Observer):
     """Keeps the session as soon as it exists, before any client learns that it is open."""
 
-    def __init__(self, state: ServerState | None) -> None:
+    def __init__(self, server: Server, state: ServerState | None) -> None:
         """Keep nothing without a state directory."""
         super().__init__()
+        self._server = server
         self._state = state
 
     def happened(self, event: Event) -> None:
         """Take an event, at the moment it occurs."""
         super().happened(event)
-        if isinstance(event, SetupDone) and self._state is not None:
-            self._state.keep_session(event.session)
+        if isinstance(event, SessionReady) and self._state is not None:
+            self._state.keep_session(self._server.state)
 
 
 class Run:
@@ -75,14 +81,16 @@ class Run:
         self._directory = Path(launch.output)
         self._data = load_dataset(launch.dataset, args.seed)
         self._trainer = Trainer(args.seed, args.model, self._data)
-        self._plan = plan_for(args, self._trainer.size)
-        self._sent = plain_length(sent_length(self._trainer.size, args.compression_rate))
-        events = Events(self._directory / EVENTS_DIRECTORY)
-        self.history = History(self._directory, events.append)
-        self._state = self._open_state() if args.state_dir else None
-        Spending(args, self._state.vault if self._state else None, args.resume)
         labels = self._data.train_y if launch.processes else None
         self._privacy = make_privacy(args, self._trainer.size, labels)
+        codec = codec_for(args, self._trainer.size, self._privacy)
+        self._sent = codec.payload_length
+        self._plan = plan_for(args, self._sent)
+        events = Events(self._directory / EVENTS_DIRECTORY)
+        self.history = History(self._directory, events)
+        self._background = Background(self._trainer, self._data, self._directory, self.draw)
+        self._state = self._open_state() if args.state_dir else None
+        Spending(args, self._state.vault if self._state else None, args.resume)
         self._ending = ""
         self._identities = {
             index: public_key(certificate)
@@ -106,10 +114,15 @@ class Run:
         partition.save(self._directory, described, args.partition)
         for line in partition.lines(described, args.partition):
             self._display.say(line)
+        if args.batch_size_per_worker > (least := min(entry["samples"] for entry in described)):
+            self._display.say(
+                f"note: --batch_size_per_worker {args.batch_size_per_worker} takes all samples of "
+                f"clients that have fewer (the smallest has {least})"
+            )
 
     def _open_state(self) -> ServerState:
         """Return the state directory's keeper; StateError when the directory is of no use."""
-        key, digest = self._launch.identity.private_key, self._plan.session.digest()
+        key, digest = self._launch.identity.private_key, self._plan.digest
         directory = party_directory(self._args, SERVER)
         return ServerState(Vault(directory, key, SERVER, digest), self._trainer.size)
 
@@ -136,19 +149,20 @@ class Run:
         resumed = self._state if self._args.resume else None
         # What is damaged is refused before any client is let in.
         checkpoint = resumed.restore(self.history) if resumed else None
-        session = resumed.session(self._plan, self._identities) if resumed else None
+        blocks = block_map(self._args.crypto_threads)
+        kept = resumed.session(self._plan, self._identities, blocks) if resumed else None
         transport = await self._listen()
         driver = Driver(transport, self._display)
         self._summary.departures = driver.departures
         reason, closing = "training failed", FLUSH_SECONDS
         try:
-            aggregator = await (self._gather(driver, session) if resumed else self._set_up(driver))
+            party = await (self._gather(driver, kept) if resumed else self._set_up(driver))
             training = Training(
                 self._args,
                 driver,
-                aggregator,
+                party,
                 self._trainer,
-                self._data,
+                self._background,
                 self.history,
                 self._display,
                 self._state,
@@ -161,7 +175,7 @@ class Run:
                 self._ending = training.ending
                 reason = "training is over"
             finally:
-                self._save(training)
+                self._background.close(*training.finished)
         except asyncio.CancelledError:
             reason, closing = "the server was stopped", CLOSE_SECONDS
             raise
@@ -170,77 +184,69 @@ class Run:
                 transport.send(peer, codec.encode(Finish(reason)))
             await transport.close(closing)
 
-    async def _listen(self) -> Server:
+    async def _listen(self) -> Listener:
         args, launch = self._args, self._launch
         clients = launch.certificates[1:]
         pins = {fingerprint(text): index for index, text in enumerate(clients, start=1)}
         context = server_context(launch.identity, clients) if args.tls else None
         limit = max_frame(self._plan, self._trainer.size)
-        return await Server.listen(args.host, args.port, pins, context, limit)
+        return await Listener.listen(args.host, args.port, pins, context, limit)
 
-    async def _set_up(self, driver: Driver) -> Aggregates:
-        """Return the aggregator, once the clients agree on a key."""
+    async def _set_up(self, driver: Driver) -> ServerParty:
+        """Return the server, once the clients agree on a key."""
         args = self._args
         seconds = max(SETUP_SECONDS, args.round_timeout)
         if args.aggregation == "plain":
-            await driver.run(PlainSetup(args.num_peers), [], seconds, Observer())
+            plain = self._plain()
+            await driver.run(plain, Step(), seconds, Observer())
             if self._state is not None:
-                self._state.keep_session(None)
-            return PlainAggregator(self._sent, args.num_peers, args.min_contributors)
-        aggregator = Aggregator(await self._agree(driver, seconds), block_map(args.crypto_threads))
+                self._state.keep_session(b"")
+            return plain
+        server = Server(self._plan.session, self._identities, blocks=block_map(args.crypto_threads))
+        observer = SessionKeeper(server, self._state)
         # Where aggregates are verified, the first round needs what is pledged before it.
-        await driver.run(aggregator, [], args.round_timeout, Observer())
-        return aggregator
-
-    async def _gather(self, driver: Driver, session: PublicSession | None) -> Aggregates:
-        """Return the aggregator of the session that was kept, with whoever is back by then."""
-        args = self._args
-        seconds = max(SETUP_SECONDS, args.round_timeout)
-        aggregator: Aggregates
-        if session is None:
-            aggregator = PlainAggregator(self._sent, args.num_peers, args.min_contributors)
-        else:
-            aggregator = Aggregator(session, block_map(args.crypto_threads))
-        everybody = range(1, args.num_peers + 1)
-        await driver.run(Gathering(aggregator, everybody), [], seconds, Observer())
-        await driver.run(aggregator, [], args.round_timeout, Observer())
-        return aggregator
-
-    async def _agree(self, driver: Driver, seconds: float) -> PublicSession:
-        """Make the collective key with the clients."""
-        role = SetupServer(self._plan, self._identities)
-        observer = Keeping(self._state)
-        await driver.run(role, [], seconds, observer)
+        await driver.run(server, Step(), seconds, observer)
         for event in observer.events:
             if isinstance(event, SetupAbandoned):
                 raise event.error
-            if isinstance(event, SetupDone):
+            if isinstance(event, SessionReady):
                 self._announce(event)
-                return event.session
-        raise SetupFailed("it ended without a key", ())
+        return server
 
-    def _announce(self, done: SetupDone) -> None:
-        plan, size, session = self._plan, self._trainer.size, done.session
+    def _plain(self) -> PlainServer:
+        args = self._args
+        return PlainServer(self._sent, args.num_peers, args.min_contributors)
+
+    async def _gather(self, driver: Driver, kept: Server | None) -> ServerParty:
+        """Return the server that was kept, with whoever is back by then."""
+        args = self._args
+        seconds = max(SETUP_SECONDS, args.round_timeout)
+        if kept is None:
+            plain = self._plain()
+            await driver.run(plain, Step(), seconds, Observer())
+            return plain
+        everybody = range(1, args.num_peers + 1)
+        await driver.run(Gathering(kept, everybody), Step(), seconds, Observer())
+        await driver.run(kept, Step(), args.round_timeout, Observer())
+        return kept
+
+    def _announce(self, done: SessionReady) -> None:
+        plan, size = self._plan, self._trainer.size
         if done.unconfirmed:
             self._display.warn(
                 f"{name(done.unconfirmed)} cannot decrypt: the shares dealt to them do not fit"
             )
         self._display.say(
-            f"collective key of {len(session.qualified)} clients, any {self._args.threshold} of "
-            f"{len(session.decryptors)} decrypt; {plan.upload_bytes / size:.2f} bytes a value "
+            f"collective key of {len(done.qualified)} clients, any {self._args.threshold} of "
+            f"{len(done.decryptors)} decrypt; {plan.upload_bytes / size:.2f} bytes a value "
             f"({self._args.encryption})"
         )
 
-    def _save(self, training: Training) -> None:
-        self._trainer.set_vector(training.weights())
-        # Under another name first: a full disk must not leave half a model.
-        unfinished = self._directory / "unfinished.keras"
-        try:
-            self._trainer.save(unfinished)
-            unfinished.replace(self._directory / MODEL_FILE)
-        except Exception:
-            unfinished.unlink(missing_ok=True)
-            raise
+    def stopped(self, reason: str) -> None:
+        """Say at once that a signal came: some launchers leave this process no time for more."""
+        done, place = len(self.history.records), self._directory
+        after = f"after {done} rounds, which are in {place} with their model"
+        self._display.urge(f"server: {reason} {after if done else 'before the first round ended'}")
 
     def conclude(self) -> None:
         """Show the final table."""
@@ -253,7 +259,12 @@ class Run:
         if self.history.records:
             args = self._args
             sums = args.aggregation if args.aggregation == "plain" else f"mphe {args.encryption}"
-            title = f"{args.num_peers} clients, {self._data.name}, {sums}, seed {args.seed}"
+            private = f", ε = {args.dp_epsilon:g}" if args.dp_epsilon else ""
+            title = (
+                f"{args.num_peers} clients, {self._data.name}, {sums}, seed {args.seed}\n"
+                f"model {args.model}, learning rate {args.learning_rate:g}, "
+                f"batch {args.batch_size_per_worker}{private}"
+            )
             figure = picture.draw_history(self.history.records, title)
             picture.write(figure, self._directory / PICTURE_FILE)
 
@@ -264,9 +275,13 @@ def run(args: Args, launch: Launch) -> int:
     display = Display(args.num_iterations, quiet=args.quiet)
     try:
         run = Run(args, launch, display)
-        code = _play(run, launch, display)
+        code = _play(run, display)
         run.draw()  # last, since a signal leaves little time for it
         return code
+    except UserError:
+        with suppress(OSError):
+            Path(launch.output).rmdir()  # empty: nothing has been written
+        raise
     except (AddressError, StateError) as error:
         return _fail(display, str(error), EXIT_USAGE)
     except SetupFailed as error:
@@ -280,25 +295,22 @@ def run(args: Args, launch: Launch) -> int:
         display.close()  # whatever else went wrong, the terminal gets its cursor back
 
 
-def _play(run: Run, launch: Launch, display: Display) -> int:
+def _play(run: Run, display: Display) -> int:
     """Play a run whose rounds are kept however it ends; show its summary, return the code."""
     try:
-        asyncio.run(stoppable(run.play()))
+        asyncio.run(stoppable(run.play(), run.stopped))
     except TooManyFailures as error:
         run.conclude()
         return _fail(display, str(error), EXIT_FAILED)
     except Stopped as stopped:
         run.conclude()
-        done = len(run.history.records)
-        line = f"{stopped} after {done} rounds, which are in {launch.output} with their model"
-        if not done:
-            line = f"{stopped} before the first round ended"
-        return _fail(display, line, stopped.code)
+        return stopped.code
     run.conclude()
     return 0
 
 
 def _fail(display: Display, line: str, code: int) -> int:
     display.close()
+    sys.stdout.flush()  # both may go to one file: what was said before comes first
     sys.stderr.write(f"server: {line}\n")
     return code

@@ -11,29 +11,16 @@ from fl.config.arguments import Args
 from mphe.errors import EncodingError
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import Plan, make_plan
-from mphe.update.compression import sent_length
-from mphe.update.quantise import payload_length
-from mphe.update.rotation import Rotation, padded_length
+from mphe.update import PublicRange
 
 Vector = NDArray[np.float32]
 MAX_NOTE = 256
-_HEAD = struct.Struct("<dd")
+_REFERENCE = struct.Struct("<d")
+_HEAD_BYTES = PublicRange.SIZE + _REFERENCE.size
 
 
-def quantised_length(args: Args, size: int) -> int:
-    """Return how many quantised values a client sends of an update of `size` values."""
-    sent = sent_length(size, args.compression_rate)
-    return padded_length(sent) if args.rotation else sent
-
-
-def rotation_for(args: Args, size: int) -> Rotation | None:
-    """Return the rotation of what is sent of updates of `size` values; None without one."""
-    sent = sent_length(size, args.compression_rate)
-    return Rotation(sent, args.seed) if args.rotation else None
-
-
-def plan_for(args: Args, size: int) -> Plan:
-    """Return the plan for updates of `size` values.
+def plan_for(args: Args, length: int) -> Plan:
+    """Return the plan for contributions of `length` values.
 
     Raises:
         ParameterError: these flags cannot be served safely.
@@ -42,7 +29,7 @@ def plan_for(args: Args, size: int) -> Plan:
         SessionParameters(
             num_clients=args.num_peers,
             threshold=args.threshold,
-            length=payload_length(quantised_length(args, size), args.value_bits),
+            length=length,
             rounds=args.num_iterations,
             robust=args.robust,
             encryption=args.encryption,
@@ -67,33 +54,34 @@ def max_frame(plan: Plan, size: int) -> int:
 
 @dataclass(frozen=True)
 class Model:
-    """What a round starts from: the weights, and the range of quantised updates.
+    """What a round starts from: the weights, and what all clients encode their updates with.
 
     A client's weight is its samples divided by `reference`; 0 gives all the same weight.
     """
 
     weights: Vector
-    reach: float
+    public: PublicRange
     reference: float = 0.0
 
     def to_bytes(self) -> bytes:
-        """Return the bytes of RoundStart.model."""
-        return _HEAD.pack(self.reach, self.reference) + self.weights.astype("<f4").tobytes()
+        """Return the bytes of RoundStart.model: public, float64 reference, float32 weights."""
+        head = self.public.to_bytes() + _REFERENCE.pack(self.reference)
+        return head + self.weights.astype("<f4").tobytes()
 
     @classmethod
     def from_bytes(cls, data: bytes, size: int) -> "Model":
         """Read `to_bytes`; EncodingError unless it holds `size` finite weights and a range."""
-        if len(data) != _HEAD.size + 4 * size:
+        if len(data) != _HEAD_BYTES + 4 * size:
             raise EncodingError(
                 f"a model of {len(data)} bytes where {size} weights belong: give all parties the "
                 "same --model"
             )
-        reach, reference = _HEAD.unpack_from(data)
-        weights = np.frombuffer(data, "<f4", offset=_HEAD.size)
-        sound = 0 < reach < float("inf") and 0 <= reference < float("inf")
-        if not (sound and np.isfinite(weights).all()):
+        public = PublicRange.from_bytes(data[: PublicRange.SIZE])
+        (reference,) = _REFERENCE.unpack_from(data, PublicRange.SIZE)
+        weights = np.frombuffer(data, "<f4", offset=_HEAD_BYTES)
+        if not (0 <= reference < float("inf") and np.isfinite(weights).all()):
             raise EncodingError("the model holds numbers that are not finite")
-        return cls(weights.astype(np.float32), reach, reference)
+        return cls(weights.astype(np.float32), public, reference)
 
 
 @dataclass(frozen=True)
@@ -104,7 +92,7 @@ class Note:
     encrypt: float = 0.0
 
     def to_bytes(self) -> bytes:
-        """Return the bytes of Contribution.note."""
+        """Return the bytes of Contribution.metrics."""
         packed: bytes = msgpack.packb([self.train, self.encrypt])
         return packed
 

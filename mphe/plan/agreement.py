@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 
-from mphe.errors import ParameterError
+from mphe.errors import OutOfRange, ParameterError
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_CLIENTS = 1 << 12
 MAX_LENGTH = 1 << 28
 MAX_ROUNDS = 1 << 20
+MAX_ATTEMPTS = 64
+VALUE_BITS = (4, 24)
+ENCRYPTIONS = ("hybrid", "direct")
+# Follow from the other fields where they are None.
+_DERIVED = ("decryptors", "min_contributors", "capacity", "max_corrupt")
 
 
-@dataclass(frozen=True)
+def _default_corrupt(n: int, t: int, k: int, verified: bool) -> int:
+    """Return the largest c with 2t > k + c that leaves two honest clients."""
+    return min(2 * t - k - 1, n - 2) if verified else 0
+
+
+def _default_minimum(n: int, t: int, c: int, verified: bool) -> int:
+    """Return max(2, t); with a lying server two more than the corrupt, and at least 3."""
+    return min(max(3, c + 2) if verified else max(2, t), n)
+
+
+@dataclass(frozen=True, init=False)
 class SessionParameters:
-    """What all parties must agree on; its digest enters every signature and key.
+    """What all parties must agree on; the digest of its plan enters every signature and key.
 
     Attributes:
         num_clients: n, indices 1..n.
@@ -40,79 +53,102 @@ class SessionParameters:
     threshold: int
     length: int
     rounds: int
-    robust: bool = True
-    encryption: str = "hybrid"
-    value_bits: int = 16
-    decryptors: int = 0
-    min_contributors: int = 0
-    capacity: int = 0
-    max_attempts: int = 4
-    verified: bool = False
-    max_corrupt: int = -1
+    robust: bool
+    encryption: str
+    value_bits: int
+    decryptors: int
+    min_contributors: int
+    capacity: int
+    max_attempts: int
+    verified: bool
+    max_corrupt: int
 
-    def __post_init__(self) -> None:
-        """Fill in the defaults that depend on other fields, and check types and ranges."""
+    def __init__(
+        self,
+        num_clients: int,
+        threshold: int,
+        length: int,
+        rounds: int,
+        robust: bool = True,
+        encryption: str = "hybrid",
+        value_bits: int = 16,
+        decryptors: int | None = None,
+        min_contributors: int | None = None,
+        capacity: int | None = None,
+        max_attempts: int = 4,
+        verified: bool = False,
+        max_corrupt: int | None = None,
+    ) -> None:
+        """Fill in what is None, then check types and ranges.
+
+        Raises:
+            OutOfRange: one field does not fit, alone or beside the others.
+            ParameterError: a field is of another type.
+        """
+        given = {name: value for name, value in locals().items() if name != "self"}
         for field in fields(self):
             # 4.0 == 4 == True + 3, but their digests would differ.
-            if type(getattr(self, field.name)).__name__ != field.type:
+            value = given[field.name]
+            left_out = value is None and field.name in _DERIVED
+            if not left_out and type(value).__name__ != field.type:
                 raise ParameterError(f"{field.name} must be of type {field.type}")
-        object.__setattr__(self, "decryptors", self.decryptors or self.num_clients)
-        object.__setattr__(self, "capacity", self.capacity or self.num_clients)
-        if self.max_corrupt == -1:
-            object.__setattr__(self, "max_corrupt", self._default_corrupt())
-        if not self.min_contributors:
-            object.__setattr__(self, "min_contributors", self._default_minimum())
-        for holds, reason in self._requirements():
-            if not holds:
-                raise ParameterError(reason)
+        n, t = num_clients, threshold
+        k = n if decryptors is None else decryptors
+        c = _default_corrupt(n, t, k, verified) if max_corrupt is None else max_corrupt
+        defaults = {
+            "decryptors": n,
+            "min_contributors": _default_minimum(n, t, c, verified),
+            "capacity": n,
+            "max_corrupt": c,
+        }
+        vars(self).update(
+            defaults | {name: value for name, value in given.items() if value is not None}
+        )
+        self._check()
 
-    def _default_corrupt(self) -> int:
-        """Return the largest c with 2t > k + c that leaves two honest clients."""
-        if not self.verified:
-            return 0
-        return min(2 * self.threshold - self.decryptors - 1, self.num_clients - 2)
+    def _check(self) -> None:
+        for field_name, low, high, reason in self._ranges():
+            if not low <= getattr(self, field_name) <= high:
+                raise OutOfRange(field_name, low, high, reason)
+        if self.encryption not in ENCRYPTIONS:
+            raise ParameterError(f"encryption is {' or '.join(ENCRYPTIONS)}")
 
-    def _default_minimum(self) -> int:
-        """Return max(2, t); with a lying server two more than the corrupt, and at least 3."""
-        minimum = max(3, self.max_corrupt + 2) if self.verified else max(2, self.threshold)
-        return min(minimum, self.num_clients)
-
-    def _requirements(self) -> Iterator[tuple[bool, str]]:
-        """Yield what must hold, beside what to say when it does not."""
+    def _ranges(self) -> Iterator[tuple[str, int, int, str]]:
+        """Yield a field, the least and most it may be, and what to say when it is not."""
         n, t, k = self.num_clients, self.threshold, self.decryptors
-        yield 2 <= n <= MAX_CLIENTS, f"{n} clients; use 2 to {MAX_CLIENTS}"
-        yield 2 <= k <= n, f"{k} decryptors among {n} clients; use 2 to {n}"
-        yield 2 <= t <= k, f"threshold {t} with {k} decryptors; use 2 to {k}"
-        yield self.robust or t == k == n, "without robustness every client must decrypt"
-        yield n <= self.capacity <= MAX_CLIENTS, f"capacity {self.capacity}; use {n} or more"
-        yield 2 <= self.min_contributors <= n, f"min_contributors must lie in 2..{n}"
-        yield 1 <= self.length <= MAX_LENGTH, f"{self.length} values; use 1 to {MAX_LENGTH}"
-        yield 4 <= self.value_bits <= 24, f"value_bits {self.value_bits}; use 4 to 24"
-        yield 1 <= self.rounds <= MAX_ROUNDS, f"{self.rounds} rounds; use 1 to {MAX_ROUNDS}"
-        yield 1 <= self.max_attempts <= 64, f"{self.max_attempts} attempts; use 1 to 64"
-        yield self.encryption in ("hybrid", "direct"), "encryption is hybrid or direct"
+        yield "num_clients", 2, MAX_CLIENTS, f"{n} clients; use 2 to {MAX_CLIENTS}"
+        yield "decryptors", 2, n, f"{k} decryptors among {n} clients; use 2 to {n}"
+        if not self.robust:
+            yield "decryptors", n, n, "without robustness every client must decrypt"
+        yield "threshold", 2, k, f"threshold {t} with {k} decryptors; use 2 to {k}"
+        if not self.robust:
+            yield "threshold", n, n, "without robustness every client must decrypt"
+        yield "capacity", n, MAX_CLIENTS, f"capacity {self.capacity}; use {n} or more"
+        yield "length", 1, MAX_LENGTH, f"{self.length} values; use 1 to {MAX_LENGTH}"
+        yield "value_bits", *VALUE_BITS, f"value_bits {self.value_bits}; use 4 to 24"
+        yield "rounds", 1, MAX_ROUNDS, f"{self.rounds} rounds; use 1 to {MAX_ROUNDS}"
+        yield "max_attempts", 1, MAX_ATTEMPTS, f"{self.max_attempts} attempts; use 1 to 64"
         if self.verified:
-            yield from self._requirements_against_liars()
+            yield from self._ranges_against_liars()
+        yield "min_contributors", 2, n, f"min_contributors must lie in 2..{n}"
 
-    def _requirements_against_liars(self) -> Iterator[tuple[bool, str]]:
+    def _ranges_against_liars(self) -> Iterator[tuple[str, int, int, str]]:
         """Yield what verified aggregates need: one quorum a round, two honest updates in a sum."""
         n, t, k, c = self.num_clients, self.threshold, self.decryptors, self.max_corrupt
-        yield n >= 3, "verified aggregates need at least 3 clients"
+        yield "num_clients", 3, MAX_CLIENTS, "verified aggregates need at least 3 clients"
         yield (
-            c >= 0 and 2 * t > k + c,
+            "max_corrupt",
+            0,
+            2 * t - k - 1,
             f"{t} of {k} decryptors cannot withstand a lying server with {max(c, 0)} corrupt "
             f"clients, two groups could decrypt two sums; use t above {(k + max(c, 0)) / 2:g}",
         )
-        yield (
-            c + 2 <= self.min_contributors,
+        too_little = (
             f"a sum of {self.min_contributors} updates, {c} of them corrupt, hides too little; use "
-            f"min_contributors {c + 2} or more of {n} clients, or a smaller max_corrupt",
+            f"min_contributors {c + 2} or more of {n} clients, or a smaller max_corrupt"
         )
-
-    def digest(self) -> bytes:
-        """Return the SHA-256 of all fields and the protocol version, in one canonical form."""
-        fields = json.dumps([PROTOCOL_VERSION, asdict(self)], sort_keys=True)
-        return hashlib.sha256(fields.encode()).digest()
+        yield "max_corrupt", 0, n - 2, too_little
+        yield "min_contributors", c + 2, n, too_little
 
     @cached_property
     def slot_bits(self) -> int:

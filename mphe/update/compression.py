@@ -5,7 +5,10 @@ stays in its memory and goes out when its coordinates come round (error feedback
 arXiv 1809.07599): every coordinate is sent once in ceil(1/rate) rounds.
 """
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,22 +39,39 @@ def coordinates(size: int, rate: float, seed: int, round: int) -> Indices | slic
     return order[start : start + count]
 
 
-def compress(update: Vector, memory: Vector, chosen: Indices | slice) -> tuple[Vector, Vector]:
-    """Return the values to send and the memory afterwards, should they be counted.
+class Compression:
+    """Of vectors of one size, at one rate: what is sent, what is left, and the way back."""
 
-    Args:
-        update: of this round, float32 (size,).
-        memory: what earlier rounds left, float32 (size,).
-        chosen: coordinates of this round.
-    """
-    left = memory + update
-    sent = left[chosen].copy()
-    left[chosen] = 0
-    return sent, left
+    def __init__(self, size: int, rate: float) -> None:
+        self.length = sent_length(size, rate)
+        self._size = size
+        self._rate = rate
+        self._last: tuple[int, int, Indices | slice] | None = None
 
+    def apply(self, values: NDArray[Any], seed: int, round: int) -> NDArray[Any]:
+        """Return the values of a round's coordinates, (length,)."""
+        return values[self._coordinates(seed, round)]
 
-def expand(values: Vector, size: int, chosen: Indices | slice) -> Vector:
-    """Return values at their coordinates and zeros elsewhere, float32 (size,)."""
-    full = np.zeros(size, np.float32)
-    full[chosen] = values
-    return full
+    def left(self, values: Vector, seed: int, round: int) -> Vector | None:
+        """Return the values that are not sent and zeros for those that are; None if all are."""
+        if self.length == self._size:
+            return None
+        kept = values.copy()
+        kept[self._coordinates(seed, round)] = 0
+        return kept
+
+    def undo(self, values: Vector, seed: int, round: int) -> Vector:
+        """Return values at their coordinates and zeros elsewhere, float32 (size,)."""
+        if self.length == self._size:
+            return values
+        full = np.zeros(self._size, np.float32)
+        full[self._coordinates(seed, round)] = values
+        return full
+
+    def _coordinates(self, seed: int, round: int) -> Indices | slice:
+        """Draw a round's coordinates once: a permutation of all values takes long."""
+        last = self._last
+        if last is None or last[:2] != (seed, round):
+            last = seed, round, coordinates(self._size, self._rate, seed, round)
+            self._last = last
+        return last[2]

@@ -1,12 +1,15 @@
-"""`--rotation True`: updates are spread evenly over their values before they are rounded.
+"""Rotation: updates are spread evenly over their values before they are rounded.
 
 A randomised Hadamard transform (Ailon and Chazelle 2009; for federated learning Suresh et al.,
 arXiv 1611.00429): y = H·D·x, where D holds public random signs and H is orthonormal. It is
 linear, so it commutes with the sum, and keeps the L2 norm. No value of y is much larger than
-the others, so a few bits are spent on all of them and not on the reach of a single one.
+the others, so a few bits are spent on all of them and not on the range of a single one.
 """
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,27 +49,25 @@ def hadamard(rows: Vector) -> Vector:
 class Rotation:
     """Of vectors of one size; every round has signs of its own, from the public seed."""
 
-    def __init__(self, size: int, seed: int) -> None:
-        """Take vectors of `size` values."""
+    def __init__(self, size: int) -> None:
         self._size = size
-        self._seed = seed
         self._block = block_length(size)
         self.length = padded_length(size)
 
-    def apply(self, values: Vector, round: int) -> Vector:
-        """Return float32 (length,) of float32 (size,)."""
+    def apply(self, values: NDArray[Any], seed: int, round: int) -> Vector:
+        """Return float32 (length,) of floats (size,)."""
         padded = np.zeros(self.length, np.float32)
         padded[: self._size] = values
         # Neighbours go to different blocks, so that no block gets all of a layer.
-        rows = (padded * self._signs(round)).reshape(self._block, -1)
+        rows = (padded * self._signs(seed, round)).reshape(self._block, -1)
         return hadamard(rows).reshape(-1)
 
-    def undo(self, values: Vector, round: int) -> Vector:
+    def undo(self, values: Vector, seed: int, round: int) -> Vector:
         """Return what `apply` was given, float32 (size,)."""
         rows = values.reshape(self._block, -1)
-        return (hadamard(rows).reshape(-1) * self._signs(round))[: self._size]
+        return (hadamard(rows).reshape(-1) * self._signs(seed, round))[: self._size]
 
-    def _signs(self, round: int) -> Vector:
-        rng = generator(Stream.ROTATION, self._seed, round)
+    def _signs(self, seed: int, round: int) -> Vector:
+        rng = generator(Stream.ROTATION, seed, round)
         signs: Vector = rng.integers(0, 2, self.length, np.int8).astype(np.float32)
         return 2 * signs - 1

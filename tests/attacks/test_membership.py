@@ -15,12 +15,14 @@ from statistics import NormalDist
 
 import numpy as np
 
-from fl.privacy.privacy import SILENT, Privacy, make_privacy
-from mphe.update.quantise import quantise
+from fl.privacy.privacy import Privacy, make_privacy
+from mphe.update import PrivateUpdateCodec, PublicRange
+from mphe.update.quantise import NO_COUNTS, quantise
+from mphe.update.streams import Stream, generator
 from tests.fl.federation import flags
 from tests.support import seeded
 
-SIZE, ROUNDS, TRIALS, REACH = 30, 4, 400, 1.0
+SIZE, ROUNDS, TRIALS, PUBLIC = 30, 4, 400, PublicRange(1.0)
 EPSILON, DELTA = 1.0, 1e-5
 BOUND = (exp(EPSILON) - 1 + 2 * DELTA) / (exp(EPSILON) + 1)
 # 400 trials of each kind: a difference of two frequencies is right to 0.035 (one deviation).
@@ -38,27 +40,36 @@ def parameters(directory: Path) -> Privacy:
 
 def statistics(plan: Privacy, noise: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Return the best statistic, in units of what the unit moves, of members and of others."""
-    grid, secret = plan.grid(REACH), seeded("membership")
+    codec = PrivateUpdateCodec(
+        SIZE,
+        plan.bits,
+        plan.sensitivity,
+        noise_multiplier=plan.noise_multiplier,
+        honest=plan.honest,
+        source=seeded("membership"),
+    )
+    largest = codec.grid(PUBLIC.clip_range).largest
     update = np.full(SIZE, SIZE**-0.5)
 
-    def integers(values: np.ndarray, seed: int) -> np.ndarray:
-        rng = np.random.default_rng(seed)
+    def rounded(values: np.ndarray, round: int) -> np.ndarray:
+        rng = generator(Stream.ROUNDING, 0, 1, round)
+        return quantise(values, largest, plan.bits, NO_COUNTS, rng)[:SIZE].astype(np.int64)
+
+    def integers(values: np.ndarray, round: int) -> np.ndarray:
         if not noise:
-            return quantise(values, grid.reach, plan.bits, SILENT, rng)[:SIZE].astype(np.int64)
-        return plan.encode(values, REACH, rng, secret)[:SIZE].astype(np.int64)
+            return rounded(values, round)
+        encoded = codec.encode(values, PUBLIC, seed=0, index=1, round=round)
+        return encoded[:SIZE].astype(np.int64)
 
     def statistic(member: bool) -> float:
         total = 0.0
         for round in range(ROUNDS):
             # Two clients whose noise nobody knows: the one in question, and one that adds nothing.
             sums = integers(update * member, round) + integers(0 * update, round)
-            known = [
-                quantise(v, grid.reach, plan.bits, SILENT, np.random.default_rng(round))[:SIZE]
-                for v in (0 * update, 0 * update, update)
-            ]
-            moved = (known[2] - known[0]).astype(np.float64)
+            zero = rounded(0 * update, round)
+            moved = (rounded(update, round) - zero).astype(np.float64)
             # The likelihood ratio of equal Gaussians is a projection on what the unit moves.
-            total += float((sums - known[0] - known[1]) @ moved / (moved @ moved))
+            total += float((sums - 2 * zero) @ moved / (moved @ moved))
         return float(total / ROUNDS)
 
     members, others = ([statistic(member) for _ in range(TRIALS)] for member in (True, False))

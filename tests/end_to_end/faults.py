@@ -176,7 +176,7 @@ def install(fault: Fault | None) -> None:
     fl.run.client.RECONNECT_SECONDS = scaled(RECONNECT_SECONDS)
     fl.run.client.CONNECT_SECONDS = scaled(CONNECT_SECONDS)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    fl.run.client.Client = ResettableClient  # type: ignore[attr-defined]
+    fl.run.client.Connection = ResettableClient  # type: ignore[attr-defined]
     if fault is not None:
         FaultyClient.fault = fault
-        fl.run.client.Client = FaultyClient  # type: ignore[attr-defined]
+        fl.run.client.Connection = FaultyClient  # type: ignore[attr-defined]

@@ -86,6 +86,7 @@ class Federation:
             "--resiliency": "0.5",
             "--learning_rate": str(small.LEARNING_RATE),
             "--dataset": f"npz:{self.desk / 'data.npz'}",
+            "--evaluate_every": "1",
             **self.flags,
             **{f"--{name}": text for name, text in more.items()},
         }

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mphe
 from fl.config.arguments import Args
-from fl.run.client_session import Session
+from fl.learning.codecs import codec_for
+from fl.run.client import Training
 from fl.schemes.session import max_frame, plan_for
-from mphe.arithmetic.sampling import RandomSource
 from mphe.net.frames import encode_header
 from mphe.net.tcp import Client, Server, Unreachable
 from mphe.net.tls import (
@@ -30,7 +31,7 @@ from mphe.net.tls import (
     public_key,
     server_context,
 )
-from mphe.roles.setup.client import SetupClient
+from mphe.run.session import ClientSession
 from mphe.wire import codec
 from mphe.wire.messages import Contribution
 from tests.fl import federation
@@ -74,9 +75,11 @@ async def take_part(args: Args, port: int, index: int, wrap: Wrap, moves: Moves)
 
     transport = await connect(port, index, CLIENTS[index])
     learner: Any = FakeLearner(args, index, dawdle)
-    session = Session(index, learner, wrap(index, transport))
-    source, key = RandomSource.from_system(), CLIENTS[index].private_key
-    session.join(SetupClient(index, plan_for(args, SIZE), key, KEYS, source))
+    identity = mphe.Identity(CLIENTS[index].private_key)
+    plan = plan_for(args, codec_for(args, SIZE).payload_length)
+    party = mphe.Client(index, plan.session, identity, KEYS)
+    session = ClientSession(party, wrap(index, transport), Training(learner))
+    session.start()
     try:
         await session.run()
     finally:
@@ -85,7 +88,7 @@ async def take_part(args: Args, port: int, index: int, wrap: Wrap, moves: Moves)
 
 async def federate(args: Args, attack: Attack, wrap: Wrap) -> Outcome:
     """Run server and clients to the end, the attack beside them."""
-    plan = plan_for(args, SIZE)
+    plan = plan_for(args, codec_for(args, SIZE).payload_length)
     pins = {fingerprint(identity.certificate): index for index, identity in CLIENTS.items()}
     context = server_context(SERVER, [identity.certificate for identity in CLIENTS.values()])
     frame, patient = max_frame(plan, SIZE), scaled(HANG)  # with whom says nothing, all the while

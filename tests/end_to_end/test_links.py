@@ -68,6 +68,7 @@ class Apart:
             "--resiliency": "0.5",
             "--learning_rate": "0.1",
             "--dataset": f"npz:{run.desk / 'data.npz'}",
+            "--evaluate_every": "1",
             **more,
         }
         words = ["ip", "netns", "exec", self._spaces[index == FAR], sys.executable, "-m"]

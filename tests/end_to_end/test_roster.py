@@ -61,6 +61,7 @@ def party(
         "--resiliency": "0.6",
         "--dataset": "mnist5k",
         "--batch_size_per_worker": "32",
+        "--evaluate_every": "1",
     }
     flags |= dict(zip(more[::2], more[1::2], strict=True))
     process = subprocess.Popen(
@@ -170,5 +171,9 @@ def test_a_client_with_other_flags_is_left_out(federation: Callable[..., Federat
     assert [run.wait(index) for index in range(PEERS + 1)] == [0, 0, 1, 0]
     assert "client 2 is left out" in run.said(0)
     assert "start all parties with the same flags" in run.said(0)
-    assert "client 2: the server ended the run without this client" in run.said(2)
+    # It hears the reason at once, and does not wait for the end of the run.
+    assert "client 2: the server leaves this client out: the join of client 2" in run.said(2)
+    assert "start all parties with the same flags" in run.said(2)
+    said = run.said(0)
+    assert said.index("client 2 is left out") < said.index("collective key of 2 clients")
     assert [record["contributors"] for record in run.records()] == [[1, 3], [1, 3]]

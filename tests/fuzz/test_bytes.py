@@ -10,6 +10,7 @@ import pytest
 from fl.schemes.session import Model, Note
 from mphe.errors import EncodingError, MalformedMessage
 from mphe.net.frames import HEADER_SIZE, FrameError, FrameReader
+from mphe.update import PublicRange
 from mphe.wire.codec import decode, encode
 from mphe.wire.messages import Message, Ready, SessionOpen
 from tests.fuzz.fuzzing import SMALL_MESSAGES, damage, inputs, peak_of, traced
@@ -123,7 +124,7 @@ def test_models_and_notes() -> None:
     """What rides inside of messages: NaN and infinity are no model, and any note is a note."""
     size = 5
     good = [
-        Model(np.arange(size, dtype=np.float32), 0.5).to_bytes(),
+        Model(np.arange(size, dtype=np.float32), PublicRange(0.5)).to_bytes(),
         Note(1.0, 2.0).to_bytes(),
         np.full(size + 2, np.nan, "<f4").tobytes(),
         np.full(size + 2, np.inf, "<f4").tobytes(),
@@ -136,4 +137,6 @@ def test_models_and_notes() -> None:
             model = Model.from_bytes(data, size)
         except EncodingError:
             continue
-        assert np.isfinite(model.weights).all() and 0 < model.reach < float("inf"), number
+        assert np.isfinite(model.weights).all() and 0 < model.public.clip_range < float("inf"), (
+            number
+        )

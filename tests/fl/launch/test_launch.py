@@ -183,7 +183,11 @@ def test_what_is_wrong_with_a_users_file_is_reported_once_a_host(
 ) -> None:
     place = Place(4 + local_rank, 8, local_rank, 4)
     assert report(UserError("--model m.py:f failed"), place) == 0
-    assert ("--model m.py:f failed" in capfd.readouterr().err) is speaks
+    said = capfd.readouterr().err
+    assert said == (f"main.py: rank {place.rank}: --model m.py:f failed\n" if speaks else "")
+    assert report(UserError("--model m.py:f failed"), Place(0, 8, 0, 4)) == 2
+    assert report(UserError("--model m.py:f failed"), None) == 2
+    assert capfd.readouterr().err == 2 * "main.py: --model m.py:f failed\n"
     # Other errors may be of one rank alone.
     report(MemoryError("full"), place)
     assert f"rank {place.rank}: MemoryError: full" in capfd.readouterr().err
@@ -261,3 +265,28 @@ def test_what_is_no_offer_is_refused(data: bytes) -> None:
 def test_an_offer_that_is_too_long_is_refused() -> None:
     with pytest.raises(UsageError, match="too long"):
         Offer(output="x" * OFFER_BYTES).to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("nohost.invalid", "no host is called 'nohost.invalid': name the one"),
+        ("192.0.2.1", "is no address of this host"),
+    ],
+)
+def test_a_server_that_cannot_listen_is_refused_before_anything_is_made(
+    tmp_path: Path, host: str, says: str
+) -> None:
+    words = [*ARGV, "--dataset", "mnist5k", "--output", str(tmp_path / "out")]
+    place = words.index("--server_address")
+    words[place + 1] = f"{host}:8080"
+    identity, offer = prepare(parse_args(words), 0)
+    assert identity is None and says in offer.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_not_there_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    words = [*ARGV, "--dataset", "mnist5k", "--output", str(tmp_path / "out")]
+    words[3] = f"localhost:{free_port()}"
+    _, offer = prepare(parse_args([*words, "--model", f"{tmp_path}/none.py:net"]), 0)
+    assert offer.error.startswith("--model: cannot read") and not (tmp_path / "out").exists()

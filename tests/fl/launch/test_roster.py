@@ -14,7 +14,6 @@ import pytest
 
 import fl.learning.learner
 import fl.run.client
-import fl.run.client_session
 from fl.config.arguments import Args, parse_args
 from fl.config.flags import UsageError
 from fl.config.place import Place
@@ -30,6 +29,7 @@ from fl.launch.roster import (
     read_roster,
 )
 from mphe.net.tls import new_identity, public_key
+from mphe.run.session import ServerGone
 from tests.fl.program import run
 from tests.ports import free_port
 
@@ -313,6 +313,7 @@ def test_usage_errors_of_the_command_are_one_line(desk: Path) -> None:
         (words(desk, "client", "bob", "--dataset", "auto"), {}, "name the dataset"),
         (words(desk, "client", "none"), {}, "--new_identity"),
         (words(desk, "client", "bob", "--dataset", "npz:none"), {}, "no file none"),
+        (words(desk, "client", "bob", "--model", "no.py:f"), {}, "--model: cannot read no.py"),
     ):
         done = run(*line, **environ)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
@@ -361,7 +362,7 @@ def test_exit_codes_of_a_client_that_fails(
     code: int,
 ) -> None:
     async def fail(_args: Args, _launch: Launch) -> None:
-        raise fl.run.client_session.ServerGone("left out")
+        raise ServerGone("left out")
 
     monkeypatch.setattr("fl.run.client._take_part", fail)
     monkeypatch.setattr("fl.run.client.server_listens", lambda _host, _port: listens)

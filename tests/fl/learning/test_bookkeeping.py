@@ -6,7 +6,7 @@ from typing import Any
 
 from fl.learning.bookkeeping import Ledger
 from mphe.net.loopback import Network
-from mphe.update.quantise import Figures
+from mphe.update import Counts
 from tests.fl import federation
 from tests.fl.federation import FakeLearner, flags, run
 from tests.patience import flag
@@ -54,7 +54,7 @@ class Watched(FakeLearner):
         self.ledger: Ledger[int] = Ledger()
         Watched.all[index] = self
 
-    def sends(self, round: int, figures: Figures) -> None:
+    def sends(self, round: int, counts: Counts) -> None:
         self.ledger.propose(round, round)
 
     def counted(self, round: int, counted: bool) -> None:

@@ -13,13 +13,14 @@ from fl.learning.private_learner import BudgetSpent, UnfitSamples, poisson_batch
 from fl.model.trainer import ModelError, Trainer
 from fl.schemes.session import Model
 from fl.state.spending import Spending
-from fl.state.vault import StateError, Vault
 from mphe.net.tls import new_identity
+from mphe.run.vault import StateError, Vault
+from mphe.update import PublicRange
 from tests.fl.federation import SIZE
 from tests.fl.private import SAMPLES, StubTrainer, learner, pretend, private_flags
 from tests.support import seeded
 
-MODEL = Model(np.zeros(SIZE, np.float32), 0.5)
+MODEL = Model(np.zeros(SIZE, np.float32), PublicRange(0.5))
 
 
 def sixty_samples() -> Dataset:
@@ -114,12 +115,12 @@ def test_batches_are_secret_and_their_size_is_told_nobody(
     assert len(set(sizes[0])) > 2
 
 
-def test_figures_are_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_tell_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, 0.01)
     for unit in ("sample", "client"):
         one = learner(private_flags(tmp_path, "--dp_unit", unit))
-        _, figures = one.update(1, MODEL)
-        assert (figures.loss, figures.accuracy, figures.samples, figures.weight) == (0, 0, 0, 1)
+        _, counts = one.update(1, MODEL)
+        assert (counts.loss, counts.accuracy, counts.samples, counts.weight) == (0, 0, 0, 1)
         assert one.private
 
 
@@ -144,8 +145,8 @@ def test_a_client_sends_nothing_beyond_its_budget(
     allowed = one.privacy.budget.rounds
     assert 1 <= allowed < 100
     for number in range(1, allowed + 1):
-        _, figures = one.update(number, MODEL)
-        one.sends(number, figures)
+        _, counts = one.update(number, MODEL)
+        one.sends(number, counts)
         one.counted(number, False)  # a server that says so gets nothing for it
     with pytest.raises(BudgetSpent, match=r"privacy budget \(--dp_epsilon 4\)"):
         one.update(allowed + 1, MODEL)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fl.data.load import Dataset, load_dataset
-from fl.model.trainer import ModelError, Trainer, clip, configure_tensorflow
+from fl.model.trainer import ModelError, Trainer, configure_tensorflow
 
 
 @pytest.fixture(scope="module")
@@ -83,17 +83,6 @@ def test_a_saved_model_is_the_same_model(trainer: Trainer, tmp_path: Path) -> No
     assert np.array_equal(
         np.concatenate([np.ravel(w) for w in loaded.get_weights()]), trainer.get_vector()
     )
-
-
-def test_clip() -> None:
-    vector = np.array([3, 4], np.float32)
-    assert clip(vector, 5.0).tolist() == [3, 4]
-    assert clip(vector, 1.0) == pytest.approx([0.6, 0.8])
-    assert clip(vector, 1.0).dtype == np.float32 and vector.tolist() == [3, 4]
-    assert clip(np.full(4, 1e30, np.float32), 3.0) == pytest.approx([1.5] * 4)
-    for bad in (np.nan, np.inf):
-        with pytest.raises(ValueError, match="NaN or infinity"):
-            clip(np.array([bad], np.float32), 3.0)
 
 
 def test_limits_come_too_late_after_the_import(trainer: Trainer) -> None:

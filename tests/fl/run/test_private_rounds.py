@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fl.learning.global_model import GlobalModel
+from fl.learning.codecs import codec_for
 from fl.privacy.privacy import Privacy, make_privacy
 from fl.report.metrics import INTERRUPTED, History, RoundRecord, Summary
 from fl.report.progress import Display
+from fl.run.background import Background
 from fl.run.rounds import Training
 from fl.schemes.session import Model
 from fl.state.server import Checkpoint
 from fl.state.spending import charged
 from mphe.net.loopback import Network
-from mphe.update.quantise import Mean, dequantise, half_levels
+from mphe.update import Mean, PublicRange
+from mphe.update.quantise import Spread, dequantise, half_levels
 from tests.fl.federation import SIZE, FakeTrainer, run
 from tests.fl.private import data, federation, pretend, private_flags
 from tests.patience import flag
@@ -31,11 +33,11 @@ def watch_sums(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float, np.nda
     """Return a list that will hold contributors, range and integers of every published sum."""
     seen: list[tuple[int, float, np.ndarray]] = []
 
-    def watched(total: np.ndarray, contributors: int, reach: float, bits: int) -> Any:
-        seen.append((contributors, reach, total[:SIZE].copy()))
-        return dequantise(total, contributors, reach, bits)
+    def watched(total: np.ndarray, contributors: int, largest: float, bits: int) -> Any:
+        seen.append((contributors, largest, total[:SIZE].copy()))
+        return dequantise(total, contributors, largest, bits)
 
-    monkeypatch.setattr("fl.learning.global_model.dequantise", watched)
+    monkeypatch.setattr("mphe.update.private.dequantise", watched)
     return seen
 
 
@@ -44,10 +46,10 @@ def noise(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the noise of all sums of zero updates, in units of what one unit can change, (n,)."""
     found = []
-    for contributors, reach, total in sums:
-        step = reach / half_levels(bits)
+    for contributors, largest, total in sums:
+        step = largest / half_levels(bits)
         moved = plan.sensitivity / step + SIZE**0.5
-        found.append((total - contributors * reach / step) / moved)
+        found.append((total - contributors * largest / step) / moved)
     return np.concatenate(found), np.array([contributors for contributors, _, _ in sums])
 
 
@@ -79,7 +81,7 @@ def test_a_sum_of_the_fewest_contributors_has_the_promised_noise(
         assert unknown == pytest.approx(promised, rel=0.13)
 
 
-def test_nothing_of_the_figures_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_the_counts_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, 0.001)
     args = private_flags(tmp_path, "--batch_size_per_worker", "5")
     outcome = run(args, real=federation(args))
@@ -89,23 +91,21 @@ def test_nothing_of_the_figures_is_told(tmp_path: Path, monkeypatch: pytest.Monk
         for name in ("train_loss", "train_accuracy", "samples", "saturated"):
             assert line[name] is None
         # How long training took depends on how many samples there are.
-        assert line["seconds_by_stage"]["train"] == line["seconds_by_stage"]["encrypt"] == 0
+        assert line["seconds_by_stage"]["train"] is line["seconds_by_stage"]["encrypt"] is None
     spent = [line["epsilon"] for line in lines]
     assert 0 < spent[0] < spent[1] < spent[2] <= 4
     assert ("epsilon spent", f"{spent[2]:.4g}") in Summary(outcome.history).rows()
 
 
-def test_the_range_does_not_narrow_until_unseen_values_leave_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_range_does_not_narrow_until_unseen_values_leave_it(tmp_path: Path) -> None:
     """Private clients do not tell how many do."""
     args = private_flags(tmp_path, "--dp_unit", "client", "--value_bits", "8", "--clip_norm", "9")
     update = np.eye(1, SIZE, dtype=np.float32)[0]
-    monkeypatch.setattr("fl.learning.global_model.dequantise", lambda *_: Mean(update, 0, None))
-    model = GlobalModel(args, np.zeros(SIZE, np.float32), make_privacy(args, SIZE, None))
-    for round in range(1, 20):
-        model.step(round, np.zeros(SIZE), 4)
-    assert model.reach == pytest.approx(4.0)
+    codec = codec_for(args, SIZE, make_privacy(args, SIZE, None))
+    public, mean = codec.first_public(), Mean(update, 0, None, spread=Spread.of(update, 0, 4))
+    for _ in range(20):
+        public = codec.next_public(public, mean)
+    assert public.clip_range == pytest.approx(4.0)
 
 
 def test_training_stops_when_the_budget_is_spent(
@@ -180,11 +180,14 @@ def test_a_resumed_server_counts_on_from_its_history(
     history = History(tmp_path)
     history.records = [replace(record(1), round=number) for number in (1, 2)]
     driver: Any = None
-    aggregator: Any = SimpleNamespace(round=0)
+    aggregator: Any = SimpleNamespace(resume_at=lambda last: None)
     trainer: Any = FakeTrainer()
     display = Display(3, Console(quiet=True))
-    training = Training(args, driver, aggregator, trainer, data(), history, display, privacy=plan)
-    training.resume(Checkpoint(2, Model(np.zeros(SIZE, np.float32), 1.0), 0.5, 1.0), 3)
+    background = Background(trainer, data(), tmp_path, lambda: None)
+    training = Training(
+        args, driver, aggregator, trainer, background, history, display, privacy=plan
+    )
+    training.resume(Checkpoint(2, Model(np.zeros(SIZE, np.float32), PublicRange(1.0))), 3)
     assert [entry.abandoned for entry in history.records] == [None, None, INTERRUPTED]
     assert history.records[-1].epsilon == plan.budget.spent(3)
     plan.budget.rounds = 4

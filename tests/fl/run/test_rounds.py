@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fl.report.metrics import STAGES, Summary
+from fl.report.progress import Display
 from fl.run.rounds import TooManyFailures
 from mphe.net.loopback import Network
 from tests.fl.federation import (
@@ -63,6 +64,7 @@ def test_metrics_have_the_promised_fields(tmp_path: Path) -> None:
 
 def test_a_model_without_classes_has_no_accuracy_in_the_metrics(tmp_path: Path) -> None:
     trainer = FakeTrainer()
+    trainer.has_classes = False
     trainer.evaluate = lambda _x, _y: (nan, 1.0)  # type: ignore[method-assign]
     real = Real(trainer=trainer)
     outcome = run(flags(tmp_path, "--aggregation", "plain"), real=real)
@@ -138,7 +140,8 @@ def test_rounds_below_the_threshold_are_abandoned_and_change_nothing(tmp_path: P
     records = outcome.history.records
     assert [record.contributors for record in records] == [(1, 2, 3, 4), (), ()]
     assert all(record.abandoned for record in records[1:])
-    assert records[1].accuracy == records[0].accuracy
+    assert records[0].loss == 1.0
+    assert records[1].accuracy is records[1].loss is records[2].loss is None
     assert np.allclose(outcome.weights, expected_weights(args, [(1, 2, 3, 4)]), atol=2e-5)
     assert server_gone(outcome) == {1, 2}
 
@@ -153,3 +156,15 @@ def test_training_gives_up_after_max_failed_rounds(tmp_path: Path) -> None:
     with pytest.raises(TooManyFailures, match="2 rounds in a row"):
         run(args, meddle=cut)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_updates_that_are_rounded_to_nothing_are_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Display, "warn", lambda self, line: said.append(line))
+    run(flags(tmp_path, "--clip_norm", "1e30"))
+    assert [line for line in said if "the sum is 0" in line] == [
+        "the sum is 0, so nothing is learnt: values are rounded to a grid that --clip_norm 1e+30 "
+        "makes too coarse; lower it, or check the data"
+    ]

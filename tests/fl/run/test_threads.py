@@ -23,7 +23,9 @@ def simulate(threads: int) -> Simulation:
     for index, keys in simulation.keys.items():
         encryptor = Encryptor(keys.plan, keys.key, keys.crs_seed, block_map(threads))
         source = simulation.source(f"encryption/{index}")
-        simulation.contributors[index] = Contributor(index, encryptor, source)
+        simulation.contributors[index] = Contributor(
+            index, encryptor, source, transcript=keys.transcript
+        )
     simulation.aggregator = Aggregator(simulation.session, block_map(threads))
     return simulation
 

@@ -12,22 +12,24 @@ from rich.console import Console
 
 from fl.config.arguments import Args
 from fl.data.load import Dataset
+from fl.learning.codecs import codec_for
 from fl.model.optimise import ServerOptimizer
-from fl.report.metrics import INTERRUPTED, History, RoundRecord
+from fl.report.metrics import INTERRUPTED, Evaluation, History, RoundRecord
 from fl.report.progress import Display
-from fl.run.client_session import Session, follow
-from fl.run.driver import Driver, Observer
+from fl.run.background import Background
+from fl.run.client import Training as ClientTraining
 from fl.run.gathering import Gathering
 from fl.run.rounds import Training
 from fl.schemes.session import Model, plan_for
 from fl.state.server import ServerState, read_record, restore_history
-from fl.state.vault import StateError, Vault
-from mphe.arithmetic.sampling import RandomSource
+from mphe import Client, Identity, Server, Step
 from mphe.net.loopback import LoopbackClient, Network
 from mphe.roles.rounds.aggregator import Aggregator
 from mphe.roles.setup import returning
-from mphe.roles.setup.client import SetupClient
-from mphe.roles.setup.server import SetupDone, SetupServer
+from mphe.run.driver import Driver, Observer
+from mphe.run.session import ClientSession, follow
+from mphe.run.vault import StateError, Vault
+from mphe.update import PublicRange
 from mphe.wire import codec
 from mphe.wire.messages import Finish, Join
 from tests.fl.federation import SIZE, FakeLearner, FakeTrainer, expected_weights, flags
@@ -67,7 +69,7 @@ class World:
 
     def __init__(self, args: Args, directory: Path) -> None:
         self.args, self.directory = args, directory
-        self.plan = plan_for(args, SIZE)
+        self.plan = plan_for(args, codec_for(args, SIZE).payload_length)
         self.secrets = {i: Ed25519PrivateKey.generate() for i in range(1, args.num_peers + 1)}
         self.keys = {i: key.public_key().public_bytes_raw() for i, key in self.secrets.items()}
         self.own = Ed25519PrivateKey.generate()
@@ -76,9 +78,9 @@ class World:
 
     async def client(self, index: int) -> None:
         learner: Any = FakeLearner(self.args, index, lambda index, round: None)
-        session = Session(index, learner, self.network.connect(index))
-        source = RandomSource.from_system()
-        session.join(SetupClient(index, self.plan, self.secrets[index], self.keys, source))
+        party = Client(index, self.plan.session, Identity(self.secrets[index]), self.keys)
+        session = ClientSession(party, self.network.connect(index), ClientTraining(learner))
+        session.start()
 
         async def connect() -> LoopbackClient:
             await self.changed.wait()
@@ -87,46 +89,43 @@ class World:
         await follow(session, connect)
 
     async def serve(self, point: str, round: int, resume: bool) -> tuple[History, np.ndarray]:
-        vault = Vault(self.directory / "server", self.own, 0, self.plan.session.digest())
+        vault = Vault(self.directory / "server", self.own, 0, self.plan.digest)
         state = DyingState(vault, point, round)
         history = History(self.directory)
         driver = Driver(self.network.server, Display(1, Console(quiet=True)))
         try:
             checkpoint = state.restore(history) if resume else None
-            session = state.session(self.plan, self.keys) if resume else await self.agree(driver)
-            assert session is not None
-            aggregator = Aggregator(session)
             if resume:
-                await driver.run(Gathering(aggregator, self.keys), [], 20, Observer())
+                server = state.session(self.plan, self.keys, map)
+                assert server is not None
+                await driver.run(Gathering(server, self.keys), Step(), 20, Observer())
             else:
-                state.keep_session(session)
-            training = self.training(driver, aggregator, history, state)
+                server = Server(self.plan.session, self.keys)
+                await driver.run(server, Step(), 20, Observer())
+                state.keep_session(server.state)
+            training = self.training(driver, server, history, state)
             if resume:
                 training.resume(checkpoint, state.started())
             await training.run()
-            return history, training.weights()
+            return history, training.finished[1]
         finally:
             vault.close()
 
-    async def agree(self, driver: Driver) -> Any:
-        observer = Observer()
-        await driver.run(SetupServer(self.plan, self.keys), [], 20, observer)
-        return next(e.session for e in observer.events if isinstance(e, SetupDone))
-
-    def training(self, driver: Driver, aggregator: Any, history: Any, state: Any) -> Training:
+    def training(self, driver: Driver, server: Any, history: Any, state: Any) -> Training:
         empty, none = np.zeros((1, 28, 28, 1), np.float32), np.zeros(1, np.int64)
         data = Dataset(name="fake", train_x=empty, train_y=none, test_x=empty, test_y=none)
         trainer: Any = FakeTrainer()
         display = Display(1, Console(quiet=True))
-        training = Training(self.args, driver, aggregator, trainer, data, history, display, state)
-        started = aggregator.start_round
+        background = Background(trainer, data, self.directory, lambda: None)
+        training = Training(self.args, driver, server, trainer, background, history, display, state)
+        started = server.start_round
 
         def start_round(model: bytes, present: set[int]) -> Any:
             outputs = started(model, present)
-            state.die("in round", aggregator.round)
+            state.die("in round", server.round)
             return outputs
 
-        aggregator.start_round = start_round
+        server.start_round = start_round
         return training
 
     def die(self) -> None:
@@ -210,13 +209,26 @@ def history_of(directory: Path, *records: RoundRecord) -> History:
 def test_a_line_is_read_as_it_was_written() -> None:
     for item in (record(1), record(2, abandoned="so", train_loss=0.25)):
         assert read_record(item.to_json()) == item
-    assert np.isnan(read_record(record(1, loss=float("inf")).to_json()).loss)
+    assert read_record(record(1, loss=float("inf")).to_json()).loss is None
 
 
 @pytest.mark.parametrize("line", ["", "{}", "[]", "null", '{"round": 1}', "{", "\x00"])
 def test_other_lines_are_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_record(line)
+
+
+def test_what_was_evaluated_later_is_read_with_its_round(tmp_path: Path) -> None:
+    history = history_of(tmp_path, record(1, accuracy=None, loss=None), record(2, loss=None))
+    with history.path.open("a") as file:
+        file.write(Evaluation(1, 0.75, 0.25).to_json() + "\n")
+    restore_history(history, record(2))
+    assert [item.loss for item in history.records] == [0.25, None]
+    assert history.records[0].accuracy == 0.75
+    with history.path.open("a") as file:
+        file.write('{"round": 3, "accuracy": 0.5, "loss": 1.0}\n')
+    with pytest.raises(StateError, match="is not what this session wrote"):
+        restore_history(History(tmp_path), record(2))
 
 
 def test_a_half_written_line_is_cut_and_a_missing_one_appended(tmp_path: Path) -> None:
@@ -250,12 +262,12 @@ def test_progress_of_another_round_than_was_started_is_refused(tmp_path: Path) -
     vault = Vault(tmp_path / "server", Ed25519PrivateKey.generate(), 0, bytes(32))
     state = ServerState(vault, SIZE)
     assert state.restore(History(tmp_path)) is None
-    model = Model(np.ones(SIZE, np.float32), 2.0)
+    model = Model(np.ones(SIZE, np.float32), PublicRange(2.0))
     state.starting(1)
     state.finished(model, record(1), b"averages")
     checkpoint = state.restore(History(tmp_path))
     assert checkpoint is not None
-    assert (checkpoint.round, checkpoint.model.reach, checkpoint.accuracy) == (1, 2.0, 0.5)
+    assert (checkpoint.round, checkpoint.model.public.clip_range) == (1, 2.0)
     assert np.array_equal(checkpoint.model.weights, model.weights)
     assert checkpoint.averages == b"averages"
     with pytest.raises(StateError, match="progress cannot be used"):
@@ -269,13 +281,14 @@ def test_progress_of_another_round_than_was_started_is_refused(tmp_path: Path) -
 def test_gathering_waits_for_all_who_may_come_back_until_the_deadline() -> None:
     simulation = Simulation(3, 2)
     simulation.run_setup()
-    aggregator = Aggregator(simulation.session)
-    gathering = Gathering(aggregator, (1, 2, 3))
+    server = Server(simulation.parameters, simulation.roster)
+    server.aggregator = Aggregator(simulation.session)
+    gathering = Gathering(server, (1, 2, 3))
     ready = returning.announce(simulation.keys[2], simulation.identities[2])
-    assert gathering.receive(2, ready)
+    assert gathering.receive(2, codec.encode(ready)).mail
     gathering.lost(1)  # its old connection; it may come back
     assert gathering.waiting_for() == (1, 3)
-    gathering.receive(1, Join(1, b"", b"", b""))
+    gathering.receive(1, codec.encode(Join(1, b"", b"", b"")))
     assert gathering.waiting_for() == (3,)
     gathering.deadline_passed()
     assert gathering.waiting_for() == ()

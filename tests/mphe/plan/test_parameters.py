@@ -82,6 +82,11 @@ def test_no_plan_is_made_in_an_insecure_ring(monkeypatch: pytest.MonkeyPatch) ->
         ({"decryptors": 9}, "9 decryptors among 8 clients"),
         ({"decryptors": 1}, "1 decryptors among 8 clients"),
         ({"decryptors": -1}, "-1 decryptors"),
+        ({"decryptors": 0}, "0 decryptors"),
+        ({"capacity": 0}, "capacity 0"),
+        ({"min_contributors": 0}, "min_contributors"),
+        ({"num_clients": None}, "num_clients must be of type int"),
+        ({"robust": None}, "robust must be of type bool"),
         ({"robust": False}, "without robustness every client must decrypt"),
         ({"robust": False, "threshold": 7, "decryptors": 7}, "without robustness"),
         ({"capacity": 7}, "capacity 7; use 8 or more"),
@@ -159,16 +164,46 @@ def test_the_digest_differs_when_any_field_differs() -> None:
     variants += [replace(base, **{name: value}) for name, value in changes.items()]
     variants.append(replace(base, verified=True, max_corrupt=1))
     assert {field.name for field in fields(base)} == {*changes, "robust", "max_corrupt"}
-    digests = {variant.digest() for variant in variants}
+    digests = {make_plan(variant).digest for variant in variants}
     assert len(digests) == len(variants)
     assert all(len(digest) == hashlib.sha256().digest_size for digest in digests)
 
 
 def test_equal_parameters_have_equal_digests_however_they_were_given() -> None:
     explicit = SessionParameters(8, 4, 100, 10, True, "hybrid", 16, 8, 4, 8, 4, False, 0)
-    assert explicit.digest() == SessionParameters(8, 4, 100, 10).digest()
+    assert make_plan(explicit).digest == make_plan(SessionParameters(8, 4, 100, 10)).digest
     verified = SessionParameters(8, 6, 100, 10, True, "hybrid", 16, 8, 5, 8, 4, True, 3)
-    assert verified.digest() == SessionParameters(8, 6, 100, 10, verified=True).digest()
+    default = SessionParameters(8, 6, 100, 10, verified=True)
+    assert make_plan(verified).digest == make_plan(default).digest
+
+
+def test_two_planners_that_differ_have_different_digests() -> None:
+    plan = make_plan(SessionParameters(8, 5, 100, 10))
+    assert plan.payload is not None
+    other_ring = replace(plan.threshold.ring, subtrahend=5)
+    changes: list[dict[str, Any]] = [
+        {"threshold": replace(plan.threshold, noise_bits=plan.threshold.noise_bits + 1)},
+        {"threshold": replace(plan.threshold, slots=plan.threshold.slots + 1)},
+        {"threshold": replace(plan.threshold, ring=other_ring)},
+        {"payload": replace(plan.payload, noise_bits=plan.payload.noise_bits - 1)},
+        {"payload": None},
+        {"budget": plan.budget + 1},
+        {"noise": plan.noise * 1.01},
+        {"smudging": plan.smudging * 1.01},
+        {"dropped_c0": plan.dropped_c0 + 1},
+        {"dropped_share": plan.dropped_share - 1},
+        {"dropped_body": plan.dropped_body + 1},
+    ]
+    plans = [plan, *(replace(plan, **change) for change in changes)]
+    assert len({plan.digest for plan in plans}) == len(plans)
+    named = {name for change in changes for name in change}
+    assert {field.name for field in fields(plan)} == {*named, "session"}
+
+
+def test_the_last_bits_of_a_logarithm_do_not_enter_the_digest() -> None:
+    plan = make_plan(SessionParameters(8, 5, 100, 10))
+    near = replace(plan, smudging=plan.smudging * (1 + 1e-12), noise=plan.noise * (1 - 1e-12))
+    assert near.digest == plan.digest
 
 
 # -- verified aggregates -----------------------------------------------------------------------
@@ -346,11 +381,12 @@ def test_every_flag_of_the_module_reaches_the_plan() -> None:
 
 
 def test_the_flags_of_verified_aggregates_reach_the_plan() -> None:
-    for corrupt in (-1, 0):
+    for corrupt in (None, 0):
         session = SessionParameters(8, 6, 5000, 100, verified=True, max_corrupt=corrupt)
         plan = make_plan(session)
-        flags = f"--length 5000 --threshold 6 --verify_aggregate --max_corrupt {corrupt}"
-        lines = printed(run(*flags.split()).stdout)[0]
+        given = [] if corrupt is None else ["--max_corrupt", str(corrupt)]
+        flags = "--length 5000 --threshold 6 --verify_aggregate"
+        lines = printed(run(*flags.split(), *given).stdout)[0]
         assert lines["proofs"] == f"{plan.proof_bytes} bytes of the upload"
         assert lines["upload"].startswith(f"{plan.upload_bytes} bytes")
         assert f"E = 2^{log2(plan.noise):.1f}" in lines["noise"]

@@ -1,6 +1,5 @@
 """Files of the state directory: private, whole or refused, one process at a time."""
 
-import dataclasses
 import os
 import stat
 from pathlib import Path
@@ -10,25 +9,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fl.config.arguments import Args, parse_args
-from fl.config.flags import UsageError
-from fl.config.same_flags import MAY_CHANGE
-from fl.launch import mpi as launch
-from fl.report.metrics import write_config
-from fl.state import vault as state
-from fl.state.client import ClientState
-from fl.state.vault import StateError, Vault, check_fresh, party_directory, write_atomically
-from mphe.roles.rounds.decryptor import Memory
-from tests.simulation import Simulation
+from mphe.run.vault import StateError, Vault, write_atomically
 
 IDENTITY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 DIGEST = bytes(range(32))
 TEXT = b"a secret of some length"
-
-
-def flags(directory: Path, *more: str) -> Args:
-    line = "--num_peers 3 --server_address localhost:8080 --robust True"
-    return parse_args([*line.split(), "--state_dir", str(directory), *more])
 
 
 def vault(directory: Path, identity: Ed25519PrivateKey = IDENTITY, index: int = 1) -> Vault:
@@ -164,97 +149,3 @@ def test_a_write_is_on_the_disk_before_it_has_its_name(
     monkeypatch.setattr(Path, "replace", note_replace)
     write_atomically(tmp_path / "file", b"text")
     assert done == ["file", "rename", "directory"]
-
-
-def test_a_kept_session_is_never_overwritten(tmp_path: Path) -> None:
-    for index, name in ((0, state.SESSION), (2, state.KEYS)):
-        check_fresh(flags(tmp_path), index)
-        directory = party_directory(flags(tmp_path), index)
-        state.make_private(directory)
-        (directory / name).touch()
-        with pytest.raises(StateError, match="add --resume True"):
-            check_fresh(flags(tmp_path), index)
-        check_fresh(flags(tmp_path, "--resume", "True"), index)
-
-
-def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match="leave out --resume"):
-        check_fresh(flags(tmp_path, "--resume", "True"), 0)
-    check_fresh(flags(tmp_path, "--resume", "True"), 1)
-    with pytest.raises(UsageError, match="needs the --state_dir"):
-        parse_args(
-            ["--num_peers", "3", "--server_address", "a:1", "--robust", "True", "--resume", "True"]
-        )
-
-
-def test_under_a_launcher_the_identity_is_kept(tmp_path: Path) -> None:
-    made = launch.kept_identity(flags(tmp_path), 1, "client 1")
-    again = launch.kept_identity(flags(tmp_path, "--resume", "True"), 1, "client 1")
-    assert again.certificate == made.certificate
-    with pytest.raises(UsageError, match="is missing"):
-        launch.kept_identity(flags(tmp_path, "--resume", "True"), 2, "client 2")
-
-
-def test_results_go_on_where_they_were(tmp_path: Path) -> None:
-    where, results = tmp_path / "state", tmp_path / "results"
-    output = launch.find_output(flags(where, "--output", str(results)))
-    assert Path(output) == results
-    write_config(results, dataclasses.asdict(flags(where)), {})
-    assert launch.find_output(flags(where, "--resume", "True")) == str(results)
-    with pytest.raises(UsageError, match="leave out --output"):
-        launch.find_output(flags(where, "--resume", "True", "--output", str(tmp_path / "other")))
-    (results / "config.json").write_text("{}")
-    with pytest.raises(UsageError, match=r"config\.json: restore it"):
-        launch.find_output(flags(where, "--resume", "True"))
-    (results / "config.json").unlink()
-    results.rmdir()
-    with pytest.raises(UsageError, match="restore it"):
-        launch.find_output(flags(where, "--resume", "True"))
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["--learning_rate", "0.2"],
-        ["--seed", "1"],
-        ["--dataset", "mnist"],
-        ["--partition", "shards:2"],
-        ["--num_iterations", "7"],
-        ["--value_bits", "8"],
-        ["--local_steps", "2"],
-    ],
-)
-def test_a_session_goes_on_with_the_flags_of_before(tmp_path: Path, words: list[str]) -> None:
-    where = tmp_path / "state"
-    output = Path(launch.find_output(flags(where, "--output", str(tmp_path / "out"))))
-    write_config(output, dataclasses.asdict(flags(where)), {})
-    with pytest.raises(UsageError, match=f"^{words[0]} was .+, not {words[1]}") as caught:
-        launch.find_output(flags(where, "--resume", "True", *words))
-    assert "\n" not in str(caught.value)
-    other = ["--server_address", "localhost:9000", "--round_timeout", "5", "--crypto_threads", "2"]
-    launch.find_output(flags(where, "--resume", "True", *other))
-
-
-def test_every_flag_that_may_change_exists() -> None:
-    assert {field.name for field in dataclasses.fields(Args)} >= MAY_CHANGE
-
-
-def test_a_client_finds_its_keys_and_its_memory(tmp_path: Path) -> None:
-    simulation = Simulation(3, 2)
-    simulation.run_setup()
-    first = vault(tmp_path / "x")
-    kept = ClientState(first)
-    assert kept.load(simulation.plan, simulation.roster, 1) is None
-    kept.keep(simulation.keys[1], Memory(confirming=False))
-    kept.record(Memory(4, bytes(32), 2, 9, False))
-    first.close()
-    second = ClientState(vault(tmp_path / "x"))
-    found = second.load(simulation.plan, simulation.roster, 1)
-    assert found is not None
-    assert found[0].transcript == simulation.keys[1].transcript
-    assert found[1] == Memory(4, bytes(32), 2, 9, False)
-    with pytest.raises(StateError, match="of another client"):
-        second.load(simulation.plan, simulation.roster, 2)
-    (tmp_path / "x" / "journal").unlink()
-    with pytest.raises(StateError, match="journal cannot be used"):
-        second.load(simulation.plan, simulation.roster, 1)

@@ -15,26 +15,17 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from fl.config.arguments import Args
-from fl.config.flags import UsageError
-from mphe.net.transport import SERVER
+from mphe.errors import MpheError
 
-KEYS, JOURNAL = "keys", "journal"
-SESSION, STARTED, PROGRESS = "session", "started", "progress"
-OUTPUT, LOCK, PRIVACY = "output", "lock", "privacy"
+LOCK = "lock"
 SALT_BYTES = 32
 _PURPOSE = b"secure-aggregation/state/1/"
 # Every write has a key of its own, from a fresh salt.
 _NONCE = bytes(12)
 
 
-class StateError(UsageError):
+class StateError(MpheError):
     """A state directory that cannot be used as it is."""
-
-
-def party_directory(args: Args, index: int) -> Path:
-    """Return where this party keeps its files."""
-    return Path(args.state_dir, "server" if index == SERVER else f"client-{index}")
 
 
 def make_private(directory: Path) -> None:
@@ -47,22 +38,6 @@ def make_private(directory: Path) -> None:
         raise StateError(
             f"cannot write to {directory} ({error.strerror}): choose another --state_dir"
         ) from None
-
-
-def check_fresh(args: Args, index: int) -> None:
-    """Refuse to start a new session over a kept one, or to go on with one that is not there."""
-    directory = party_directory(args, index)
-    kept = (directory / (SESSION if index == SERVER else KEYS)).exists()
-    if kept and not args.resume:
-        raise StateError(
-            f"{directory} holds a session: add --resume True to go on with it, or choose another "
-            "--state_dir"
-        )
-    if args.resume and index == SERVER and not kept:
-        raise StateError(
-            f"{directory} holds no session to go on with: leave out --resume, or name the right "
-            "--state_dir"
-        )
 
 
 def write_atomically(path: Path, content: bytes) -> None:
