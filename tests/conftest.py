@@ -16,7 +16,15 @@ from tests.patience import scaled
 TOLD_LINES = 15
 PROGRAMS = {
     f"tests/end_to_end/test_{name}.py"
-    for name in ("private", "report", "restart", "roster", "training", "verified")
+    for name in (
+        "keeping_the_model",
+        "private",
+        "report",
+        "restart",
+        "roster",
+        "training",
+        "verified",
+    )
 }
 """Several processes with TensorFlow at once: more than one such test would be for no machine."""
 
