@@ -368,7 +368,7 @@ class Simulation:
             return self.contributors[index].encrypt(update)
         keys = self.keys[index]
         encryptor = Encryptor(keys.plan, keys.key, keys.crs_seed)
-        return encryptor.encrypt(update, self.source(f"encryption/{index}"))
+        return encryptor.encrypt(update, self.source(f"by hand/{index}"))
 
     def contribution(self, index: int, round: int, update: Integers) -> Contribution:
         """Return what a client would send in that round."""
