@@ -80,8 +80,8 @@ compare: install
 	$(BIN)/python -m fl.report --picture $(COMPARED)/report.png \
 	  $(foreach how,plain mphe,$(foreach seed,$(SEEDS),$(COMPARED)/$(how)-$(seed)))
 
-# A worker for each core; what trains with TensorFlow in many processes is one group: one by one.
-TESTING := -q -n auto --dist loadgroup --durations=15
+# A worker for each core; tests/conftest.py says what may run beside what.
+TESTING := -q -n auto --durations=15
 
 test: $(VENV)/.tools
 	$(BIN)/python -m pytest $(TESTING) -m "not slow"

@@ -82,7 +82,7 @@ def test_whoever_stays_away_after_a_round_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("programs")
+@pytest.mark.timeout(600)
 def test_half_of_the_clients_drop_out_of_every_round_of_a_real_run(tmp_path: Path) -> None:
     more = ["--resiliency", "0.5", "--simulate_dropout", "0.5", "--num_iterations", "8"]
     code, text = launch(command(4, free_port(), tmp_path, *more))

@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 import json
 import threading
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from fl.report.metrics import Summary
 from fl.run.background import PART, Background
 from mphe.net.loopback import Network
 from tests.fl.federation import SIZE, FakeTrainer, Real, flags, run
+from tests.patience import scaled, wait_until
 
 PARTS = 8
-PATIENCE = 60.0
 
 
 def weights_of(round: int) -> np.ndarray:
@@ -39,13 +38,6 @@ def kept(directory: Path) -> tuple[int, float]:
     return round, float(np.frombuffer(path.read_bytes()[: 4 * SIZE], np.float32)[0])
 
 
-def wait_until(condition: Any) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
 class SlowTrainer(FakeTrainer):
     """Evaluates a part, or saves, only when it may; the accuracy is the weight, in hundredths."""
 
@@ -57,13 +49,13 @@ class SlowTrainer(FakeTrainer):
 
     def evaluate(self, _x: Any, _y: Any) -> tuple[float, float]:
         before = float(self._weights[0])
-        assert self.may_evaluate.acquire(timeout=PATIENCE)
+        assert self.may_evaluate.acquire(timeout=scaled(60))
         assert before == float(self._weights[0])  # nobody wrote into the model meanwhile
         self.threads.add(threading.current_thread().name)
         return before / 100, 1.0
 
     def save(self, path: Path) -> None:
-        assert self.may_save.acquire(timeout=PATIENCE)
+        assert self.may_save.acquire(timeout=scaled(60))
         self.threads.add(threading.current_thread().name)
         self.saves.append(float(self._weights[0]))
         super().save(path)
