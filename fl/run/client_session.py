@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 from fl.learning.learner import Learner
+from fl.model.round_model import RoundModel
+from fl.report.timings import Timings
 from fl.schemes.plain import PlainEncryptor
-from fl.schemes.session import Model, Note
 from fl.state.client import ClientState
 from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import (
@@ -225,7 +226,7 @@ class Session:
         async with self._busy:
             if contributor is None or contributor.round != event.round:
                 return
-            model = Model.from_bytes(event.model, self._learner.size)
+            model = RoundModel.from_bytes(event.model, self._learner.size)
             started = time.perf_counter()
             update, counts = await asyncio.to_thread(self._learner.update, event.round, model)
             trained = time.perf_counter()
@@ -237,10 +238,10 @@ class Session:
                 if contributor.round != event.round:
                     return  # a newer round has begun, and does not list this client's pledge
                 raise
-            note = Note(trained - started, time.perf_counter() - trained)
+            timings = Timings(trained - started, time.perf_counter() - trained)
             if self._learner.private:  # how long it takes depends on how many samples there are
-                note = Note()
-            outputs = contributor.contribute(event.round, payload, note.to_bytes())
+                timings = Timings()
+            outputs = contributor.contribute(event.round, payload, timings.to_bytes())
             if outputs:  # nothing leaves when the round is over
                 self._learner.sends(event.round, counts)
             self._carry_out(outputs)

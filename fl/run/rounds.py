@@ -10,17 +10,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.config.arguments import Args
-from fl.config.dropout import drops_out
+from fl.config.configs import RoundsConfig
 from fl.data.load import Dataset
-from fl.learning.codecs import codec_for
 from fl.learning.global_model import GlobalModel
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import Privacy
 from fl.report.metrics import STAGES, History, RoundRecord
 from fl.report.progress import Display
+from fl.report.timings import Timings
 from fl.run.driver import Driver, Observer, Role, name
-from fl.schemes.session import Note
 from fl.state.server import Checkpoint, ServerState, interrupted
 from fl.state.spending import charged
 from mphe.net.transport import ServerTransport
@@ -59,7 +57,7 @@ class RoundObserver(Observer):
         self._received = {index: transport.bytes_received(index) for index in self._clients}
         self._at_close = (dict(self._sent), dict(self._received))
         self._closed: float | None = None
-        self._notes: list[Note] = []
+        self._timings: list[Timings] = []
         self._uploads: list[int] = []
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.outcome: Summed | Abandoned | None = None
@@ -68,7 +66,7 @@ class RoundObserver(Observer):
     def happened(self, event: Event) -> None:
         """Take the time and the counters at each milestone."""
         if isinstance(event, Accepted):
-            self._notes.append(Note.from_bytes(event.note))
+            self._timings.append(Timings.from_bytes(event.note))
             received = self._transport.bytes_received(event.sender)
             self._uploads.append(received - self._received.get(event.sender, 0))
         elif isinstance(event, Closed):
@@ -91,7 +89,7 @@ class RoundObserver(Observer):
             {index: transport.bytes_sent(index) for index in clients},
             {index: transport.bytes_received(index) for index in clients},
         )
-        slowest = max(self._notes, key=lambda note: note.train + note.encrypt, default=Note())
+        slowest = max(self._timings, key=lambda one: one.train + one.encrypt, default=Timings())
         self.seconds["train"] = slowest.train
         self.seconds["encrypt"] = slowest.encrypt
         rest = now - self.started - slowest.train - slowest.encrypt - self.seconds["aggregate"]
@@ -133,7 +131,8 @@ class Training:
 
     def __init__(
         self,
-        args: Args,
+        config: RoundsConfig,
+        model: GlobalModel,
         driver: Driver,
         aggregator: Aggregates,
         trainer: Trainer,
@@ -143,20 +142,19 @@ class Training:
         state: ServerState | None = None,
         privacy: Privacy | None = None,
     ) -> None:
-        """Start from the trainer's weights; `state` keeps each round for a restart."""
+        """Start from the model's weights; `state` keeps each round for a restart."""
         self._state = state
         self._privacy = privacy
         self.ending = ""
         self._done = 0
-        self._args = args
+        self._config = config
         self._driver = driver
         self._aggregator = aggregator
         self._trainer = trainer
         self._data = data
         self._history = history
         self._display = display
-        codec = codec_for(args, trainer.size, privacy)
-        self._model = GlobalModel(args, trainer.get_vector(), codec)
+        self._model = model
         self._failures = 0
         self._droppers: frozenset[int] = frozenset()
         self._score = (0.0, 0.0)
@@ -169,7 +167,7 @@ class Training:
         """
         if not self._done:
             self._score = await asyncio.to_thread(self._evaluate)
-        for number in range(self._done + 1, self._args.num_iterations + 1):
+        for number in range(self._done + 1, self._config.rounds + 1):
             if self._budget_is_spent(number):
                 return
             await self._driver.catch_up(self._aggregator, Observer())
@@ -180,15 +178,15 @@ class Training:
             self._keep(record)
             self._display.round_ended(record)
             # After the last round too: who is not there would not hear that it was the last.
-            seconds = self._args.round_timeout
+            seconds = self._config.timeout
             await self._driver.await_droppers(self._aggregator, self._droppers, seconds)
             self._failures = self._failures + 1 if record.abandoned else 0
-            if self._failures >= self._args.max_failed_rounds:
+            if self._failures >= self._config.max_failed:
                 raise TooManyFailures(
                     f"{self._failures} rounds in a row were abandoned, the last because "
                     f"{record.abandoned}; restart with all clients, or a lower --resiliency"
                 )
-            if self._failures and number < self._args.num_iterations:
+            if self._failures and number < self._config.rounds:
                 await self._wait_for_more()
 
     def _budget_is_spent(self, number: int) -> bool:
@@ -206,7 +204,7 @@ class Training:
         """After an abandoned round, give those who are gone the time to come back."""
         absent = self._aggregator.members - set(self._driver.transport.connected)
         if absent:
-            seconds = self._args.round_timeout
+            seconds = self._config.timeout
             self._display.say(f"waits up to {seconds:g} s for {name(absent)} to come back")
             await self._driver.await_return(self._aggregator, absent, seconds, Observer())
 
@@ -220,7 +218,7 @@ class Training:
             checkpoint = Checkpoint(0, self._model.sent(), accuracy, loss)
         self._model.restore(checkpoint.model, checkpoint.averages)
         self._score = (checkpoint.accuracy, checkpoint.loss)
-        everybody = range(1, self._args.num_peers + 1)
+        everybody = range(1, self._config.num_clients + 1)
         for number in range(checkpoint.round + 1, started + 1):
             record = interrupted(number, everybody, checkpoint)
             if self._privacy is not None:
@@ -237,14 +235,13 @@ class Training:
         self._history.append(record)
 
     async def _round(self, number: int, present: set[int]) -> RoundRecord:
-        args, driver = self._args, self._driver
+        config, driver = self._config, self._driver
         driver.round = number
-        drop = drops_out(args.simulate_dropout, args.num_peers, args.seed, number)
-        self._droppers = drop & present
+        self._droppers = config.dropout.of(number) & present
         driver.excused = set(self._droppers)
         observer = RoundObserver(driver.transport, present)
         outputs = self._aggregator.start_round(self._model.sent().to_bytes(), present)
-        await driver.run(self._aggregator, outputs, args.round_timeout, observer)
+        await driver.run(self._aggregator, outputs, config.timeout, observer)
         outcome = observer.outcome
         # The driver returns only after the aggregator has ended the round.
         if outcome is None:
@@ -271,7 +268,7 @@ class Training:
         if self._privacy is not None:
             rounds = charged(self._history.records) + (outcome.attempts > 0)
             epsilon = self._privacy.budget.spent(rounds)
-        everybody = range(1, self._args.num_peers + 1)
+        everybody = range(1, self._config.num_clients + 1)
         accuracy, loss = self._score
         return RoundRecord(
             round=number,

@@ -2,17 +2,17 @@
 
 import asyncio
 import dataclasses
-import errno
 import logging
 import sys
 from pathlib import Path
 
-from fl.config.arguments import Args
-from fl.config.flags import Partition
+from fl.config.configs import Config
+from fl.config.exits import EXIT_FAILED
 from fl.data import partition
 from fl.data.load import load_dataset
 from fl.launch.mpi import Launch
 from fl.learning.codecs import codec_for
+from fl.learning.global_model import GlobalModel
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import describe, make_privacy
 from fl.report import picture
@@ -20,18 +20,20 @@ from fl.report.metrics import History, Summary, write_config
 from fl.report.progress import Display
 from fl.report.tensorboard import Events
 from fl.run.driver import Driver, Observer, name
+from fl.run.exits import end_of_server
+from fl.run.frames import max_frame
 from fl.run.gathering import Gathering
 from fl.run.rounds import Aggregates, TooManyFailures, Training
-from fl.run.stopping import CLOSE_SECONDS, Stopped, stoppable
+from fl.run.stopping import CLOSE_SECONDS, FLUSH_SECONDS, Stopped, stoppable
 from fl.run.threads import block_map
 from fl.schemes.plain import PlainAggregator, PlainSetup
-from fl.schemes.session import max_frame, plan_for
 from fl.state.server import ServerState
 from fl.state.spending import Spending
-from fl.state.vault import StateError, Vault, party_directory
+from fl.state.vault import Vault, party_directory
 from mphe.errors import SetupFailed
-from mphe.net.tcp import AddressError, Server
+from mphe.net.tcp import Server
 from mphe.net.tls import fingerprint, public_key, server_context
+from mphe.plan.plan import make_plan
 from mphe.roles.machine import Event
 from mphe.roles.rounds.aggregator import Aggregator
 from mphe.roles.setup.common import PublicSession
@@ -40,13 +42,9 @@ from mphe.wire import codec
 from mphe.wire.messages import SERVER, Finish
 
 SETUP_SECONDS = 60.0
-FLUSH_SECONDS = 5.0
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 MODEL_FILE = "model.keras"
 PICTURE_FILE = "history.png"
 EVENTS_DIRECTORY = "tensorboard"
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Keeping(Observer):
@@ -67,23 +65,27 @@ class Keeping(Observer):
 class Run:
     """One run of the server, from listening to the summary."""
 
-    def __init__(self, args: Args, launch: Launch, display: Display) -> None:
+    def __init__(self, config: Config, launch: Launch, display: Display) -> None:
         """Load the data and the model, and write config.json."""
-        self._args = args
+        self._config = config
         self._launch = launch
         self._display = display
         self._directory = Path(launch.output)
-        self._data = load_dataset(launch.dataset, args.seed)
-        self._trainer = Trainer(args.seed, args.model, self._data)
+        self._data = load_dataset(launch.dataset, config.data.seed)
+        self._trainer = Trainer(config.learning.seed, config.learning.model, self._data)
         labels = self._data.train_y if launch.processes else None
-        self._privacy = make_privacy(args, self._trainer.size, labels)
-        codec = codec_for(args, self._trainer.size, self._privacy)
+        self._privacy = make_privacy(
+            config.privacy, config.codec, config.data, self._trainer.size, labels
+        )
+        codec = codec_for(config.codec, self._trainer.size, self._privacy)
+        self._model = GlobalModel(config.learning, self._trainer.get_vector(), codec)
         self._sent = codec.payload_length
-        self._plan = plan_for(args, self._sent)
+        self._plan = make_plan(config.session.parameters(self._sent))
         events = Events(self._directory / EVENTS_DIRECTORY)
         self.history = History(self._directory, events.append)
-        self._state = self._open_state() if args.state_dir else None
-        Spending(args, self._state.vault if self._state else None, args.resume)
+        self._state = self._open_state(config.party.state_dir) if config.party.state_dir else None
+        Spending(config.flags, self._state.vault if self._state else None, config.party.resume)
+        self._blocks = block_map(config.party.crypto_threads)
         self._ending = ""
         self._identities = {
             index: public_key(certificate)
@@ -92,32 +94,33 @@ class Run:
         }
         self._summary = Summary(self.history)
         display.say(self._trainer.describe())
-        for line in describe(args, self._privacy) if self._privacy else ():
-            display.say(line)
+        if config.privacy is not None and self._privacy is not None:
+            for line in describe(config.privacy, config.codec, self._privacy):
+                display.say(line)
         if launch.processes:  # else clients may have data of their own
             self._show_split()
-        write_config(self._directory, dataclasses.asdict(args), self._derived())
+        write_config(self._directory, dict(config.flags), self._derived())
 
     def _show_split(self) -> None:
-        args, labels = self._args, self._data.train_y
-        how = Partition.parse(args.partition)
+        config, labels = self._config.data, self._data.train_y
+        how = config.partition
         described = partition.describe(
-            labels, partition.split(how, labels, args.num_peers, args.seed)
+            labels, partition.split(how, labels, config.num_clients, config.seed)
         )
-        partition.save(self._directory, described, args.partition)
-        for line in partition.lines(described, args.partition):
+        partition.save(self._directory, described, how)
+        for line in partition.lines(described, how):
             self._display.say(line)
 
-    def _open_state(self) -> ServerState:
+    def _open_state(self, state_dir: str) -> ServerState:
         """Return the state directory's keeper; StateError when the directory is of no use."""
         key, digest = self._launch.identity.private_key, self._plan.session.digest()
-        directory = party_directory(self._args, SERVER)
+        directory = party_directory(state_dir, SERVER)
         return ServerState(Vault(directory, key, SERVER, digest), self._trainer.size)
 
     def _derived(self) -> dict[str, object]:
-        plan = dataclasses.asdict(self._plan) if self._args.aggregation == "mphe" else None
+        plan = dataclasses.asdict(self._plan) if self._config.codec.aggregation == "mphe" else None
         return {
-            "threshold": self._args.threshold,
+            "threshold": self._config.session.threshold,
             "dataset": self._data.name,
             "model_size": self._trainer.size,
             "plan": plan,
@@ -134,7 +137,7 @@ class Run:
             TooManyFailures: training ended early; the model so far is saved.
             OSError: results cannot be written.
         """
-        resumed = self._state if self._args.resume else None
+        resumed = self._state if self._config.party.resume else None
         # What is damaged is refused before any client is let in.
         checkpoint = resumed.restore(self.history) if resumed else None
         session = resumed.session(self._plan, self._identities) if resumed else None
@@ -145,7 +148,8 @@ class Run:
         try:
             aggregator = await (self._gather(driver, session) if resumed else self._set_up(driver))
             training = Training(
-                self._args,
+                self._config.rounds,
+                self._model,
                 driver,
                 aggregator,
                 self._trainer,
@@ -172,39 +176,43 @@ class Run:
             await transport.close(closing)
 
     async def _listen(self) -> Server:
-        args, launch = self._args, self._launch
+        party, launch = self._config.party, self._launch
         clients = launch.certificates[1:]
         pins = {fingerprint(text): index for index, text in enumerate(clients, start=1)}
-        context = server_context(launch.identity, clients) if args.tls else None
+        context = server_context(launch.identity, clients) if party.tls else None
         limit = max_frame(self._plan, self._trainer.size)
-        return await Server.listen(args.host, args.port, pins, context, limit)
+        return await Server.listen(party.host, party.port, pins, context, limit)
 
     async def _set_up(self, driver: Driver) -> Aggregates:
         """Return the aggregator, once the clients agree on a key."""
-        args = self._args
-        seconds = max(SETUP_SECONDS, args.round_timeout)
-        if args.aggregation == "plain":
-            await driver.run(PlainSetup(args.num_peers), [], seconds, Observer())
+        clients, timeout = self._config.rounds.num_clients, self._config.rounds.timeout
+        seconds = max(SETUP_SECONDS, timeout)
+        if self._config.codec.aggregation == "plain":
+            await driver.run(PlainSetup(clients), [], seconds, Observer())
             if self._state is not None:
                 self._state.keep_session(None)
-            return PlainAggregator(self._sent, args.num_peers, args.min_contributors)
-        aggregator = Aggregator(await self._agree(driver, seconds), block_map(args.crypto_threads))
+            return self._plain_aggregator()
+        aggregator = Aggregator(await self._agree(driver, seconds), self._blocks)
         # Where aggregates are verified, the first round needs what is pledged before it.
-        await driver.run(aggregator, [], args.round_timeout, Observer())
+        await driver.run(aggregator, [], timeout, Observer())
         return aggregator
+
+    def _plain_aggregator(self) -> PlainAggregator:
+        session = self._config.session
+        return PlainAggregator(self._sent, session.num_clients, session.min_contributors)
 
     async def _gather(self, driver: Driver, session: PublicSession | None) -> Aggregates:
         """Return the aggregator of the session that was kept, with whoever is back by then."""
-        args = self._args
-        seconds = max(SETUP_SECONDS, args.round_timeout)
+        timeout = self._config.rounds.timeout
+        seconds = max(SETUP_SECONDS, timeout)
         aggregator: Aggregates
         if session is None:
-            aggregator = PlainAggregator(self._sent, args.num_peers, args.min_contributors)
+            aggregator = self._plain_aggregator()
         else:
-            aggregator = Aggregator(session, block_map(args.crypto_threads))
-        everybody = range(1, args.num_peers + 1)
+            aggregator = Aggregator(session, self._blocks)
+        everybody = range(1, self._config.rounds.num_clients + 1)
         await driver.run(Gathering(aggregator, everybody), [], seconds, Observer())
-        await driver.run(aggregator, [], args.round_timeout, Observer())
+        await driver.run(aggregator, [], timeout, Observer())
         return aggregator
 
     async def _agree(self, driver: Driver, seconds: float) -> PublicSession:
@@ -227,9 +235,9 @@ class Run:
                 f"{name(done.unconfirmed)} cannot decrypt: the shares dealt to them do not fit"
             )
         self._display.say(
-            f"collective key of {len(session.qualified)} clients, any {self._args.threshold} of "
+            f"collective key of {len(session.qualified)} clients, any {plan.session.threshold} of "
             f"{len(session.decryptors)} decrypt; {plan.upload_bytes / size:.2f} bytes a value "
-            f"({self._args.encryption})"
+            f"({plan.session.encryption})"
         )
 
     def _save(self, training: Training) -> None:
@@ -252,31 +260,29 @@ class Run:
     def draw(self) -> None:
         """Draw the rounds that ended, if any; OSError when the picture cannot be written."""
         if self.history.records:
-            args = self._args
-            sums = args.aggregation if args.aggregation == "plain" else f"mphe {args.encryption}"
-            title = f"{args.num_peers} clients, {self._data.name}, {sums}, seed {args.seed}"
+            config = self._config
+            plain = config.codec.aggregation == "plain"
+            sums = "plain" if plain else f"mphe {config.session.encryption}"
+            clients, seed = config.session.num_clients, config.learning.seed
+            title = f"{clients} clients, {self._data.name}, {sums}, seed {seed}"
             figure = picture.draw_history(self.history.records, title)
             picture.write(figure, self._directory / PICTURE_FILE)
 
 
-def run(args: Args, launch: Launch) -> int:
+def run(config: Config, launch: Launch) -> int:
     """Play the server to the end; return the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    display = Display(args.num_iterations, quiet=args.quiet)
+    display = Display(config.rounds.rounds, quiet=config.party.quiet)
     try:
-        run = Run(args, launch, display)
+        run = Run(config, launch, display)
         code = _play(run, launch, display)
         run.draw()  # last, since a signal leaves little time for it
         return code
-    except (AddressError, StateError) as error:
-        return _fail(display, str(error), EXIT_USAGE)
-    except SetupFailed as error:
-        return _fail(display, f"{error}; start again with all clients", EXIT_FAILED)
-    except OSError as error:
-        if error.errno not in FULL:
+    except Exception as error:
+        ending = end_of_server(error, launch.output)
+        if ending is None:
             raise
-        line = f"no space left to write to {launch.output}; free some and start again, or choose "
-        return _fail(display, line + "another disk with --output", EXIT_FAILED)
+        return _fail(display, ending.line, ending.code)
     finally:
         display.close()  # whatever else went wrong, the terminal gets its cursor back
 

@@ -19,13 +19,11 @@ from mphe.roles.attendance import Attendance
 from mphe.roles.machine import Output, Send
 from mphe.roles.rounds.aggregator import Abandoned, Accepted, Closed, Late, State, Summed
 from mphe.scheme.encryptor import Payload
-from mphe.update import Counts, Mean, PublicRange, clip
+from mphe.update import NO_COUNTS, Counts, Mean, PublicRange, Vector, clip
 from mphe.update.compression import Compression
-from mphe.update.quantise import NO_COUNTS
 from mphe.wire.messages import Contribution, Join, Message, RoundEnd, RoundStart
 
 _NUM_COUNTS = 4
-Vector = NDArray[np.float32]
 
 
 class PlainEncryptor:

@@ -8,8 +8,8 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
+from fl.model.round_model import RoundModel
 from fl.report.metrics import INTERRUPTED, STAGES, History, RoundRecord
-from fl.schemes.session import Model
 from fl.state.vault import PROGRESS, SESSION, STARTED, StateError, Vault
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan
@@ -26,7 +26,7 @@ class Checkpoint:
     """
 
     round: int
-    model: Model
+    model: RoundModel
     accuracy: float
     loss: float
     averages: bytes = b""
@@ -87,7 +87,7 @@ class ServerState:
         except EncodingError as error:
             raise self.vault.refusal(STARTED, str(error)) from error
 
-    def finished(self, model: Model, record: RoundRecord, averages: bytes = b"") -> None:
+    def finished(self, model: RoundModel, record: RoundRecord, averages: bytes = b"") -> None:
         """Keep the model and the optimizer's averages, before the line is in metrics.jsonl."""
         line = record.to_json().encode()
         progress = ProgressRecord(record.round, model.to_bytes(), averages, line)
@@ -106,7 +106,7 @@ class ServerState:
                 return None
             progress = unpack(text, ProgressRecord)
             last = read_record(progress.line.decode())
-            model = Model.from_bytes(progress.model, self._size)
+            model = RoundModel.from_bytes(progress.model, self._size)
         except (EncodingError, ValueError) as error:
             raise self.vault.refusal(PROGRESS, str(error)) from error
         if last.round != progress.round or progress.round > self.started():

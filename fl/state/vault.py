@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from fl.config.arguments import Args
-from fl.config.flags import UsageError
+from fl.config.exits import Refused
 from mphe.net.transport import SERVER
 
 KEYS, JOURNAL = "keys", "journal"
@@ -28,13 +27,13 @@ _PURPOSE = b"secure-aggregation/state/1/"
 _NONCE = bytes(12)
 
 
-class StateError(UsageError):
-    """A state directory that cannot be used as it is."""
+class StateError(Refused):
+    """A state directory that cannot be used as it is; one line that says what to do."""
 
 
-def party_directory(args: Args, index: int) -> Path:
+def party_directory(state_dir: str, index: int) -> Path:
     """Return where this party keeps its files."""
-    return Path(args.state_dir, "server" if index == SERVER else f"client-{index}")
+    return Path(state_dir, "server" if index == SERVER else f"client-{index}")
 
 
 def make_private(directory: Path) -> None:
@@ -49,16 +48,16 @@ def make_private(directory: Path) -> None:
         ) from None
 
 
-def check_fresh(args: Args, index: int) -> None:
+def check_fresh(state_dir: str, index: int, resume: bool) -> None:
     """Refuse to start a new session over a kept one, or to go on with one that is not there."""
-    directory = party_directory(args, index)
+    directory = party_directory(state_dir, index)
     kept = (directory / (SESSION if index == SERVER else KEYS)).exists()
-    if kept and not args.resume:
+    if kept and not resume:
         raise StateError(
             f"{directory} holds a session: add --resume True to go on with it, or choose another "
             "--state_dir"
         )
-    if args.resume and index == SERVER and not kept:
+    if resume and index == SERVER and not kept:
         raise StateError(
             f"{directory} holds no session to go on with: leave out --resume, or name the right "
             "--state_dir"

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl.config.arguments import Args
-from fl.learning.codecs import codec_for
+from fl.config.configs import Config
 from fl.run.client_session import Session
-from fl.schemes.session import max_frame, plan_for
+from fl.run.frames import max_frame
 from mphe.arithmetic.sampling import RandomSource
 from mphe.net.frames import encode_header
 from mphe.net.tcp import Client, Server, Unreachable
@@ -35,7 +34,7 @@ from mphe.roles.setup.client import SetupClient
 from mphe.wire import codec
 from mphe.wire.messages import Contribution
 from tests.fl import federation
-from tests.fl.federation import SIZE, FakeLearner, Outcome, expected_weights, flags
+from tests.fl.federation import SIZE, FakeLearner, Outcome, expected_weights, flags, plan_of
 
 HOST = "127.0.0.1"
 SERVER = new_identity("server")
@@ -66,24 +65,22 @@ def dawdle(index: int, round: int) -> None:
     time.sleep(LEARNING)
 
 
-async def take_part(args: Args, port: int, index: int, wrap: Wrap) -> None:
+async def take_part(args: Config, port: int, index: int, wrap: Wrap) -> None:
     """Be a client until training is over."""
     transport = await connect(port, index, CLIENTS[index])
     learner: Any = FakeLearner(args, index, dawdle)
     session = Session(index, learner, wrap(index, transport))
     source, key = RandomSource.from_system(), CLIENTS[index].private_key
-    session.join(
-        SetupClient(index, plan_for(args, codec_for(args, SIZE).payload_length), key, KEYS, source)
-    )
+    session.join(SetupClient(index, plan_of(args, SIZE), key, KEYS, source))
     try:
         await session.run()
     finally:
         await transport.close()
 
 
-async def federate(args: Args, attack: Attack, wrap: Wrap) -> Outcome:
+async def federate(args: Config, attack: Attack, wrap: Wrap) -> Outcome:
     """Run server and clients to the end, the attack beside them."""
-    plan = plan_for(args, codec_for(args, SIZE).payload_length)
+    plan = plan_of(args, SIZE)
     pins = {fingerprint(identity.certificate): index for index, identity in CLIENTS.items()}
     context = server_context(SERVER, [identity.certificate for identity in CLIENTS.values()])
     server = await Server.listen(HOST, 0, pins, context, max_frame(plan, SIZE))

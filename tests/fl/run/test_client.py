@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl.learning.codecs import codec_for
+from fl.model.round_model import RoundModel
 from fl.run.client_session import ServerGone, Session
-from fl.schemes.session import Model, plan_for
 from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import LocalProtocolError, RemoteProtocolError
 from mphe.net.tls import new_identity, public_key
@@ -27,7 +26,7 @@ from mphe.wire.messages import (
     RoundEnd,
     RoundStart,
 )
-from tests.fl.federation import SIZE, flags
+from tests.fl.federation import SIZE, flags, plan_of
 from tests.simulation import Simulation
 
 
@@ -51,10 +50,12 @@ def test_a_restarted_client_is_not_upset_by_the_rounds_of_the_process_before(
     sink: Any = Sink()
     learner: Any = None
     session = Session(1, learner, sink)
-    plan = plan_for(args, codec_for(args, SIZE).payload_length)
+    plan = plan_of(args, SIZE)
     source = RandomSource.from_system()
     session.join(SetupClient(1, plan, identity.private_key, keys, source))
-    session._take(RoundStart(7, Model(np.zeros(SIZE, np.float32), PublicRange(1.0)).to_bytes()))
+    session._take(
+        RoundStart(7, RoundModel(np.zeros(SIZE, np.float32), PublicRange(1.0)).to_bytes())
+    )
     session._take(RoundEnd(7, (2, 3)))
     session._take(DecryptionRequest(7, 1, (2, 3), (1, 2), b"c1"))
     assert not session.admitted
@@ -80,7 +81,7 @@ class Still:
     size = SIZE
     private = False
 
-    def update(self, _round: int, _model: Model) -> tuple[np.ndarray, float]:
+    def update(self, _round: int, _model: RoundModel) -> tuple[np.ndarray, float]:
         return np.zeros(SIZE, np.float32), 0.0
 
     def encode(self, *_: Any) -> np.ndarray:
@@ -92,7 +93,7 @@ def test_an_update_that_a_newer_round_overtakes_is_dropped(newer: int) -> None:
     sink, learner, contributor = Sink(), Still(), Overtaken(newer)
     session = Session(1, learner, sink)  # type: ignore[arg-type]
     session._contributor = contributor  # type: ignore[assignment]
-    event = TrainOn(1, Model(np.zeros(SIZE, np.float32), PublicRange(1.0)).to_bytes())
+    event = TrainOn(1, RoundModel(np.zeros(SIZE, np.float32), PublicRange(1.0)).to_bytes())
     if newer == 1:  # the same round: that is an error of ours, and is not hidden
         with pytest.raises(LocalProtocolError):
             asyncio.run(session._train(event))

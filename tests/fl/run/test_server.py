@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fl.config.arguments import parse_args
+from fl.config.resolve import parse_args
 from fl.report.metrics import History, Summary
 from fl.report.progress import Display
 from fl.run import server
