@@ -46,7 +46,7 @@ def play(
     """Run the server with rounds that have been played already; return its exit code."""
 
     class Played(server.Run):
-        def __init__(self, args: Any, launch: Any, display: Any) -> None:
+        def __init__(self, config: Any, launch: Any, display: Any) -> None:
             self._args, self._display, self._directory = args, display, directory
             self._data: Any = SimpleNamespace(name="mnist5k")
             self.history = History(directory)
