@@ -67,7 +67,7 @@ define compared_run
 $(BIN)/mpirun -n 5 -H localhost:5 $(BIN)/python main.py --num_peers 4 \
   --server_address $(ADDRESS) --robust True --resiliency 0.75 --learning_rate 0.1 \
   --batch_size_per_worker 256 --num_iterations $(ROUNDS) --dataset mnist5k \
-  --aggregation $(1) --seed $(2) --output $(COMPARED)/$(1)-$(2)
+  --evaluate_every 1 --aggregation $(1) --seed $(2) --output $(COMPARED)/$(1)-$(2)
 
 endef
 

@@ -170,12 +170,12 @@ def report(error: BaseException, place: Place | None) -> int:
     first = place is None or place.rank == 0
     rule = find(error, EVERYWHERE)
     if rule is not None:
-        # Every rank knows; the first one speaks. Only MPI can be missing on one host alone.
-        if first or (isinstance(error, NoMPI) and place and place.local_rank == 0):
-            say(str(error) or rule.cure)
+        # Every rank knows; the first one speaks. MPI or a file can be missing on one host alone.
+        of_host = isinstance(error, NoMPI | UserError)
+        if first or (of_host and place is not None and place.local_rank == 0):
+            who = "" if first or isinstance(error, NoMPI) or not place else f"rank {place.rank}: "
+            say(f"{who}{str(error) or rule.cure}")
         return rule.code if first else 0
-    if isinstance(error, UserError) and place is not None and place.local_rank != 0:
-        return 0
     if os.environ.get("MPHE_DEBUG") == "1":
         traceback.print_exception(error)
     who = f"rank {place.rank}: " if place else ""

@@ -51,6 +51,7 @@ def launch(clients: int, flags: Sequence[str], timeout: float = TIMEOUT) -> list
         mpirun = Path(sys.executable).with_name("mpirun")
         words = f"-n {clients + 1} -H localhost:{clients + 1} {sys.executable} main.py".split()
         where = f"--server_address localhost:{free_port()} --output {directory}".split()
+        where += ["--evaluate_every", "1"]  # in every round, as all runs here have been measured
         # One thread is for the other benchmarks; here the program decides.
         environment = {key: value for key, value in os.environ.items() if "NUM_THREADS" not in key}
         subprocess.run(

@@ -27,7 +27,7 @@ def wait_for_rounds(job: subprocess.Popen[bytes], output: Path, rounds: int) -> 
     """Wait until so many rounds are in metrics.jsonl, or the job has ended."""
     path = output / "metrics.jsonl"
     while job.poll() is None:
-        if path.exists() and path.read_bytes().count(b"\n") >= rounds:
+        if path.exists() and path.read_bytes().count(b'"contributors"') >= rounds:
             return
         time.sleep(0.05)
 

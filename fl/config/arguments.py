@@ -119,6 +119,12 @@ class Args(PrivacyFlags, LearningFlags):
         "auto",
     )
     output: str | None = flag(path, "directory for results; default: runs/<time>", None)
+    evaluate_every: int | None = flag(
+        whole,
+        "evaluate the model on the test data after every N-th round and the last, and wait for "
+        "it; default: the last, and beside the rounds as often as that takes no time from them",
+        None,
+    )
     quiet: bool = flag(true_or_false, "True: show only warnings and the final summary", False)
     tls: bool = flag(
         true_or_false, "encrypt and authenticate connections; False is for benchmarks only", True

@@ -136,6 +136,7 @@ class RoundsConfig:
         rounds: of training.
         timeout: most seconds to wait in one step.
         max_failed: rounds in a row that may be abandoned.
+        evaluate_every: rounds after which the model is evaluated; None: beside them, and the last.
         dropout: who leaves which round on purpose.
     """
 
@@ -143,6 +144,7 @@ class RoundsConfig:
     rounds: int
     timeout: float
     max_failed: int
+    evaluate_every: int | None
     dropout: Dropout
 
 

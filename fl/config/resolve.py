@@ -6,9 +6,9 @@ names of flags.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fl.config.arguments import Args, read_flags
 from fl.config.configs import (
@@ -80,12 +80,28 @@ def resolve(args: Args) -> Config:
             rounds=args.num_iterations,
             timeout=args.round_timeout,
             max_failed=args.max_failed_rounds,
+            evaluate_every=args.evaluate_every,
             dropout=dropout,
         ),
         party=_party(args),
         flags=_filled_in(args, session, privacy),
         warnings=_warnings(args, session),
     )
+
+
+def is_default(flags: Mapping[str, Any], name: str) -> bool:
+    """Return whether a run with these flags is the same without one of them.
+
+    Flags as in Config.flags, of any version: what this one does not know is no default.
+    """
+    known = {field.name: field.default for field in dataclasses.fields(Args)}
+    if name not in known or flags[name] == known[name]:
+        return name in known
+    others = {key: flags[key] for key in flags if key in known and key != name}
+    try:
+        return bool(resolve(Args(**others)).flags[name] == flags[name])
+    except (UsageError, TypeError, ValueError):
+        return False  # of another version, or a required one
 
 
 def _learning(args: Args, weighted: bool) -> LearningConfig:
@@ -119,6 +135,8 @@ def _check_numbers(args: Args) -> None:
     for name in ("batch_size_per_worker", "max_failed_rounds"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} must be at least 1, not {getattr(args, name)}")
+    if args.evaluate_every is not None and args.evaluate_every < 1:
+        raise UsageError(f"--evaluate_every must be at least 1, not {args.evaluate_every}")
     if args.resiliency > 1:
         hint = f", did you mean {args.resiliency / 100:g}?" if args.resiliency <= 100 else ""
         raise UsageError(

@@ -13,6 +13,7 @@ MAY_CHANGE = frozenset(
     {
         *("server_address", "output", "state_dir", "resume", "tls", "role", "roster", "identity"),
         *("crypto_threads", "round_timeout", "max_failed_rounds", "simulate_dropout", "quiet"),
+        "evaluate_every",
     }
 )
 

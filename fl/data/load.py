@@ -219,8 +219,8 @@ def _images(what: str, x: NDArray[Any]) -> Images:
         return x.astype(np.float32) / np.float32(255)
     if x.dtype.kind != "f":
         raise DatasetError(f"{what} has type {x.dtype}: use uint8 in 0..255 or floats in 0..1")
-    # Written so that NaN fails too.
-    if not (x.min() >= 0 and x.max() <= 1):
+    _check_finite(what, x)
+    if x.min() < 0 or x.max() > 1:
         raise DatasetError(f"{what} has values outside 0..1: scale them, or store uint8")
     return x.astype(np.float32)
 
@@ -238,17 +238,11 @@ def _labels(what: str, y: NDArray[Any]) -> Labels:
 
 def _own(name: str) -> Dataset:
     """Call a user's function for x_train, y_train, x_test, y_test."""
-    try:
-        returned = tuple(load_function(name, "--dataset", DatasetError)())
-        if len(returned) == 2:  # as the functions of keras.datasets return them
-            returned = (*returned[0], *returned[1])
-        names = ("x_train", "y_train", "x_test", "y_test")
-        arrays = dict(zip(names, map(np.asarray, returned), strict=True))
-    except (TypeError, ValueError) as error:
-        raise DatasetError(
-            f"{name} must return the arrays x_train, y_train, x_test, y_test ({error})"
-        ) from error
-    checked = {key: _numbers(f"{key} of {name}", array) for key, array in arrays.items()}
+    names = ("x_train", "y_train", "x_test", "y_test")
+    four = _four_arrays(name, load_function(name, "--dataset", DatasetError)())
+    checked = {
+        key: _numbers(f"{key} of {name}", array) for key, array in zip(names, four, strict=True)
+    }
     for part in ("train", "test"):
         x, y = checked[f"x_{part}"], checked[f"y_{part}"]
         if len(x) != len(y) or not len(x):
@@ -263,12 +257,42 @@ def _own(name: str) -> Dataset:
     return Dataset(name, *(checked[key] for key in names))
 
 
-def _numbers(what: str, array: NDArray[Any]) -> NDArray[Any]:
+def _four_arrays(name: str, returned: Any) -> tuple[Any, ...]:
+    """Return what a function returned as four; as the functions of keras.datasets return it too."""
+    four, said = returned, type(returned).__name__
+    if isinstance(returned, tuple | list):
+        pairs = len(returned) == 2 and all(isinstance(pair, tuple | list) for pair in returned)
+        four = [array for pair in returned for array in pair] if pairs else returned
+        said = str(len(four))
+    if not isinstance(four, tuple | list) or len(four) != 4:
+        raise DatasetError(
+            f"{name} must return the arrays x_train, y_train, x_test, y_test (returned {said})"
+        )
+    return tuple(four)
+
+
+def _check_finite(what: str, array: NDArray[Any]) -> None:
+    if not np.isfinite(array).all():
+        raise DatasetError(f"{what} holds NaN or infinity: clean the data first")
+
+
+def _numbers(what: str, values: Any) -> NDArray[Any]:
     """Return floats as float32 and whole numbers as int64; refuse the rest."""
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError):
+        raise DatasetError(
+            f"{what} is no array: its parts differ in shape, so pad or cut them"
+        ) from None
+    texts = array.dtype.kind == "O" and all(isinstance(value, str) for value in array.flat)
+    if array.dtype.kind in "US" or texts:
+        raise DatasetError(
+            f"{what} holds text: turn it into whole numbers first, one a word, such as with "
+            "keras.layers.TextVectorization"
+        )
     if not array.ndim or array.dtype.kind not in "fiub":
         raise DatasetError(f"{what} is no array of numbers but {array.dtype}, {array.ndim}-d")
     if array.dtype.kind != "f":
         return array.astype(np.int64)
-    if not np.isfinite(array).all():
-        raise DatasetError(f"{what} holds NaN or infinity: clean the data first")
+    _check_finite(what, array)
     return array.astype(np.float32)

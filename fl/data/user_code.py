@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fl.config.exits import Refused
 from fl.data.keras_import import import_quietly
 
 
-class UserError(Exception):
+class UserError(Refused):
     """What the user gave fails in the same way in every process of a host: one report will do."""
 
 
@@ -32,15 +33,20 @@ def find_function(reference: str, flag: str, error: type[Exception]) -> Path:
     return path
 
 
-def _top_level_names(tree: ast.Module) -> set[str]:
+def _top_level_names(tree: ast.AST) -> set[str]:
+    """Return the names that a module binds, or may: some branches are not taken."""
     names = set()
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If | ast.Try | ast.With | ast.ExceptHandler):
+            names |= _top_level_names(node)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.ImportFrom | ast.Import):
             names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
         elif isinstance(node, ast.Assign):
             names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
     return names
 
 
@@ -75,21 +81,23 @@ def load_function(reference: str, flag: str, error: type[Exception]) -> Callable
             sys.path.append(str(path.resolve().parent))
         try:
             spec.loader.exec_module(module)
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
             del sys.modules[name]
             raise error(f"{flag}: {path} failed: {_where(problem, path)}") from problem
-    function = getattr(sys.modules[name], reference.rpartition(":")[2])
+    function = getattr(sys.modules[name], reference.rpartition(":")[2], None)
+    if not callable(function):
+        raise error(f"{flag}: {reference} is no function: check the name after the :")
 
     def guarded() -> Any:
         try:
             return function()
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
             raise error(f"{flag}: {reference} failed: {_where(problem, path)}") from problem
 
     return guarded
 
 
-def _where(problem: Exception, path: Path) -> str:
+def _where(problem: BaseException, path: Path) -> str:
     """Return type, text and the last line of the user's file that led to a problem."""
     line, trace = 0, problem.__traceback__
     while trace is not None:

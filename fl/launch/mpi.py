@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgpack
 
 from fl.config.configs import Config, PartyConfig
-from fl.config.flags import UsageError
+from fl.config.flags import UsageError, is_reference
 from fl.config.place import Place
 
 if TYPE_CHECKING:
@@ -162,8 +162,17 @@ def _configure(config: Config, offer: Offer) -> Offer:
     from fl.data.load import resolve_dataset
 
     check_port(config.party)
+    check_model(config.learning.model)
     dataset, notice = resolve_dataset(config.data.dataset)
     return replace(offer, dataset=dataset, notice=notice, output=find_output(config))
+
+
+def check_model(model: str) -> None:
+    """Refuse a model that is not there, before anybody waits for TensorFlow; UsageError."""
+    from fl.data.user_code import find_function
+
+    if is_reference(model):
+        find_function(model, "--model", UsageError)
 
 
 def check_port(party: PartyConfig) -> None:

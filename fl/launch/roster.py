@@ -18,7 +18,7 @@ from fl.config.arguments import OneLineParser
 from fl.config.configs import Config, PartyConfig
 from fl.config.flags import UsageError, is_reference
 from fl.config.place import Place
-from fl.launch.mpi import Launch, check_port, find_output
+from fl.launch.mpi import Launch, check_model, check_port, find_output
 from fl.state.vault import check_fresh
 from mphe.net.tls import Identity, new_identity, public_key
 from mphe.net.transport import SERVER
@@ -276,6 +276,7 @@ def join(config: Config, place: Place | None) -> tuple[Launch, str]:
         check_port(party)
         if party.state_dir:
             check_fresh(party.state_dir, index, party.resume)
+    check_model(config.learning.model)
     dataset, notice = _dataset(config.data.dataset)
     launch = Launch(
         index=index,

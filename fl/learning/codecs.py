@@ -2,7 +2,7 @@
 
 from fl.config.configs import CodecConfig
 from fl.privacy.privacy import Privacy
-from fl.schemes.plain import PlainCodec
+from fl.schemes.plain_codec import PlainCodec
 from mphe.arithmetic.sampling import RandomSource
 from mphe.update import Codec, PrivateUpdateCodec, UpdateCodec
 

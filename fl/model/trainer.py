@@ -85,6 +85,7 @@ class Trainer:
             self._variables = list(self._model.trainable_variables)
             _check_types(self._variables)
             self._shapes = [tuple(variable.shape) for variable in self._variables]
+            self.has_classes = self._loss.kind is not None
             self.size = sum(int(np.prod(shape)) for shape in self._shapes)
             self._signature = _signature(x, y)
             self._gradient, self._evaluate = _compiled(self._model, self._loss, self._signature)

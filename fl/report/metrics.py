@@ -4,13 +4,13 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from errno import ENOSPC
-from math import isfinite, isnan
+from math import isfinite
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import Any, Protocol
 
 INTERRUPTED = "the server was stopped in this round"
 """Why the round in flight was abandoned when the server died."""
@@ -35,9 +35,9 @@ class RoundRecord:
         round: number, from 1.
         contributors: sorted indices of the clients in the sum; empty when abandoned.
         dropped: sorted indices of the other clients.
-        accuracy: on the test set after the round, 0..1; NaN (null in the file) where the model has
-            no classes.
-        loss: on the test set.
+        accuracy: on the test set after the round, 0..1; None where the model has no classes, and
+            unless it was evaluated by the end of the round: then an `Evaluation` may follow.
+        loss: on the test set; None unless it was evaluated by then.
         train_loss: mean over contributors, from the sum; None when abandoned.
         train_accuracy: the same; None also where the model has no classes.
         samples: training samples of all contributors together, from the sum; None likewise.
@@ -57,8 +57,8 @@ class RoundRecord:
     round: int
     contributors: tuple[int, ...]
     dropped: tuple[int, ...]
-    accuracy: float
-    loss: float
+    accuracy: float | None
+    loss: float | None
     train_loss: float | None
     train_accuracy: float | None
     samples: int | None
@@ -77,21 +77,73 @@ class RoundRecord:
         return json.dumps(_finite(asdict(self)), allow_nan=False)
 
 
-class History:
-    """The records of a run, appended to metrics.jsonl as the rounds end."""
+@dataclass(frozen=True)
+class Evaluation:
+    """A line of metrics.jsonl that came after its round's: what the model was worth after it.
 
-    def __init__(
-        self, directory: Path, follow: Callable[[RoundRecord], None] | None = None
-    ) -> None:
-        """Write into an existing directory; `follow` hears of each line that was written."""
-        self._follow = follow
+    Attributes:
+        round: number, from 1.
+        accuracy: on the test set, 0..1; None where the model has no classes.
+        loss: on the test set.
+    """
+
+    round: int
+    accuracy: float | None
+    loss: float
+
+    def to_json(self) -> str:
+        """Return the line, without its end."""
+        return json.dumps(_finite(asdict(self)), allow_nan=False)
+
+
+class Follower(Protocol):
+    """Hears of each line that was written."""
+
+    def append(self, record: RoundRecord) -> None:
+        """Take a round that has ended."""
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Take what came later."""
+
+
+class History:
+    """The records of a run, appended to metrics.jsonl as the rounds end.
+
+    Attributes:
+        records: one a round, joined with what was evaluated later.
+    """
+
+    def __init__(self, directory: Path, follower: Follower | None = None) -> None:
+        """Write into an existing directory."""
+        self._follower = follower
         self.records: list[RoundRecord] = []
         self.path = directory / "metrics.jsonl"
 
     def append(self, record: RoundRecord) -> None:
-        """Write one line, whole or not at all, onto the disk; OSError when that fails."""
+        """Write the line of a round, whole or not at all; OSError when that fails."""
         self.records.append(record)
-        line = record.to_json() + "\n"
+        self._write(record.to_json() + "\n")
+        if self._follower is not None:
+            self._follower.append(record)
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Write what the model was worth after an earlier round; OSError when that fails."""
+        self.join(evaluation)
+        self._write(evaluation.to_json() + "\n")
+        if self._follower is not None:
+            self._follower.evaluated(evaluation)
+
+    def join(self, evaluation: Evaluation) -> None:
+        """Put accuracy and loss where their round is; ValueError when it has not ended."""
+        if not 1 <= evaluation.round <= len(self.records):
+            raise ValueError(f"round {evaluation.round} is evaluated before it has ended")
+        place = evaluation.round - 1
+        self.records[place] = replace(
+            self.records[place], accuracy=evaluation.accuracy, loss=evaluation.loss
+        )
+
+    def _write(self, line: str) -> None:
+        """Write one line, whole or not at all, onto the disk."""
         with self.path.open("ab", buffering=0) as file:
             size = file.tell()
             try:
@@ -101,14 +153,11 @@ class History:
             except OSError:
                 file.truncate(size)  # never half a line
                 raise
-        if self._follow is not None:
-            self._follow(record)
 
 
-def score(record: RoundRecord) -> str:
-    """Return accuracy and loss for people; the loss alone where the model has no classes."""
-    loss = f"loss {record.loss:.4f}"
-    return loss if isnan(record.accuracy) else f"accuracy {record.accuracy:.4f}  {loss}"
+def last_evaluated(records: Sequence[RoundRecord]) -> RoundRecord | None:
+    """Return the newest record that has a loss."""
+    return next((record for record in reversed(records) if record.loss is not None), None)
 
 
 def _finite(fields: dict[str, Any]) -> dict[str, Any]:
@@ -152,9 +201,8 @@ class Summary:
             f"{stage} {median(record.seconds_by_stage[stage] for record in done):.3f}"
             for stage in STAGES
         )
-        accuracy = ("accuracy", f"{last.accuracy:.4f} (loss {last.loss:.4f})")
         return [
-            ("loss", f"{last.loss:.4f}") if isnan(last.accuracy) else accuracy,
+            *_score(self.history.records),
             ("seconds a round", f"{median(record.seconds for record in done):.3f} (median)"),
             ("of which", stages),
             (
@@ -169,6 +217,18 @@ class Summary:
     def _departures(self) -> str:
         lines = [f"client {d.client} in round {d.round}: {d.reason}" for d in self.departures]
         return "\n".join(lines) or "none"
+
+
+def _score(records: Sequence[RoundRecord]) -> list[tuple[str, str]]:
+    """Return the last accuracy that was evaluated, or loss where the model has no classes."""
+    found = last_evaluated(records)
+    if found is None or found.loss is None:
+        return [("accuracy", "not evaluated")]
+    changed = max(record.round for record in records if record.abandoned is None)
+    after = "" if found.round >= changed else f", after round {found.round}"
+    if found.accuracy is None:
+        return [("loss", f"{found.loss:.4f}{after}")]
+    return [("accuracy", f"{found.accuracy:.4f} (loss {found.loss:.4f}{after})")]
 
 
 def _told(done: list[RoundRecord], last: RoundRecord) -> list[tuple[str, str]]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fl.config.arguments import Args
 from fl.config.flags import UsageError
+from fl.config.resolve import is_default
 
 OWN = frozenset(
     [
@@ -16,6 +16,7 @@ OWN = frozenset(
         "output",
         "server_address",
         "quiet",
+        "evaluate_every",
         "state_dir",
         "resume",
         "role",
@@ -24,12 +25,11 @@ OWN = frozenset(
     ]
 )
 """Flags that say where and how a run is played, not what it learns; and the seed."""
-DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
 
 
 @dataclass(frozen=True)
 class Line:
-    """What a comparison needs of one line of metrics.jsonl; accuracy and loss may be missing."""
+    """What a comparison needs of one round; accuracy and loss are None where not evaluated."""
 
     round: int
     accuracy: float | None
@@ -79,9 +79,10 @@ class PastRun:
 
     def differing(self, names: Sequence[str]) -> str:
         """Return these flags and their values in words, as far as they are not the default."""
-        given = {name: self.flags.get(name, DEFAULTS.get(name)) for name in names}
-        words = [f"{name} {value}" for name, value in given.items() if value != DEFAULTS.get(name)]
-        return ", ".join(words)
+        given = {name: self.flags[name] for name in names if name in self.flags}
+        return ", ".join(
+            f"{name} {value}" for name, value in given.items() if not is_default(self.flags, name)
+        )
 
 
 def find_runs(directory: Path) -> list[Path]:
@@ -118,20 +119,29 @@ def _read_lines(path: Path) -> list[Line]:
         return []  # no round has ended
     except OSError as error:
         raise UsageError(f"cannot read {path} ({error.strerror}): leave this run out") from None
-    lines = []
+    lines: dict[int, Line] = {}
     for number, line in enumerate(text[: text.rfind(b"\n") + 1].splitlines(), start=1):
         try:
-            lines.append(_read_line(line))
+            _take_line(lines, json.loads(line))
         except (ValueError, KeyError, TypeError, OverflowError):
             raise UsageError(
                 f"line {number} of {path} is damaged: mend or remove it, or leave this run out"
             ) from None
-    return lines
+    return list(lines.values())
 
 
-def _read_line(text: bytes) -> Line:
-    """Read one line; ValueError, KeyError, TypeError or OverflowError when it is none."""
-    values = json.loads(text)
+def _take_line(lines: dict[int, Line], values: Any) -> None:
+    """Take one line; ValueError, KeyError, TypeError or OverflowError when it is none."""
+    number = int(values["round"])
+    if set(values) == {"round", "accuracy", "loss"}:
+        # Came after its round's.
+        accuracy, loss = _number(values["accuracy"]), _number(values["loss"])
+        lines[number] = dataclasses.replace(lines[number], accuracy=accuracy, loss=loss)
+    else:
+        lines[number] = _read_line(values)
+
+
+def _read_line(values: Any) -> Line:
     return Line(
         round=int(values["round"]),
         accuracy=_number(values["accuracy"]),

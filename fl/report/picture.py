@@ -1,7 +1,7 @@
 """Draws accuracy and loss against the rounds: of one run with its dropouts, or of several."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from math import isfinite, nan
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 # Okabe and Ito, Color Universal Design: told apart with any colour vision.
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-COLOURS = (BLUE, VERMILLION, GREEN, "#CC79A7", ORANGE, "#56B4E9", "#000000")
+OWN_COLOURS = {"plain": BLUE, "mphe hybrid": VERMILLION, "mphe direct": GREEN}
+"""Of each kind of run: the same in every picture."""
+COLOURS = ("#CC79A7", ORANGE, "#56B4E9", "#000000")
+"""Of further groups of a kind."""
 STYLES = ("-", "--", ":", "-.")
 GREY = "#5f6b73"
 DPI = 130
@@ -26,7 +29,7 @@ WIDE_RANGE = 50.0
 
 
 class Round(Protocol):
-    """What is drawn of one round; None and NaN are left out."""
+    """What is drawn of one round; None is left out, and NaN a gap."""
 
     @property
     def round(self) -> int:
@@ -55,10 +58,14 @@ class Round(Protocol):
 
 @dataclass(frozen=True)
 class Curve:
-    """One run of several: runs of the same group share a colour and one entry of the legend."""
+    """One run of several: runs of the same group share a colour and one entry of the legend.
+
+    `kind` says how updates are summed up, and has a colour of its own.
+    """
 
     group: str
     rounds: Sequence[Round]
+    kind: str = ""
 
 
 def draw_history(rounds: Sequence[Round], title: str) -> "Figure":
@@ -71,13 +78,12 @@ def draw_history(rounds: Sequence[Round], title: str) -> "Figure":
         figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     )
     numbers = [round.round for round in rounds]
-    mark = "o" if len(rounds) <= FEW else ""
     if accurate:
-        _plot(panels[0], numbers, [r.accuracy for r in rounds], marker=mark, color=BLUE)
+        _plot(panels[0], _series(rounds, "accuracy"), color=BLUE)
         panels[0].set_ylabel("test accuracy")
     losses = [round.loss for round in rounds]
     loss_panel = panels[1] if accurate else panels[0]
-    _plot(loss_panel, numbers, losses, marker=mark, color=BLUE)
+    _plot(loss_panel, _series(rounds, "loss"), color=BLUE)
     _label_loss(loss_panel, losses)
     if absent:
         _draw_attendance(panels[-1], rounds)
@@ -91,7 +97,7 @@ def draw_history(rounds: Sequence[Round], title: str) -> "Figure":
     return figure
 
 
-def draw_comparison(curves: Sequence[Curve]) -> "Figure":
+def draw_comparison(curves: Sequence[Curve], title: str = "") -> "Figure":
     """Return the picture of several runs, accuracy above loss.
 
     The runs of a group are thin lines around their mean.
@@ -104,18 +110,19 @@ def draw_comparison(curves: Sequence[Curve]) -> "Figure":
     for curve in curves:
         if curve.rounds:
             groups.setdefault(curve.group, []).append(curve)
-    for place, (name, members) in enumerate(groups.items()):
-        look = {
-            "color": COLOURS[place % len(COLOURS)],
-            "linestyle": STYLES[place // len(COLOURS) % len(STYLES)],
-        }
+    looks = _looks({name: members[0].kind for name, members in groups.items()})
+    for name, members in groups.items():
+        look = looks[name]
         if accurate:
-            _plot_group(panels[0], [_series(curve, "accuracy") for curve in members], name, **look)
-        _plot_group(panels[-1], [_series(curve, "loss") for curve in members], name, **look)
+            _plot_group(
+                panels[0], [_series(curve.rounds, "accuracy") for curve in members], name, **look
+            )
+        _plot_group(panels[-1], [_series(curve.rounds, "loss") for curve in members], name, **look)
     if accurate:
         panels[0].set_ylabel("test accuracy")
     _label_loss(panels[-1], [round.loss for round in rounds])
     _finish(panels, [round.round for round in rounds])
+    panels[0].set_title(title, loc="left", fontsize=10, color=GREY)
     handles, labels = panels[-1].get_legend_handles_labels()
     if handles:
         columns = 2 if max(map(len, labels)) < 45 else 1
@@ -123,26 +130,41 @@ def draw_comparison(curves: Sequence[Curve]) -> "Figure":
     return figure
 
 
-def _series(curve: Curve, name: str) -> dict[int, float | None]:
-    return {round.round: getattr(round, name) for round in curve.rounds}
+def _looks(kinds: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return colour and style of each group, the same in whatever order runs are named.
+
+    The first group of a kind, by name, has the colour of that kind.
+    """
+    looks: dict[str, dict[str, str]] = {}
+    own, further = dict(OWN_COLOURS), 0
+    for name, kind in sorted(kinds.items()):
+        if kind in own:
+            looks[name] = {"color": own.pop(kind), "linestyle": STYLES[0]}
+            continue
+        style = STYLES[further // len(COLOURS) % len(STYLES)]
+        looks[name] = {"color": COLOURS[further % len(COLOURS)], "linestyle": style}
+        further += 1
+    return looks
 
 
-def _plot_group(
-    axes: "Axes", members: Sequence[dict[int, float | None]], name: str, **look: Any
-) -> None:
+def _series(rounds: Sequence[Round], name: str) -> dict[int, float]:
+    """Return the figure of each round that has one: not every round need be evaluated."""
+    found = {round.round: getattr(round, name) for round in rounds}
+    return {number: value for number, value in found.items() if value is not None}
+
+
+def _plot_group(axes: "Axes", members: Sequence[dict[int, float]], name: str, **look: Any) -> None:
     """Draw one run, or several thinly around their mean, over the rounds that all of them have."""
     if len(members) > 1:
         for one in members:
-            _plot(axes, list(one), list(one.values()), **look, alpha=0.35, linewidth=1.0)
+            _plot(axes, one, **look, marker="", alpha=0.35, linewidth=1.0)
         common = sorted(set.intersection(*(set(one) for one in members)))
-        columns = [[one[number] for one in members] for number in common]
-        known = [[value for value in column if value is not None] for column in columns]
-        means = [mean(column) if len(column) == len(members) else None for column in known]
-        _plot(axes, common, means, **look, label=f"{name} (mean of {len(members)})", linewidth=2.0)
+        means = {number: mean(one[number] for one in members) for number in common}
+        label = f"{name} (mean of {len(members)})"
+        _plot(axes, means, **look, label=label, marker="", linewidth=2.0)
     else:
         (one,) = members
-        marker = "o" if len(one) <= FEW else ""
-        _plot(axes, list(one), list(one.values()), **look, label=name, marker=marker)
+        _plot(axes, one, **look, label=name)
 
 
 def write(figure: "Figure", path: Path) -> None:
@@ -150,7 +172,7 @@ def write(figure: "Figure", path: Path) -> None:
     data = BytesIO()
     figure.savefig(data, format="png", dpi=DPI)
     # Under another name first: a full disk must not leave half a picture.
-    unfinished = path.with_suffix(".unfinished.png")
+    unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         unfinished.write_bytes(data.getvalue())
         unfinished.replace(path)
@@ -171,9 +193,11 @@ def _any(values: Iterable[float | None]) -> bool:
     return any(value is not None and isfinite(value) for value in values)
 
 
-def _plot(axes: "Axes", numbers: list[int], values: Sequence[float | None], **look: Any) -> None:
-    drawn = [nan if value is None or not isfinite(value) else value for value in values]
-    axes.plot(numbers, drawn, **{"linewidth": 1.5, "markersize": 3.5, **look})
+def _plot(axes: "Axes", series: Mapping[int, float], **look: Any) -> None:
+    drawn = [value if isfinite(value) else nan for value in series.values()]
+    marker = "o" if len(series) <= FEW else ""
+    look = {"linewidth": 1.5, "markersize": 3.5, "marker": marker, **look}
+    axes.plot(list(series), drawn, **look)
 
 
 def _label_loss(axes: "Axes", losses: Sequence[float | None]) -> None:

@@ -2,16 +2,18 @@
 
 import os
 import sys
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from fl.config.place import find_place
-from fl.report.metrics import RoundRecord, Summary, score
+from fl.report.metrics import Evaluation, RoundRecord, Summary
 from fl.report.view import View
 
 REFRESHES_PER_SECOND = 2
+LAUNCHERS = ("mpirun", "mpiexec", "prterun")
 
 
 class Display:
@@ -26,6 +28,7 @@ class Display:
         self._quiet = quiet
         self._rounds = rounds
         self._view = View(rounds)
+        self._news: Evaluation | None = None
         self._live: Live | None = None
         if self._console.is_terminal and not quiet:
             self._fit()
@@ -49,11 +52,28 @@ class Display:
     def round_ended(self, record: RoundRecord) -> None:
         """Show a finished or abandoned round."""
         show = self.say if record.abandoned is None else self.warn
-        show(_line(record, self._rounds))
+        if record.loss is not None:
+            self._news = Evaluation(record.round, record.accuracy, record.loss)
+        show(_line(record, self._rounds, self._news))
+        self._news = None
         self._view.took(record)
         if self._live is not None:
             self._fit()
             self._live.refresh()
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Show what the model was worth after an earlier round, with the next one that ends."""
+        self._news = evaluation
+        self._view.evaluated(evaluation)
+
+    def urge(self, line: str) -> None:
+        """Show one line to stderr while there is time: mpirun forwards nothing once it stops."""
+        self.close()
+        sys.stdout.flush()
+        shown = ("\n\x1b[?25h" if self._terminal else "") + line + "\n"  # the cursor is back
+        if not _write_past_launcher(shown):
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
 
     def finish(self, summary: Summary, title: str) -> None:
         """Show the table of the whole run."""
@@ -109,7 +129,27 @@ def launchers_terminal() -> str | None:
     return target if target.startswith(("/dev/pts/", "/dev/tty")) else None
 
 
-def _line(record: RoundRecord, rounds: int) -> str:
+def _write_past_launcher(text: str) -> bool:
+    """Write to where mpirun writes what its ranks say to stderr; return whether that worked."""
+    if find_place(os.environ) is None:
+        return False
+    parent = Path("/proc") / str(os.getppid())
+    try:
+        if (parent / "comm").read_text().strip() not in LAUNCHERS:
+            return False
+        if os.readlink(parent / "fd/2") == os.devnull:
+            return False
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK
+        target = os.open(parent / "fd/2", flags)
+        try:
+            return os.write(target, text.encode()) > 0
+        finally:
+            os.close(target)
+    except OSError:
+        return False
+
+
+def _line(record: RoundRecord, rounds: int, news: Evaluation | None) -> str:
     place = f"round {record.round:>{len(str(rounds))}}/{rounds}"
     absent = f", without {', '.join(map(str, record.dropped))}" if record.dropped else ""
     spent = f", epsilon {record.epsilon:.4g}" if record.epsilon is not None else ""
@@ -117,6 +157,15 @@ def _line(record: RoundRecord, rounds: int) -> str:
         return f"{place}  abandoned: {record.abandoned}{absent}{spent}"
     again = f", {record.attempts} decryption attempts" if record.attempts > 1 else ""
     return (
-        f"{place}  {score(record)}  "
+        f"{place}  {_score(record, news)}"
         f"{record.seconds:.2f} s  sum of {len(record.contributors)} updates{absent}{again}{spent}"
     )
+
+
+def _score(record: RoundRecord, news: Evaluation | None) -> str:
+    """Return accuracy and loss, and of which round if it is not this one; nothing if not known."""
+    if news is None:
+        return ""
+    accuracy = "" if news.accuracy is None else f"accuracy {news.accuracy:.4f}  "
+    after = "" if news.round == record.round else f" (round {news.round})"
+    return f"{accuracy}loss {news.loss:.4f}{after}  "

@@ -7,7 +7,7 @@ EventFileWriter writes in a thread of its own, and would tell of a full disk too
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from errno import ENOSPC
 from io import BytesIO
 from math import isfinite
@@ -18,7 +18,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from fl.report.metrics import RoundRecord
+from fl.report.metrics import Evaluation, RoundRecord
 
 FORMAT = "brain.Event:2"
 """What the first event of a file has to say."""
@@ -35,11 +35,17 @@ class Events:
 
     def append(self, record: RoundRecord) -> None:
         """Write the numbers of one round, all or none; OSError when that fails."""
+        self._append(record.round, _scalars(record))
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Write what the model was worth after an earlier round, as `append` does."""
+        found = {"accuracy": evaluation.accuracy, "loss": evaluation.loss}
+        self._append(evaluation.round, _known(found))
+
+    def _append(self, round: int, scalars: Iterable[tuple[str, float]]) -> None:
         events = [] if self._started else [Event(wall_time=time.time(), file_version=FORMAT)]
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in _scalars(record)]
-        events.append(
-            Event(wall_time=time.time(), step=record.round, summary=Summary(value=values))
-        )
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars]
+        events.append(Event(wall_time=time.time(), step=round, summary=Summary(value=values)))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab", buffering=0) as file:
             _write_all(file, [event.SerializeToString() for event in events], self.path)
@@ -62,7 +68,7 @@ def _write_all(file: IO[bytes], events: list[bytes], path: Path) -> None:
 
 
 def _scalars(record: RoundRecord) -> Iterator[tuple[str, float]]:
-    """Yield tag and value of what the round has; an abandoned one has no training figures."""
+    """Return tag and value of what the round has; an abandoned one has no training figures."""
     found = {
         "accuracy": record.accuracy,
         "loss": record.loss,
@@ -76,6 +82,10 @@ def _scalars(record: RoundRecord) -> Iterator[tuple[str, float]]:
         "bytes/download_per_client": record.download_bytes_per_client,
         "bytes/decryption_per_decryptor": record.decryption_bytes_per_decryptor,
     }
+    return _known(found)
+
+
+def _known(found: Mapping[str, float | None]) -> Iterator[tuple[str, float]]:
     for tag, value in found.items():
         if value is not None and isfinite(value):
             yield tag, float(value)

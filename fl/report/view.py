@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from math import isnan
 from statistics import median
 
 from rich.console import RenderableType
@@ -11,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fl.report.metrics import STAGES, RoundRecord
+from fl.report.metrics import STAGES, Evaluation, RoundRecord
 
 CLIENT_STAGES = STAGES[:3]
 SERVER_STAGES = STAGES[3:]
@@ -28,11 +27,18 @@ class View:
         self._clock = clock
         self._began = self._last_end = clock()
         self._records: list[RoundRecord] = []
+        self._score: Evaluation | None = None
 
     def took(self, record: RoundRecord) -> None:
         """Take a round that has ended."""
         self._records.append(record)
         self._last_end = self._clock()
+        if record.loss is not None:
+            self.evaluated(Evaluation(record.round, record.accuracy, record.loss))
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Take what the model was worth after a round."""
+        self._score = evaluation
 
     def __rich__(self) -> RenderableType:
         """Return the panel."""
@@ -59,7 +65,7 @@ class View:
         last = self._records[-1]
         stages = last.seconds_by_stage
         return [
-            ("model", _model(last)),
+            ("model", _model(last, self._score)),
             ("clients", _clients(last, self._records)),
             ("bytes", _bytes(last)),
             ("seconds", f"{last.seconds:.2f}: {_stages(stages, CLIENT_STAGES)},"),
@@ -89,13 +95,18 @@ def clock_text(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _model(record: RoundRecord) -> str:
-    accuracy = "" if isnan(record.accuracy) else f"accuracy {record.accuracy:.4f}, "
+def _model(record: RoundRecord, score: Evaluation | None) -> str:
+    if score is None:
+        tested = "not evaluated yet"
+    else:
+        accuracy = "" if score.accuracy is None else f"accuracy {score.accuracy:.4f}, "
+        after = "" if score.round == record.round else f" in round {score.round}"
+        tested = f"{accuracy}loss {score.loss:.4f}{after}"
     known = (record.train_accuracy, record.train_loss)
     training = [f"{value:.4f}" for value in known if value is not None]
     own = f" (training {', '.join(training)})" if training else ""
     spent = "" if record.epsilon is None else f", epsilon {record.epsilon:.4g}"
-    return f"{accuracy}loss {record.loss:.4f}{own}{spent}"
+    return f"{tested}{own}{spent}"
 
 
 def _clients(record: RoundRecord, records: Sequence[RoundRecord]) -> str:

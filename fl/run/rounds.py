@@ -1,7 +1,6 @@
 """The rounds of training on the server: model out, sum in, step, evaluate, record."""
 
 import asyncio
-import math
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl.config.configs import RoundsConfig
-from fl.data.load import Dataset
 from fl.learning.global_model import GlobalModel
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import Privacy
-from fl.report.metrics import STAGES, History, RoundRecord
+from fl.report.metrics import STAGES, Evaluation, History, RoundRecord
 from fl.report.progress import Display
 from fl.report.timings import Timings
+from fl.run.background import Background
 from fl.run.driver import Driver, Observer, Role, name
 from fl.state.server import Checkpoint, ServerState, interrupted
 from fl.state.spending import charged
@@ -127,7 +126,12 @@ def _mean(counts: list[int]) -> int:
 
 
 class Training:
-    """Holds the model and runs rounds until they are done or keep failing."""
+    """Holds the model and runs rounds until they are done or keep failing.
+
+    Attributes:
+        ending: why it ended before its last round, in words for people; else empty.
+        finished: the last round that was written down, and the weights after it, float32 (size,).
+    """
 
     def __init__(
         self,
@@ -136,13 +140,16 @@ class Training:
         driver: Driver,
         aggregator: Aggregates,
         trainer: Trainer,
-        data: Dataset,
+        background: Background,
         history: History,
         display: Display,
         state: ServerState | None = None,
         privacy: Privacy | None = None,
     ) -> None:
-        """Start from the model's weights; `state` keeps each round for a restart."""
+        """Start from the model's weights; `state` keeps each round for a restart.
+
+        The trainer's own weights are `background`'s.
+        """
         self._state = state
         self._privacy = privacy
         self.ending = ""
@@ -150,14 +157,16 @@ class Training:
         self._config = config
         self._driver = driver
         self._aggregator = aggregator
-        self._trainer = trainer
-        self._data = data
+        self._has_classes = trainer.has_classes
+        self._background = background
         self._history = history
         self._display = display
         self._model = model
+        self.finished = (0, self._model.weights)
         self._failures = 0
         self._droppers: frozenset[int] = frozenset()
-        self._score = (0.0, 0.0)
+        self._changed = self._evaluated = 0
+        self._evaluation: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Run all rounds, each with the members that are connected at its start.
@@ -165,8 +174,18 @@ class Training:
         Raises:
             TooManyFailures: `max_failed_rounds` were abandoned in a row.
         """
-        if not self._done:
-            self._score = await asyncio.to_thread(self._evaluate)
+        try:
+            await self._run()
+        except TooManyFailures:
+            await self._evaluate_last()
+            raise
+        except BaseException:
+            if self._evaluation is not None:
+                self._evaluation.cancel()
+            raise
+        await self._evaluate_last()
+
+    async def _run(self) -> None:
         for number in range(self._done + 1, self._config.rounds + 1):
             if self._budget_is_spent(number):
                 return
@@ -177,6 +196,7 @@ class Training:
             record = await self._round(number, present)
             self._keep(record)
             self._display.round_ended(record)
+            self._evaluate_beside()
             # After the last round too: who is not there would not hear that it was the last.
             seconds = self._config.timeout
             await self._driver.await_droppers(self._aggregator, self._droppers, seconds)
@@ -213,26 +233,29 @@ class Training:
 
         A lost round's number is not used again: decryptors answer for one aggregate a round.
         """
-        if checkpoint is None:
-            accuracy, loss = self._evaluate()
-            checkpoint = Checkpoint(0, self._model.sent(), accuracy, loss)
-        self._model.restore(checkpoint.model, checkpoint.averages)
-        self._score = (checkpoint.accuracy, checkpoint.loss)
+        ended = 0
+        if checkpoint is not None:
+            ended = checkpoint.round
+            self._model.restore(checkpoint.model, checkpoint.averages)
+        self.finished = (ended, self._model.weights)
+        self._changed, self._evaluated = _standing(self._history.records)
         everybody = range(1, self._config.num_clients + 1)
-        for number in range(checkpoint.round + 1, started + 1):
-            record = interrupted(number, everybody, checkpoint)
+        for number in range(ended + 1, started + 1):
+            record = interrupted(number, everybody)
             if self._privacy is not None:
                 rounds = charged(self._history.records) + 1
                 record = replace(record, epsilon=self._privacy.budget.spent(rounds))
             self._keep(record)
             self._display.round_ended(record)
-        self._done = self._aggregator.round = max(started, checkpoint.round)
+        self._done = self._aggregator.round = max(started, ended)
 
     def _keep(self, record: RoundRecord) -> None:
         """Write down a round that has ended: first what a restart needs, then its line."""
         if self._state is not None:
             self._state.finished(self._model.sent(), record, self._model.averages())
         self._history.append(record)
+        self.finished = (record.round, self._model.weights)
+        self._background.keep(*self.finished)
 
     async def _round(self, number: int, present: set[int]) -> RoundRecord:
         config, driver = self._config, self._driver
@@ -249,19 +272,53 @@ class Training:
         mean = None
         if isinstance(outcome, Summed):
             mean = self._model.step(number, outcome.total, len(outcome.contributors))
+            self._changed = number
         started = time.perf_counter()
-        if mean is not None:
-            self._score = await asyncio.to_thread(self._evaluate)
+        score = await self._evaluate_within(number) if mean is not None else None
         observer.seconds["evaluate"] = time.perf_counter() - started
-        return self._record(number, outcome, observer, mean)
+        return self._record(number, outcome, observer, mean, score)
 
-    def _evaluate(self) -> tuple[float, float]:
-        """Return accuracy and loss of the present weights on the test set."""
-        self._trainer.set_vector(self._model.weights)
-        return self._trainer.evaluate(self._data.test_x, self._data.test_y)
+    async def _evaluate_within(self, number: int) -> Evaluation | None:
+        """Evaluate before the round ends, if this is one that must be."""
+        every, last = self._config.evaluate_every, self._config.rounds
+        if number != last and not (every and number % every == 0):
+            return None
+        if self._evaluation is not None:
+            await self._evaluation
+        self._evaluated = number
+        return await self._background.evaluate(number, self._model.weights)
+
+    def _evaluate_beside(self) -> None:
+        """Evaluate while the next round runs, unless that is under way, or rounds are given."""
+        if self._evaluation is not None and self._evaluation.done():
+            self._evaluation.result()  # raises what went wrong in it
+            self._evaluation = None
+        new = self._changed > self._evaluated
+        if new and not self._config.evaluate_every and self._evaluation is None:
+            self._evaluated = self._changed
+            work = self._evaluate(self._changed, self._model.weights)
+            self._evaluation = asyncio.create_task(work)
+
+    async def _evaluate(self, round: int, weights: NDArray[np.float32]) -> None:
+        """Evaluate the weights of a round, and write that down as a line of its own."""
+        found = await self._background.evaluate(round, weights)
+        self._history.evaluated(found)
+        self._display.evaluated(found)
+
+    async def _evaluate_last(self) -> None:
+        """After the last round: what the model is worth is known however training ended."""
+        if self._evaluation is not None:
+            await self._evaluation
+        if self._changed > self._evaluated:
+            await self._evaluate(self._changed, self._model.weights)
 
     def _record(
-        self, number: int, outcome: Summed | Abandoned, observer: RoundObserver, mean: Mean | None
+        self,
+        number: int,
+        outcome: Summed | Abandoned,
+        observer: RoundObserver,
+        mean: Mean | None,
+        score: Evaluation | None,
     ) -> RoundRecord:
         counted = outcome.contributors if isinstance(outcome, Summed) else ()
         epsilon = None
@@ -269,15 +326,14 @@ class Training:
             rounds = charged(self._history.records) + (outcome.attempts > 0)
             epsilon = self._privacy.budget.spent(rounds)
         everybody = range(1, self._config.num_clients + 1)
-        accuracy, loss = self._score
         return RoundRecord(
             round=number,
             contributors=counted,
             dropped=tuple(index for index in everybody if index not in counted),
-            accuracy=accuracy,
-            loss=loss,
+            accuracy=score.accuracy if score is not None else None,
+            loss=score.loss if score is not None else None,
             train_loss=mean.loss if mean is not None else None,
-            train_accuracy=None if mean is None or math.isnan(accuracy) else mean.accuracy,
+            train_accuracy=mean.accuracy if mean is not None and self._has_classes else None,
             samples=mean.samples if mean is not None else None,
             seconds=time.perf_counter() - observer.started,
             seconds_by_stage=observer.seconds,
@@ -290,6 +346,8 @@ class Training:
             epsilon=epsilon,
         )
 
-    def weights(self) -> NDArray[np.float32]:
-        """Return the present weights, float32 (size,)."""
-        return self._model.weights
+
+def _standing(records: list[RoundRecord]) -> tuple[int, int]:
+    """Return the last round that changed the model, and the last that was evaluated; else 0."""
+    changed = max((r.round for r in records if r.abandoned is None), default=0)
+    return changed, max((r.round for r in records if r.loss is not None), default=0)

@@ -19,6 +19,7 @@ from fl.report import picture
 from fl.report.metrics import History, Summary, write_config
 from fl.report.progress import Display
 from fl.report.tensorboard import Events
+from fl.run.background import Background
 from fl.run.driver import Driver, Observer, name
 from fl.run.exits import end_of_server
 from fl.run.frames import max_frame
@@ -42,7 +43,6 @@ from mphe.wire import codec
 from mphe.wire.messages import SERVER, Finish
 
 SETUP_SECONDS = 60.0
-MODEL_FILE = "model.keras"
 PICTURE_FILE = "history.png"
 EVENTS_DIRECTORY = "tensorboard"
 
@@ -82,7 +82,8 @@ class Run:
         self._sent = codec.payload_length
         self._plan = make_plan(config.session.parameters(self._sent))
         events = Events(self._directory / EVENTS_DIRECTORY)
-        self.history = History(self._directory, events.append)
+        self.history = History(self._directory, events)
+        self._background = Background(self._trainer, self._data, self._directory, self.draw)
         self._state = self._open_state(config.party.state_dir) if config.party.state_dir else None
         Spending(config.flags, self._state.vault if self._state else None, config.party.resume)
         self._blocks = block_map(config.party.crypto_threads)
@@ -153,7 +154,7 @@ class Run:
                 driver,
                 aggregator,
                 self._trainer,
-                self._data,
+                self._background,
                 self.history,
                 self._display,
                 self._state,
@@ -166,7 +167,7 @@ class Run:
                 self._ending = training.ending
                 reason = "training is over"
             finally:
-                self._save(training)
+                self._background.close(*training.finished)
         except asyncio.CancelledError:
             reason, closing = "the server was stopped", CLOSE_SECONDS
             raise
@@ -240,16 +241,11 @@ class Run:
             f"({plan.session.encryption})"
         )
 
-    def _save(self, training: Training) -> None:
-        self._trainer.set_vector(training.weights())
-        # Under another name first: a full disk must not leave half a model.
-        unfinished = self._directory / "unfinished.keras"
-        try:
-            self._trainer.save(unfinished)
-            unfinished.replace(self._directory / MODEL_FILE)
-        except Exception:
-            unfinished.unlink(missing_ok=True)
-            raise
+    def stopped(self, reason: str) -> None:
+        """Say at once that a signal came: some launchers leave this process no time for more."""
+        done, place = len(self.history.records), self._directory
+        after = f"after {done} rounds, which are in {place} with their model"
+        self._display.urge(f"server: {reason} {after if done else 'before the first round ended'}")
 
     def conclude(self) -> None:
         """Show the final table."""
@@ -275,7 +271,7 @@ def run(config: Config, launch: Launch) -> int:
     display = Display(config.rounds.rounds, quiet=config.party.quiet)
     try:
         run = Run(config, launch, display)
-        code = _play(run, launch, display)
+        code = _play(run, display)
         run.draw()  # last, since a signal leaves little time for it
         return code
     except Exception as error:
@@ -287,25 +283,22 @@ def run(config: Config, launch: Launch) -> int:
         display.close()  # whatever else went wrong, the terminal gets its cursor back
 
 
-def _play(run: Run, launch: Launch, display: Display) -> int:
+def _play(run: Run, display: Display) -> int:
     """Play a run whose rounds are kept however it ends; show its summary, return the code."""
     try:
-        asyncio.run(stoppable(run.play()))
+        asyncio.run(stoppable(run.play(), run.stopped))
     except TooManyFailures as error:
         run.conclude()
         return _fail(display, str(error), EXIT_FAILED)
     except Stopped as stopped:
         run.conclude()
-        done = len(run.history.records)
-        line = f"{stopped} after {done} rounds, which are in {launch.output} with their model"
-        if not done:
-            line = f"{stopped} before the first round ended"
-        return _fail(display, line, stopped.code)
+        return stopped.code
     run.conclude()
     return 0
 
 
 def _fail(display: Display, line: str, code: int) -> int:
     display.close()
+    sys.stdout.flush()  # both may go to one file: what was said before comes first
     sys.stderr.write(f"server: {line}\n")
     return code

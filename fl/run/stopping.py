@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -32,8 +32,14 @@ class Stopped(Exception):
         self.code = EXIT_SIGNAL + number
 
 
-async def stoppable(work: Coroutine[Any, Any, T]) -> T:
+async def stoppable(
+    work: Coroutine[Any, Any, T], announce: Callable[[str], None] | None = None
+) -> T:
     """Run `work` to its end, or cancel it at a signal; a second signal ends the process at once.
+
+    Args:
+        work: may clean up when it is cancelled.
+        announce: is told "stopped by …" at the signal, before anything that takes time.
 
     Raises:
         Stopped: a signal came, and the work has cleaned up.
@@ -50,6 +56,8 @@ async def stoppable(work: Coroutine[Any, Any, T]) -> T:
         last_resort = threading.Timer(LEAVE_SECONDS, os._exit, [EXIT_SIGNAL + number])
         last_resort.daemon = True
         last_resort.start()
+        if announce is not None:
+            announce(str(Stopped(number)))
         # The loop waits at its end for the threads of its executor, and an update may take long.
         loop.set_default_executor(ThreadPoolExecutor(1))
         task.cancel()

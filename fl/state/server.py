@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fl.model.round_model import RoundModel
-from fl.report.metrics import INTERRUPTED, STAGES, History, RoundRecord
+from fl.report.metrics import INTERRUPTED, STAGES, Evaluation, History, RoundRecord
 from fl.state.vault import PROGRESS, SESSION, STARTED, StateError, Vault
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan
@@ -27,8 +27,6 @@ class Checkpoint:
 
     round: int
     model: RoundModel
-    accuracy: float
-    loss: float
     averages: bytes = b""
 
 
@@ -112,7 +110,7 @@ class ServerState:
         if last.round != progress.round or progress.round > self.started():
             raise self.vault.refusal(PROGRESS, "its round does not fit the other files")
         restore_history(history, last)
-        return Checkpoint(progress.round, model, last.accuracy, last.loss, progress.averages)
+        return Checkpoint(progress.round, model, progress.averages)
 
 
 def restore_history(history: History, last: RoundRecord | None) -> None:
@@ -126,17 +124,28 @@ def restore_history(history: History, last: RoundRecord | None) -> None:
     whole = text[: text.rfind(b"\n") + 1]
     if whole != text:
         os.truncate(path, len(whole))
+    history.records = []
     try:
-        records = [read_record(line.decode()) for line in whole.splitlines()]
+        for line in whole.splitlines():
+            _take_line(history, line.decode())
     except ValueError as error:
         raise _foreign(path, str(error)) from None
-    if [record.round for record in records] != list(range(1, len(records) + 1)):
-        raise _foreign(path, "it does not hold every round once")
-    if len(records) not in (done - 1, done):
-        raise _foreign(path, f"it holds {len(records)} rounds where {done} have ended")
-    history.records = records
-    if last is not None and len(records) < done:
+    ended = len(history.records)
+    if ended not in (done - 1, done):
+        raise _foreign(path, f"it holds {ended} rounds where {done} have ended")
+    if last is not None and ended < done:
         history.append(last)
+
+
+def _take_line(history: History, line: str) -> None:
+    """Put one line where it belongs; ValueError when it is none, or not the next one."""
+    if (evaluation := read_evaluation(line)) is not None:
+        history.join(evaluation)
+        return
+    record = read_record(line)
+    if record.round != len(history.records) + 1:
+        raise ValueError("it does not hold every round once")
+    history.records.append(record)
 
 
 def _foreign(path: Path, reason: str) -> StateError:
@@ -144,6 +153,22 @@ def _foreign(path: Path, reason: str) -> StateError:
         f"{path} is not what this session wrote ({' '.join(reason.split())}): restore it, or start "
         "without --resume in another --state_dir"
     )
+
+
+def read_evaluation(line: str) -> Evaluation | None:
+    """Read a line that came after its round's; None when it is another, ValueError when damaged."""
+    values = json.loads(line)
+    if not isinstance(values, dict) or sorted(values) != ["accuracy", "loss", "round"]:
+        return None
+    if type(values["round"]) is not int:
+        raise ValueError("round is no int")
+    loss = _number(values["loss"])
+    # What is not finite has no number in the file.
+    return Evaluation(values["round"], _number(values["accuracy"]), nan if loss is None else loss)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def read_record(line: str) -> RoundRecord:
@@ -159,18 +184,18 @@ def read_record(line: str) -> RoundRecord:
     for key in ("contributors", "dropped"):
         values[key] = tuple(values[key])
     for key in ("accuracy", "loss"):
-        values[key] = nan if values[key] is None else float(values[key])
+        values[key] = _number(values[key])
     return RoundRecord(**values)
 
 
-def interrupted(number: int, clients: Iterable[int], checkpoint: Checkpoint) -> RoundRecord:
+def interrupted(number: int, clients: Iterable[int]) -> RoundRecord:
     """Return the record of a round that was lost with the server."""
     return RoundRecord(
         round=number,
         contributors=(),
         dropped=tuple(clients),
-        accuracy=checkpoint.accuracy,
-        loss=checkpoint.loss,
+        accuracy=None,
+        loss=None,
         train_loss=None,
         train_accuracy=None,
         samples=None,

@@ -29,6 +29,7 @@ def command(peers: int, port: int, output: Path, *more: str) -> list[str]:
     flags = f"--num_peers {peers} --server_address localhost:{port} --robust True".split()
     given = {word for word in more if word.startswith("--")}
     defaults = {"--dataset": "mnist5k", "--batch_size_per_worker": "32", "--output": str(output)}
+    defaults["--evaluate_every"] = "1"
     rest = [word for key, text in defaults.items() if key not in given for word in (key, text)]
     return [str(mpirun), *words, sys.executable, "main.py", *flags, *rest, *more]
 

@@ -90,6 +90,7 @@ class Federation:
             "--learning_rate": str(small.LEARNING_RATE),
             "--dataset": f"npz:{self.desk / 'data.npz'}",
             "--output": str(self.output),
+            "--evaluate_every": "1",
             "--role": "client" if index else "server",
             "--roster": str(self.desk / "roster.json"),
             "--identity": str(self.desk / str(index)),

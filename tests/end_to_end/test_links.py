@@ -69,6 +69,7 @@ class Apart:
             "--learning_rate": "0.1",
             "--dataset": f"npz:{run.desk / 'data.npz'}",
             "--output": str(run.output),
+            "--evaluate_every": "1",
             "--role": "client" if index else "server",
             "--roster": str(run.desk / "roster.json"),
             "--identity": str(run.desk / str(index)),

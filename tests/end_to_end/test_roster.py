@@ -62,6 +62,7 @@ def party(
         "--dataset": "mnist5k",
         "--batch_size_per_worker": "32",
         "--output": str(desk / "out"),
+        "--evaluate_every": "1",
         "--role": "client" if index else "server",
         "--roster": str(desk / "roster.json"),
         "--identity": str(desk / str(index)),

@@ -60,6 +60,16 @@ def test_taken_address(tmp_path: Path) -> None:
     assert_one_line(done, "is in use: choose another port")
 
 
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def net():\n    pass\n")
+    output = tmp_path / "out"
+    for name, hint in (("nope.py:f", "cannot read"), ("own.py:f", "defines no function f")):
+        more = ["--model", f"{tmp_path}/{name}", "--output", str(output)]
+        done = mpirun(3, *FLAGS, "localhost:8080", *more, KERAS_BACKEND="there is none")
+        assert_one_line(done, hint)  # so Keras was not imported
+    assert not output.exists()
+
+
 def test_missing_library(tmp_path: Path) -> None:
     flags = [*FLAGS, "localhost:8080", "--output", str(tmp_path)]
     done = mpirun(3, *flags, MPI4PY_LIBMPI="/none/libmpi.so")

@@ -21,6 +21,7 @@ from fl.model.trainer import Trainer
 from fl.privacy.privacy import Privacy, make_privacy
 from fl.report.metrics import History
 from fl.report.progress import Display
+from fl.run.background import Background
 from fl.run.client_session import Session, follow
 from fl.run.driver import Driver, Observer
 from fl.run.rounds import Training
@@ -42,6 +43,8 @@ SIZE = 50
 class FakeTrainer:
     """Weights without a model; its accuracy is how often it was evaluated, in thousandths."""
 
+    has_classes = True
+
     def __init__(self) -> None:
         self.size = SIZE
         self._weights = np.zeros(SIZE, np.float32)
@@ -56,6 +59,9 @@ class FakeTrainer:
     def evaluate(self, _x: Any, _y: Any) -> tuple[float, float]:
         self.evaluations += 1
         return self.evaluations / 1000, 1.0
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(self._weights.tobytes())
 
 
 class FakeLearner:
@@ -127,7 +133,7 @@ class Outcome:
 def flags(directory: Path, *more: str, peers: int = 4) -> Config:
     """Return parsed flags of a short run."""
     line = f"--num_peers {peers} --server_address localhost:8080 --robust True --clip_norm 3"
-    rounds = f"--num_iterations 3 --round_timeout 20 --output {directory}"
+    rounds = f"--num_iterations 3 --round_timeout 20 --evaluate_every 1 --output {directory}"
     given = {word for word in more if word.startswith("--")}
     words = [*line.split(), *rounds.split()]
     pairs = [pair for pair in zip(words[::2], words[1::2], strict=True) if pair[0] not in given]
@@ -233,16 +239,19 @@ async def _serve(
         await driver.run(role, [], 20, observer)
         done = next(event for event in observer.events if isinstance(event, SetupDone))
         aggregator = Aggregator(done.session)
+        # As the server does: where aggregates are verified, round 1 needs what is pledged before.
+        await driver.run(aggregator, [], 20, Observer())
     privacy = privacy_of(args, real.size, real.data.train_y)
     updates = codec_for(args.codec, real.size, privacy)
     model = GlobalModel(args.learning, real.trainer.get_vector(), updates)
+    background = Background(real.trainer, real.data, history.path.parent, lambda: None)
     training = Training(
         args.rounds,
         model,
         driver,
         aggregator,
         real.trainer,
-        real.data,
+        background,
         history,
         display,
         privacy=privacy,
@@ -257,9 +266,10 @@ async def _serve(
     try:
         await training.run()
     finally:
+        background.close(*training.finished)
         for peer in network.server.connected:
             network.server.send(peer, codec.encode(Finish("over")))
-    return Outcome(history, training.weights(), driver)
+    return Outcome(history, training.finished[1], driver)
 
 
 def expected_weights(args: Config, contributors: Sequence[Sequence[int]]) -> np.ndarray:

@@ -105,7 +105,7 @@ def test_npz_accepts_the_usual_forms(tmp_path: Path, kind: str) -> None:
         ({"x_test": np.zeros((0, 28, 28), np.uint8)}, "n above 0"),
         ({"x_train": np.zeros((20, 28, 28), np.int32)}, "use uint8"),
         ({"x_train": np.full((20, 28, 28), 255.0)}, "outside 0..1"),
-        ({"x_train": np.full((20, 28, 28), np.nan)}, "outside 0..1"),
+        ({"x_train": np.full((20, 28, 28), np.nan)}, "holds NaN or infinity"),
         ({"y_train": np.zeros(19, int)}, "20 images in x_train but 19 labels"),
         ({"y_train": np.full(20, 10)}, "ten classes"),
         ({"y_train": np.full(20, -1)}, "ten classes"),
@@ -166,6 +166,45 @@ def test_the_cached_file_is_used(keras_home: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(data, "MNIST_SHA256", digest)
     assert resolve_dataset("auto") == resolve_dataset("mnist") == ("mnist", None)
     assert load_dataset("mnist", 0).train_x.shape == (20, 28, 28, 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "hint"),
+    [
+        ("return [0.0], [0]", r"\(returned 2\)"),
+        ("return None", r"\(returned NoneType\)"),
+        ("return 1, 2, 3, 4, 5", r"\(returned 5\)"),
+        ("return ['so', 'long'], [0, 1], ['a'], [0]", "turn it into whole numbers first"),
+        ("return [[1.0], [1.0, 2.0]], [0, 1], [[1.0]], [0]", "differ in shape"),
+        ("return [[float('nan')]], [0], [[1.0]], [0]", "holds NaN or infinity"),
+        ("return [[1.0]], [0, 1], [[1.0]], [0]", "1 samples in x_train and 2 labels"),
+        ("raise SystemExit(3)", r"failed: SystemExit: 3 \(line 2\)"),
+    ],
+)
+def test_what_a_function_returns_is_refused_in_one_line(
+    tmp_path: Path, body: str, hint: str
+) -> None:
+    (tmp_path / "own.py").write_text(f"def data():\n    {body}\n")
+    with pytest.raises(DatasetError, match=hint) as caught:
+        load_dataset(f"{tmp_path}/own.py:data", 0)
+    assert "\n" not in str(caught.value) and "zip" not in str(caught.value)
+
+
+def test_pairs_are_taken_as_keras_returns_them(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def data():\n    return ([[1.0]], [3]), ([[2.0]], [4])\n")
+    loaded = load_dataset(f"{tmp_path}/own.py:data", 0)
+    assert loaded.train_x.tolist() == [[1.0]] and loaded.test_y.tolist() == [4]
+
+
+def test_functions_are_found_without_running_the_file(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "raise OSError\nif 1:\n    def one(): pass\ntry:\n    from x import two\n"
+        "except ImportError:\n    three = None\nfour: int = 4\n"
+    )
+    for name in ("one", "two", "three", "four"):
+        resolve_dataset(f"{tmp_path}/own.py:{name}")
+    with pytest.raises(DatasetError, match="defines no function five"):
+        resolve_dataset(f"{tmp_path}/own.py:five")
 
 
 def test_unknown_names() -> None:

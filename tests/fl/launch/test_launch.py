@@ -188,7 +188,11 @@ def test_what_is_wrong_with_a_users_file_is_reported_once_a_host(
 ) -> None:
     place = Place(4 + local_rank, 8, local_rank, 4)
     assert report(UserError("--model m.py:f failed"), place) == 0
-    assert ("--model m.py:f failed" in capfd.readouterr().err) is speaks
+    said = capfd.readouterr().err
+    assert said == (f"main.py: rank {place.rank}: --model m.py:f failed\n" if speaks else "")
+    assert report(UserError("--model m.py:f failed"), Place(0, 8, 0, 4)) == 2
+    assert report(UserError("--model m.py:f failed"), None) == 2
+    assert capfd.readouterr().err == 2 * "main.py: --model m.py:f failed\n"
     # Other errors may be of one rank alone.
     report(MemoryError("full"), place)
     assert f"rank {place.rank}: MemoryError: full" in capfd.readouterr().err

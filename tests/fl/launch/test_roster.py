@@ -320,6 +320,7 @@ def test_usage_errors_of_the_command_are_one_line(desk: Path) -> None:
         (words(desk, "client", "bob", "--dataset", "auto"), {}, "name the dataset"),
         (words(desk, "client", "none"), {}, "--new_identity"),
         (words(desk, "client", "bob", "--dataset", "npz:none"), {}, "no file none"),
+        (words(desk, "client", "bob", "--model", "no.py:f"), {}, "--model: cannot read no.py"),
     ):
         done = run(*line, **environ)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr

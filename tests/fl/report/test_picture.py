@@ -61,9 +61,36 @@ def test_the_history_of_a_run_without_trouble_shows_none() -> None:
     assert not figure.legends and not bands(figure.axes[0])
 
 
-@pytest.mark.parametrize("unknown", [nan, None])
-def test_without_classes_there_is_no_accuracy(unknown: float | None) -> None:
-    rounds = [record(number, accuracy=unknown) for number in (1, 2)]
+def test_rounds_that_were_not_evaluated_leave_no_gap() -> None:
+    rounds = [record(number) for number in (1, 2, 3)]
+    rounds[1] = record(2, accuracy=None, loss=None)
+    figure = draw_history(rounds, "")
+    assert [x for x, _ in drawn(figure.axes[0])] == [x for x, _ in drawn(figure.axes[1])] == [1, 3]
+
+
+def test_a_kind_of_run_has_its_colour_in_whatever_order() -> None:
+    rounds = [record(1), record(2)]
+    curves = [
+        Curve("plain", rounds, "plain"),
+        Curve("mphe hybrid", rounds, "mphe hybrid"),
+        Curve("mphe hybrid, value_bits 8", rounds, "mphe hybrid"),
+        Curve("other", rounds, "other"),
+    ]
+
+    def colours(curves: list[Curve]) -> dict[str, str]:
+        axes = draw_comparison(curves, "title").axes[0]
+        assert axes.get_title(loc="left") == "title"
+        return {str(line.get_label()): str(line.get_color()) for line in axes.get_lines()}
+
+    found = colours(curves)
+    assert len(set(found.values())) == 4
+    assert colours(curves[::-1]) == found
+    assert colours(curves[1:2]) == {"mphe hybrid": found["mphe hybrid"]}
+    assert colours([curves[0]]) == {"plain": found["plain"]}
+
+
+def test_without_classes_there_is_no_accuracy() -> None:
+    rounds = [record(number, accuracy=None) for number in (1, 2)]
     assert labels(draw_history(rounds, "")) == ["test loss"]
     assert labels(draw_comparison([Curve("a", rounds)])) == ["test loss"]
 

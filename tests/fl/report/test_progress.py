@@ -1,13 +1,12 @@
 """What the server shows: plain lines in a pipe, a panel beneath them on a terminal, or little."""
 
 from io import StringIO
-from math import nan
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from fl.report.metrics import Departure, History, Summary
+from fl.report.metrics import Departure, Evaluation, History, Summary
 from fl.report.progress import Display
 from fl.report.view import View, clock_text, seconds_left
 from tests.fl.records import record
@@ -114,8 +113,32 @@ def test_the_panel_fits_a_narrow_terminal(width: int) -> None:
     assert {len(line) for line in lines} == {width}
 
 
+def test_an_evaluation_that_comes_later_is_shown_with_its_round(tmp_path: Path) -> None:
+    file = StringIO()
+    display = Display(3, Console(file=file, width=100, highlight=False, soft_wrap=True))
+    history, view = History(tmp_path), View(3)
+    for number in (1, 2, 3):
+        history.append(record(number, accuracy=None, loss=None))
+        display.round_ended(history.records[-1])
+        view.took(history.records[-1])
+        if number == 1:
+            assert "model    not evaluated yet (training 0.0050, 3.0000)" in "\n".join(render(view))
+            history.evaluated(Evaluation(1, 0.25, 1.5))
+            display.evaluated(Evaluation(1, 0.25, 1.5))
+            view.evaluated(Evaluation(1, 0.25, 1.5))
+    assert file.getvalue().splitlines() == [
+        "round 1/3  0.50 s  sum of 4 updates",
+        "round 2/3  accuracy 0.2500  loss 1.5000 (round 1)  0.50 s  sum of 4 updates",
+        "round 3/3  0.50 s  sum of 4 updates",
+    ]
+    assert "accuracy 0.2500, loss 1.5000 in round 1 (training" in "\n".join(render(view))
+    rows = dict(Summary(history).rows())
+    assert rows["accuracy"] == "0.2500 (loss 1.5000, after round 1)"
+    assert dict(Summary(History(tmp_path)).rows()).keys() == {"rounds", "clients lost"}
+
+
 def test_a_model_without_classes_shows_no_accuracy(tmp_path: Path) -> None:
-    regression = record(1, accuracy=nan, train_accuracy=None)
+    regression = record(1, accuracy=None, train_accuracy=None)
     view = View(1)
     view.took(regression)
     file = StringIO()

@@ -4,14 +4,19 @@ import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 
+from fl.config.flags import UsageError
 from fl.config.resolve import parse_args
 from fl.report import compare as report
-from fl.report.metrics import History, RoundRecord, write_config
+from fl.report.metrics import Evaluation, History, RoundRecord, write_config
 from fl.report.past_runs import differences, group_runs, read_run
 from tests.fl.records import record
 
@@ -102,12 +107,102 @@ def test_groups_are_told_apart_by_the_flags_that_differ(
     ]
 
 
+def test_a_flag_that_follows_from_others_is_no_difference(tmp_path: Path) -> None:
+    """Nobody gave --decryptors or --min_contributors: they follow from --num_peers."""
+    runs = [
+        make_run(tmp_path / "four", *THREE, num_peers=4),
+        make_run(tmp_path / "six", *THREE, num_peers=6, min_contributors=5),
+    ]
+    read = [read_run(directory) for directory in runs]
+    names = differences(read)
+    assert {"num_peers", "decryptors", "min_contributors"} <= set(names)
+    assert read[0].differing(names) == "num_peers 4"
+    assert read[1].differing(names) == "min_contributors 5, num_peers 6"
+
+
+def rendered(tables: Sequence[Table], width: int) -> list[str]:
+    file = StringIO()
+    console = Console(file=file, width=width)
+    for table in tables:
+        console.print(table)
+    return file.getvalue().splitlines()
+
+
+def test_on_a_narrow_terminal_no_number_is_broken(tmp_path: Path) -> None:
+    names = ("a-run-with-a-very-long-name-indeed-2026-11-24", "b")
+    flags: dict[str, Any] = {
+        "learning_rate": 0.3,
+        "learning_rate_schedule": "cosine",
+        "local_steps": 5,
+    }
+    runs = [make_run(tmp_path / names[0], *THREE, **flags), make_run(tmp_path / names[1], *THREE)]
+    rows = report.make_rows([read_run(directory) for directory in runs])
+    (wide,) = report.make_tables(rows, 400)
+    assert any(names[0] in line and "557,742" in line for line in rendered([wide], 400))
+    tables = report.make_tables(rows, 80)
+    lines = rendered(tables, 80)
+    assert len(tables) == 2 and max(map(len, lines)) <= 80
+    numbers = ["3", "of", "3", "0", "0.0300", "0.0200", "0.6667", "0.500", "557,742", "3.33"]
+    assert [line.split()[1:] for line in lines if "557,742" in line] == [numbers, numbers]
+    assert [line.split()[0] for line in lines if "557,742" in line] == ["1", "2"]
+    assert "learning_rate" in "".join("".join(line.split()) for line in lines)
+
+
+def test_the_heading_says_how_many_rounds_the_median_is_of(tmp_path: Path) -> None:
+    some = [record(1), record(2, accuracy=None, loss=None), record(3)]
+    runs = [make_run(tmp_path / "a", *THREE), make_run(tmp_path / "b", *some)]
+    rows = report.make_rows([read_run(directory) for directory in runs])
+    assert "median of\nlast 3" in rows.numbers
+    many = [record(number) for number in range(1, 30)]
+    runs.append(make_run(tmp_path / "c", *many))
+    rows = report.make_rows([read_run(directory) for directory in runs])
+    assert "median of\nlast 20" in rows.numbers
+    (block,) = rows.blocks
+    medians = [numbers[3] for _, numbers, together in block if not together]
+    assert medians == ["0.0200 (3)", "0.0200 (2)", "0.1950"]
+
+
+def test_what_was_evaluated_later_joins_its_round(tmp_path: Path) -> None:
+    blank = [record(number, accuracy=None, loss=None) for number in (1, 2, 3)]
+    directory = make_run(tmp_path / "run", *blank)
+    path = directory / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    lines.insert(2, Evaluation(1, 0.25, 1.5).to_json())
+    lines.append(Evaluation(2, None, 0.5).to_json())
+    path.write_text("\n".join(lines) + "\n")
+    found = [(line.round, line.accuracy, line.loss) for line in read_run(directory).lines]
+    assert found == [(1, 0.25, 1.5), (2, None, 0.5), (3, None, None)]
+    measured = report.measure(read_run(directory))
+    assert measured[:3] == [0.25, 0.25, 0.5]
+    path.write_text(Evaluation(7, 0.25, 1.5).to_json() + "\n")
+    with pytest.raises(UsageError, match="line 1 of"):
+        read_run(directory)
+
+
+def test_the_picture_goes_beside_the_runs_and_says_what_it_replaces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    runs = [make_run(tmp_path / "runs" / name, *THREE) for name in ("a", "b")]
+    target = tmp_path / "runs" / "report.png"
+    for words in ([str(tmp_path / "runs")], [str(run) for run in runs]):
+        assert report.main(words) == 0
+        said = capsys.readouterr().out
+        assert f"curves in {target}" in said
+        assert ("in place of an older one" in said) == (len(words) == 2)
+    assert list((tmp_path / "cwd").iterdir()) == []
+    assert report.main([str(runs[0])]) == 0
+    assert (runs[0] / "report.png").exists()
+
+
 def test_unfinished_runs_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [
         make_run(tmp_path / "torn", record(1), torn='{"round": 2, "contri'),
         make_run(tmp_path / "new"),
         make_run(tmp_path / "bad", record(1, ()), record(2, ())),
-        make_run(tmp_path / "regression", record(1, accuracy=float("nan"))),
+        make_run(tmp_path / "regression", record(1, accuracy=None)),
     ]
     rows = show(capsys, tmp_path / "r.png", *runs)
     nothing = 6 * ["–"]

@@ -1,7 +1,7 @@
 """TensorBoard events, read back by TensorBoard's own reader, which checks every checksum."""
 
+import json
 from collections.abc import Iterator
-from math import nan
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.errors import OutOfRangeError
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
 
-from fl.report.metrics import STAGES, History
+from fl.report.metrics import STAGES, Evaluation, History
 from fl.report.tensorboard import Events
 from tests.fl.records import FullDisk, record
 
@@ -28,10 +28,29 @@ def scalars(event: Event) -> dict[str, float]:
     return {value.tag: value.simple_value for value in event.summary.value}
 
 
+def test_what_is_evaluated_later_is_at_its_round(tmp_path: Path) -> None:
+    events = Events(tmp_path / "tensorboard")
+    history = History(tmp_path, events)
+    for number in (1, 2):
+        history.append(record(number, accuracy=None, loss=None))
+    history.evaluated(Evaluation(1, 0.5, 1.5))
+    last = list(read(events.path))[-1]
+    assert last.step == 1
+    assert {value.tag for value in last.summary.value} == {"accuracy", "loss"}
+    assert history.records[0].accuracy == 0.5 and history.records[1].accuracy is None
+    assert json.loads(history.path.read_text().splitlines()[-1]) == {
+        "round": 1,
+        "accuracy": 0.5,
+        "loss": 1.5,
+    }
+    with pytest.raises(ValueError, match="before it has ended"):
+        history.evaluated(Evaluation(3, 0.5, 1.5))
+
+
 def test_a_round_becomes_one_event(tmp_path: Path) -> None:
     events = Events(tmp_path / "tensorboard")
     assert not (tmp_path / "tensorboard").exists()
-    history = History(tmp_path, events.append)
+    history = History(tmp_path, events)
     history.append(record(1))
     history.append(record(2, ()))
     first, one, two = read(events.path)
@@ -57,7 +76,7 @@ def test_a_round_becomes_one_event(tmp_path: Path) -> None:
 
 def test_what_is_no_number_is_left_out(tmp_path: Path) -> None:
     events = Events(tmp_path)
-    events.append(record(1, accuracy=nan, train_accuracy=None))
+    events.append(record(1, accuracy=None, train_accuracy=None))
     events.append(record(2, epsilon=0.5))
     _, one, two = read(events.path)
     assert scalars(two)["epsilon"] == 0.5

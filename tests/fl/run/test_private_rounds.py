@@ -16,6 +16,7 @@ from fl.model.round_model import RoundModel
 from fl.privacy.privacy import Privacy
 from fl.report.metrics import INTERRUPTED, History, RoundRecord, Summary
 from fl.report.progress import Display
+from fl.run.background import Background
 from fl.run.rounds import Training
 from fl.state.server import Checkpoint
 from fl.state.spending import charged
@@ -183,12 +184,11 @@ def test_a_resumed_server_counts_on_from_its_history(
     trainer: Any = FakeTrainer()
     display = Display(3, Console(quiet=True))
     model = GlobalModel(args.learning, trainer.get_vector(), codec_for(args.codec, SIZE, plan))
+    background = Background(trainer, data(), tmp_path, lambda: None)
     training = Training(
-        args.rounds, model, driver, aggregator, trainer, data(), history, display, privacy=plan
+        args.rounds, model, driver, aggregator, trainer, background, history, display, privacy=plan
     )
-    training.resume(
-        Checkpoint(2, RoundModel(np.zeros(SIZE, np.float32), PublicRange(1.0)), 0.5, 1.0), 3
-    )
+    training.resume(Checkpoint(2, RoundModel(np.zeros(SIZE, np.float32), PublicRange(1.0))), 3)
     assert [entry.abandoned for entry in history.records] == [None, None, INTERRUPTED]
     assert history.records[-1].epsilon == plan.budget.spent(3)
     plan.budget.rounds = 4

@@ -62,6 +62,7 @@ def test_metrics_have_the_promised_fields(tmp_path: Path) -> None:
 
 def test_a_model_without_classes_has_no_accuracy_in_the_metrics(tmp_path: Path) -> None:
     trainer = FakeTrainer()
+    trainer.has_classes = False
     trainer.evaluate = lambda _x, _y: (nan, 1.0)  # type: ignore[method-assign]
     real = Real(trainer=trainer)
     outcome = run(flags(tmp_path, "--aggregation", "plain"), real=real)
@@ -137,7 +138,8 @@ def test_rounds_below_the_threshold_are_abandoned_and_change_nothing(tmp_path: P
     records = outcome.history.records
     assert [record.contributors for record in records] == [(1, 2, 3, 4), (), ()]
     assert all(record.abandoned for record in records[1:])
-    assert records[1].accuracy == records[0].accuracy
+    assert records[0].loss == 1.0
+    assert records[1].accuracy is records[1].loss is records[2].loss is None
     assert np.allclose(outcome.weights, expected_weights(args, [(1, 2, 3, 4)]), atol=2e-5)
     assert server_gone(outcome) == {1, 2}
 

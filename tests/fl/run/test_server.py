@@ -47,7 +47,7 @@ def play(
 
     class Played(server.Run):
         def __init__(self, config: Any, launch: Any, display: Any) -> None:
-            self._args, self._display, self._directory = args, display, directory
+            self._config, self._display, self._directory = config, display, directory
             self._data: Any = SimpleNamespace(name="mnist5k")
             self.history = History(directory)
             for number in range(1, rounds + 1):

@@ -16,8 +16,9 @@ from fl.learning.codecs import codec_for
 from fl.learning.global_model import GlobalModel
 from fl.model.optimise import ServerOptimizer
 from fl.model.round_model import RoundModel
-from fl.report.metrics import INTERRUPTED, History, RoundRecord
+from fl.report.metrics import INTERRUPTED, Evaluation, History, RoundRecord
 from fl.report.progress import Display
+from fl.run.background import Background
 from fl.run.client_session import Session, follow
 from fl.run.driver import Driver, Observer
 from fl.run.gathering import Gathering
@@ -109,7 +110,7 @@ class World:
             if resume:
                 training.resume(checkpoint, state.started())
             await training.run()
-            return history, training.weights()
+            return history, training.finished[1]
         finally:
             vault.close()
 
@@ -125,8 +126,10 @@ class World:
         display = Display(1, Console(quiet=True))
         codec = codec_for(self.args.codec, SIZE)
         model = GlobalModel(self.args.learning, trainer.get_vector(), codec)
+        background = Background(trainer, data, self.directory, lambda: None)
+        rounds = self.args.rounds
         training = Training(
-            self.args.rounds, model, driver, aggregator, trainer, data, history, display, state
+            rounds, model, driver, aggregator, trainer, background, history, display, state
         )
         started = aggregator.start_round
 
@@ -223,13 +226,26 @@ def history_of(directory: Path, *records: RoundRecord) -> History:
 def test_a_line_is_read_as_it_was_written() -> None:
     for item in (record(1), record(2, abandoned="so", train_loss=0.25)):
         assert read_record(item.to_json()) == item
-    assert np.isnan(read_record(record(1, loss=float("inf")).to_json()).loss)
+    assert read_record(record(1, loss=float("inf")).to_json()).loss is None
 
 
 @pytest.mark.parametrize("line", ["", "{}", "[]", "null", '{"round": 1}', "{", "\x00"])
 def test_other_lines_are_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_record(line)
+
+
+def test_what_was_evaluated_later_is_read_with_its_round(tmp_path: Path) -> None:
+    history = history_of(tmp_path, record(1, accuracy=None, loss=None), record(2, loss=None))
+    with history.path.open("a") as file:
+        file.write(Evaluation(1, 0.75, 0.25).to_json() + "\n")
+    restore_history(history, record(2))
+    assert [item.loss for item in history.records] == [0.25, None]
+    assert history.records[0].accuracy == 0.75
+    with history.path.open("a") as file:
+        file.write('{"round": 3, "accuracy": 0.5, "loss": 1.0}\n')
+    with pytest.raises(StateError, match="is not what this session wrote"):
+        restore_history(History(tmp_path), record(2))
 
 
 def test_a_half_written_line_is_cut_and_a_missing_one_appended(tmp_path: Path) -> None:
@@ -268,11 +284,7 @@ def test_progress_of_another_round_than_was_started_is_refused(tmp_path: Path) -
     state.finished(model, record(1), b"averages")
     checkpoint = state.restore(History(tmp_path))
     assert checkpoint is not None
-    assert (checkpoint.round, checkpoint.model.public.clip_range, checkpoint.accuracy) == (
-        1,
-        2.0,
-        0.5,
-    )
+    assert (checkpoint.round, checkpoint.model.public) == (1, model.public)
     assert np.array_equal(checkpoint.model.weights, model.weights)
     assert checkpoint.averages == b"averages"
     with pytest.raises(StateError, match="progress cannot be used"):
