@@ -18,7 +18,7 @@ from fl.config.flags import (
     path,
     real,
     true_or_false,
-    whole,
+    whole_number,
 )
 from fl.config.learning_flags import LearningFlags
 from fl.config.privacy_flags import PrivacyFlags
@@ -43,7 +43,7 @@ _METAVARS = MappingProxyType(
         "dp_unit": "|".join(UNITS),
     }
 )
-_METAVARS_OF = MappingProxyType({whole: "N", real: "X", true_or_false: "True|False"})
+_METAVARS_OF = MappingProxyType({whole_number: "N", real: "X", true_or_false: "True|False"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,15 +53,15 @@ class Args(PrivacyFlags, LearningFlags):
     Only this room knows it: what the flags come to together is a `Config`.
     """
 
-    num_peers: int = flag(whole, "clients; start one process more, rank 0 is the server")
+    num_peers: int = flag(whole_number, "clients; start one process more, rank 0 is the server")
     server_address: str = flag(address, "host:port of the server's TCP socket")
     robust: bool = flag(
         true_or_false,
         "True: any t decryptors of n decrypt, see --resiliency; False: all n are needed",
     )
     learning_rate: float = flag(real, "server step on the mean update", 0.1)
-    batch_size_per_worker: int = flag(whole, "samples per client and round", 256)
-    num_iterations: int = flag(whole, "rounds", 100)
+    batch_size_per_worker: int = flag(whole_number, "samples per client and round", 256)
+    num_iterations: int = flag(whole_number, "rounds", 100)
     resiliency: float = flag(
         real,
         "fraction r of the clients needed to decrypt, 0 < r <= 1: t = ceil(r * n), at least 2; "
@@ -78,17 +78,17 @@ class Args(PrivacyFlags, LearningFlags):
         "mphe: encrypted; plain: same transport, no encryption, for comparison",
         "mphe",
     )
-    value_bits: int = flag(whole, "bits of one quantised value, 4 to 24", 16)
+    value_bits: int = flag(whole_number, "bits of one quantised value, 4 to 24", 16)
     crypto_threads: int = flag(
-        whole,
+        whole_number,
         "threads for the blocks of an update, 1 to 64; pays from about a million values on",
         1,
     )
     decryptors: int | None = flag(
-        whole, "the first k clients hold a share of the key; default: all clients", None
+        whole_number, "the first k clients hold a share of the key; default: all clients", None
     )
     min_contributors: int | None = flag(
-        whole,
+        whole_number,
         "fewest updates in a published sum; default: the threshold t, with "
         "--verify_aggregate True max(3, c + 2)",
         None,
@@ -99,7 +99,7 @@ class Args(PrivacyFlags, LearningFlags):
         False,
     )
     max_corrupt: int | None = flag(
-        whole,
+        whole_number,
         "clients c that may help a lying server, with --verify_aggregate True; default: the most "
         "that 2t > k + c and two honest updates in a sum allow",
         None,
@@ -107,10 +107,12 @@ class Args(PrivacyFlags, LearningFlags):
     round_timeout: float = flag(
         real, "most seconds to wait for clients in one step; less once steps were shorter", 60.0
     )
-    max_attempts: int = flag(whole, "decryption attempts for one round", 4)
-    max_failed_rounds: int = flag(whole, "give up after this many failed rounds in a row", 10)
+    max_attempts: int = flag(whole_number, "decryption attempts for one round", 4)
+    max_failed_rounds: int = flag(
+        whole_number, "give up after this many failed rounds in a row", 10
+    )
     clip_norm: float = flag(real, "L2 norm to which a client clips its update", 3.0)
-    seed: int = flag(whole, "seed of data and model; cryptography never uses it", 0)
+    seed: int = flag(whole_number, "seed of data and model; cryptography never uses it", 0)
     dataset: str = flag(
         dataset_name,
         "auto: mnist when at hand, else mnist5k; mnist: Keras's cache or download; mnist5k: 5,000 "
@@ -120,7 +122,7 @@ class Args(PrivacyFlags, LearningFlags):
     )
     output: str | None = flag(path, "directory for results; default: runs/<time>", None)
     evaluate_every: int | None = flag(
-        whole,
+        whole_number,
         "evaluate the model on the test data after every N-th round and the last, and wait for "
         "it; default: the last, and beside the rounds as often as that takes no time from them",
         None,

@@ -24,7 +24,7 @@ def true_or_false(text: str) -> bool:
     return text == "True"
 
 
-def whole(text: str) -> int:
+def whole_number(text: str) -> int:
     """Read a whole number in plain digits; ValueError otherwise."""
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
         raise ValueError(f"give a whole number, not {text!r}")

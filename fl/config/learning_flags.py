@@ -3,7 +3,7 @@
 import dataclasses
 
 from fl.config.configs import OPTIMIZERS, WEIGHTINGS
-from fl.config.flags import UsageError, flag, model_name, one_of, real, true_or_false, whole
+from fl.config.flags import UsageError, flag, model_name, one_of, real, true_or_false, whole_number
 from fl.config.partition import Partition
 from fl.config.schedule import Schedule
 
@@ -30,7 +30,7 @@ class LearningFlags:
         one_of(*OPTIMIZERS), "what turns the mean update into a step of the model", "sgd"
     )
     local_steps: int = flag(
-        whole,
+        whole_number,
         "steps a client takes on its own before it sends the sum of their gradients; 1 is FedSGD, "
         "more is FedAvg (raise --clip_norm with it)",
         1,

@@ -3,7 +3,7 @@
 import dataclasses
 
 from fl.config.configs import UNITS
-from fl.config.flags import UsageError, flag, one_of, real, whole
+from fl.config.flags import UsageError, flag, one_of, real, whole_number
 
 DEFAULT_DELTA = 1e-5
 MAX_EPSILON = 30.0
@@ -30,7 +30,7 @@ class PrivacyFlags:
         None,
     )
     dp_colluding: int | None = flag(
-        whole,
+        whole_number,
         "clients who may tell others their own noise; default: 1, or --max_corrupt if that is more",
         None,
     )

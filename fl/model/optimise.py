@@ -13,7 +13,6 @@ class ServerOptimizer:
     """Steps of kind sgd, momentum or adam; keeps their moving averages, float32 (size,)."""
 
     def __init__(self, kind: str, size: int) -> None:
-        """Start at rest."""
         if kind not in OPTIMIZERS:
             raise ValueError(f"no server optimizer {kind!r}")
         self.kind = kind

@@ -91,7 +91,6 @@ class Budget:
     """What published sums have cost, and how many there may be."""
 
     def __init__(self, privacy: Privacy) -> None:
-        """Count for these parameters; computes nothing yet."""
         self._privacy = privacy
         p = privacy
         rounds_times_values = p.contributions * p.size

@@ -79,5 +79,5 @@ def end_of_client(
     rule = find(error, OF_A_CLIENT)
     if rule is None:
         return None
-    excused = launched and (not rule.asks or server_lives())
-    return Ending(0 if excused else rule.code, f"{error}{rule.cure}")
+    left_to_server = launched and (not rule.asks or server_lives())
+    return Ending(0 if left_to_server else rule.code, f"{error}{rule.cure}")

@@ -11,7 +11,6 @@ class Gathering:
     """Before the first round after a restart: waits until the clients have come back."""
 
     def __init__(self, aggregator: Role, clients: Iterable[int]) -> None:
-        """Wait for all of these clients, for one deadline."""
         self._aggregator = aggregator
         self._waiting = set(clients)
         self.step = ("gathering",)

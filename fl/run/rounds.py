@@ -47,7 +47,6 @@ class RoundObserver(Observer):
     """Times the stages of one round and counts its bytes at the socket."""
 
     def __init__(self, transport: ServerTransport, clients: Iterable[int]) -> None:
-        """Start the clock and read the counters."""
         super().__init__()
         self._transport = transport
         self._clients = sorted(clients)

@@ -47,11 +47,13 @@ PICTURE_FILE = "history.png"
 EVENTS_DIRECTORY = "tensorboard"
 
 
-class Keeping(Observer):
-    """Keeps the session as soon as it exists, before any client learns that it is open."""
+class SessionSaver(Observer):
+    """Saves the session as soon as it exists, before any client learns that it is open.
+
+    Nothing is saved without a state directory.
+    """
 
     def __init__(self, state: ServerState | None) -> None:
-        """Keep nothing without a state directory."""
         super().__init__()
         self._state = state
 
@@ -219,7 +221,7 @@ class Run:
     async def _agree(self, driver: Driver, seconds: float) -> PublicSession:
         """Make the collective key with the clients."""
         role = SetupServer(self._plan, self._identities)
-        observer = Keeping(self._state)
+        observer = SessionSaver(self._state)
         await driver.run(role, [], seconds, observer)
         for event in observer.events:
             if isinstance(event, SetupAbandoned):

@@ -27,7 +27,6 @@ class Stopped(Exception):
     """
 
     def __init__(self, number: int) -> None:
-        """Name the signal."""
         super().__init__(f"stopped by {signal.Signals(number).name}")
         self.code = EXIT_SIGNAL + number
 

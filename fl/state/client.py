@@ -12,7 +12,6 @@ class ClientState:
     """Keys are written once, when the session opens; the journal before every answer."""
 
     def __init__(self, vault: Vault) -> None:
-        """Keep things in this vault."""
         self.vault = vault
         self._transcript = b""
 

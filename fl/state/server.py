@@ -51,7 +51,6 @@ class ServerState:
     """Keeps the session once, and every round twice: when it starts and when it has ended."""
 
     def __init__(self, vault: Vault, size: int) -> None:
-        """Keep models of `size` weights in this vault."""
         self.vault = vault
         self._size = size
 
@@ -121,12 +120,12 @@ def restore_history(history: History, last: RoundRecord | None) -> None:
     """
     path, done = history.path, last.round if last is not None else 0
     text = path.read_bytes() if path.exists() else b""
-    whole = text[: text.rfind(b"\n") + 1]
-    if whole != text:
-        os.truncate(path, len(whole))
+    lines = text[: text.rfind(b"\n") + 1]
+    if lines != text:
+        os.truncate(path, len(lines))
     history.records = []
     try:
-        for line in whole.splitlines():
+        for line in lines.splitlines():
             _take_line(history, line.decode())
     except ValueError as error:
         raise _foreign(path, str(error)) from None
