@@ -3,6 +3,10 @@
 # make demo-dropout  the same, with one client killed half way
 # make compare   the same seeds plain and encrypted, then a table and a picture of both
 # make test      the tests but the slow ones
+# make wheel     build the library `mphe` alone, into dist/
+# make check-wheel  install it alone, away from here, and run two programs with it
+# make docs      build the documentation as a site, into site/
+# make flags-doc write docs/flags.md from the flags
 # make format    format the code, and fix what can be fixed
 # make check     everything that must hold: format, lint, types, all tests
 # make bench        measure, in about six minutes; writes benchmarks/results/
@@ -26,8 +30,8 @@ export OMPI_ALLOW_RUN_AS_ROOT := 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
 endif
 
-.PHONY: install demo demo-dropout compare test check format bench bench-plots bench-learning \
-  bench-peers clean
+.PHONY: install demo demo-dropout compare test check wheel check-wheel docs flags-doc format bench \
+  bench-plots bench-learning bench-peers clean
 
 install: $(VENV)/.installed
 
@@ -76,15 +80,40 @@ compare: install
 	$(BIN)/python -m fl.report --picture $(COMPARED)/report.png \
 	  $(foreach how,plain mphe,$(foreach seed,$(SEEDS),$(COMPARED)/$(how)-$(seed)))
 
+# A worker for each core; what trains with TensorFlow in many processes is one group: one by one.
+TESTING := -q -n auto --dist loadgroup --durations=15
+
 test: $(VENV)/.tools
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest $(TESTING) -m "not slow"
 
 check: $(VENV)/.tools
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest $(TESTING)
+
+wheel: install
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+# Slow tests, so `make check` runs them with all others.
+check-wheel: $(VENV)/.tools
+	$(BIN)/python -m pytest -q tests/package
+
+.venv-docs/.installed: requirements-docs.txt | $(VENV)/.python
+	$(BIN)/python -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --requirement requirements-docs.txt
+	@touch $@
+
+# The site has the folders of the repository, so that links work in both.
+docs: .venv-docs/.installed
+	rm -rf build/docs
+	mkdir -p build/docs
+	cp -r $(wildcard *.md) docs examples build/docs
+	.venv-docs/bin/python -m mkdocs build --strict --quiet
+
+flags-doc: install
+	$(BIN)/python -m fl.config.flags_page > docs/flags.md
 
 format: $(VENV)/.tools
 	$(BIN)/ruff format $(CODE)
@@ -110,5 +139,5 @@ bench-peers:
 	done
 
 clean:
-	rm -rf $(VENV) .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-peers .venv-docs build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Sequence
 
 from fl.config.configs import Config
-from fl.config.exits import EVERYWHERE, EXIT_FAILED, EXIT_SIGNAL, find
+from fl.config.exits import EVERYWHERE, EXIT_FAILED, EXIT_USAGE, find
 from fl.config.flags import UsageError
 from fl.config.place import Place, find_place
 from fl.config.resolve import parse_args
@@ -153,13 +153,21 @@ def play(config: Config, launch: Launch, local_size: int) -> int:
         from fl.run import server
 
         code = server.run(config, launch)
-        grace = GRACE_SECONDS if code < EXIT_SIGNAL else STOPPED_GRACE_SECONDS
+        grace = GRACE_SECONDS if code in (0, EXIT_FAILED) else STOPPED_GRACE_SECONDS
         for rank in end_stragglers(launch, grace):
-            say(f"rank {rank} still ran {grace:g} s after the end and was killed")
+            if code != EXIT_USAGE:  # else it waited for a server that never was there
+                say(f"rank {rank} still ran {grace:g} s after the end and was killed")
         return code
     from fl.run import client
 
     return client.run(config, launch, launch.index)
+
+
+def _is_state_error(error: BaseException) -> bool:
+    """Return whether a state directory cannot be used; here, since the import loads NumPy."""
+    from mphe.run.vault import StateError
+
+    return isinstance(error, StateError)
 
 
 def report(error: BaseException, place: Place | None) -> int:
@@ -169,13 +177,13 @@ def report(error: BaseException, place: Place | None) -> int:
     """
     first = place is None or place.rank == 0
     rule = find(error, EVERYWHERE)
-    if rule is not None:
+    if rule is not None or _is_state_error(error):
         # Every rank knows; the first one speaks. MPI or a file can be missing on one host alone.
         of_host = isinstance(error, NoMPI | UserError)
         if first or (of_host and place is not None and place.local_rank == 0):
             who = "" if first or isinstance(error, NoMPI) or not place else f"rank {place.rank}: "
-            say(f"{who}{str(error) or rule.cure}")
-        return rule.code if first else 0
+            say(f"{who}{error}" if rule is None else f"{who}{str(error) or rule.cure}")
+        return (rule.code if rule else EXIT_USAGE) if first else 0
     if os.environ.get("MPHE_DEBUG") == "1":
         traceback.print_exception(error)
     who = f"rank {place.rank}: " if place else ""

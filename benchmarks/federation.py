@@ -39,7 +39,12 @@ class Federation:
             raise RuntimeError("the set-up did not finish")
         self.aggregator: Aggregator = Aggregator(self._session)
         self.contributors: dict[int, Contributor] = {
-            i: Contributor(i, Encryptor(plan, k.key, k.crs_seed), RandomSource.from_system())
+            i: Contributor(
+                i,
+                Encryptor(plan, k.key, k.crs_seed),
+                RandomSource.from_system(),
+                transcript=k.transcript,
+            )
             for i, k in self.keys.items()
         }
 

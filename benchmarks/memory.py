@@ -90,7 +90,8 @@ def server_peak(size: int, clients: int, capacity: int | None = None) -> float:
     keys = federation.keys[1]
     shared = Encryptor(federation.plan, keys.key, keys.crs_seed)
     federation.contributors = {
-        index: Contributor(index, shared, RandomSource.from_system()) for index in federation.keys
+        index: Contributor(index, shared, RandomSource.from_system(), transcript=keys.transcript)
+        for index in federation.keys
     }
     round = begin(federation)
     frames = [contribute(federation.contributors[i], round, size) for i in federation.contributors]

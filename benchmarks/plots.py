@@ -19,8 +19,21 @@ from benchmarks.records import load, text
 from fl.report.metrics import STAGES
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-OURS, OTHERS = "#1b6ca8", "#b8b8b8"
-STAGE_COLOURS = ("#cfd8dc", "#d1495b", "#90a4ae", "#edae49", "#00798c", "#003d5b", "#eceff1")
+OURS, OTHERS, CLEAR = "#1b6ca8", "#b8b8b8", "#6b6b6b"
+# Okabe and Ito's colours, which most colour-blind people tell apart; the stages lie side by side.
+STAGE_COLOURS = ("#56b4e9", "#d55e00", "#f0e442", "#cc79a7", "#009e73", "#000000", "#bbbbbb")
+# What a system of benchmarks.peers is called in a picture: with its bits, since they set its bytes.
+SYSTEMS = {
+    "this project, hybrid": "MPHE hybrid, 16 bits",
+    "this project, direct": "MPHE direct, 16 bits",
+    "one AES-CTR mask": "one AES-CTR mask, 16 bits in int32",
+    "plain float32": "plain, 32 bits (float32)",
+    "Flower SecAgg+": "Flower SecAgg+, 22 bits in int64",
+    "OpenFHE threshold BFV": "OpenFHE threshold BFV, 16 bits",
+    "TenSEAL CKKS": "TenSEAL CKKS",
+}
+FASTEST = 0.02  # milliseconds, where the axis begins
+PLAIN_16 = {"system": "plain, 16 bits", "bytes a value": 2.0, "encrypt": None}  # arithmetic
 
 
 def rows(record: dict[str, Any], title: str) -> list[dict[str, Any]]:
@@ -43,22 +56,37 @@ def finish(axes: Axes, name: str, record: dict[str, Any]) -> None:
 
 
 def bytes_by_system() -> None:
-    """Draw the bytes of one uploaded value, and the time of one encryption."""
+    """Draw the bytes of one uploaded value and, in a panel of its own, the time to encrypt."""
     record = load("peers")
     found = [row for row in rows(record, "Peers") if row["bytes a value"] is not None]
-    found.sort(key=lambda row: float(row["bytes a value"]), reverse=True)
-    names = [row["system"] for row in found]
-    _, axes = pyplot.subplots(figsize=(7.5, 3.6))
-    values = [row["bytes a value"] for row in found]
-    colours = [OURS if "this project" in name else OTHERS for name in names]
-    bars = axes.barh(names, values, color=colours)
-    labels = [
-        f"{row['bytes a value']:.1f}   ({text(1e3 * row['encrypt']['median'])} ms)" for row in found
-    ]
-    axes.bar_label(bars, labels, padding=4, fontsize=9)
-    axes.set_xlim(0, 1.3 * max(values))
-    axes.set_xlabel("bytes uploaded for one value (time to encrypt 199,658 values)")
-    finish(axes, "bytes", record)
+    found = sorted([*found, PLAIN_16], key=lambda row: -float(row["bytes a value"]))
+    names = [SYSTEMS.get(row["system"], row["system"]) for row in found]
+    colours = [_colour_of(name) for name in names]
+    _, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.8), sharey=True)
+    sizes = [row["bytes a value"] for row in found]
+    left.bar_label(left.barh(names, sizes, color=colours), fmt="%.1f", padding=4, fontsize=9)
+    left.set_xlim(0, 1.15 * max(sizes))
+    left.set_xlabel("bytes uploaded for one value")
+    right.barh(names, [_milliseconds(row) for row in found], color=colours)
+    for place, row in enumerate(found):
+        label = text(_milliseconds(row)) if row["encrypt"] else "nothing to encrypt"
+        right.text(1.15 * _milliseconds(row), place, label, va="center", fontsize=9)
+    right.set_xscale("log")
+    right.set_xlim(FASTEST, 6 * max(map(_milliseconds, found)))
+    right.set_xlabel("milliseconds to encrypt 199,658 values (log)")
+    left.spines["top"].set_visible(False)
+    left.spines["right"].set_visible(False)
+    finish(right, "bytes", record)
+
+
+def _milliseconds(row: dict[str, Any]) -> float:
+    """Return the median time of one encryption; the left end of the axis where there is none."""
+    return 1e3 * float(row["encrypt"]["median"]) if row["encrypt"] else FASTEST
+
+
+def _colour_of(name: str) -> str:
+    """Return the colour of a system: this project's, in the clear, or another's."""
+    return OURS if name.startswith("MPHE") else CLEAR if name.startswith("plain") else OTHERS
 
 
 def times_by_length() -> None:
@@ -104,24 +132,67 @@ def round_breakdown() -> None:
     finish(axes, "round", record)
 
 
+# Title of each panel, with the rows it shows and their lines. Hybrid and direct add the same
+# integers, so the one is dashes upon the other.
+PANELS: tuple[tuple[str, dict[str, dict[str, Any]]], ...] = (
+    (
+        "encrypted or not",
+        {
+            "plain float32": {"color": "black", "linewidth": 1.2},
+            "MPHE hybrid, 16 bits": {"color": OURS, "linewidth": 3.5, "alpha": 0.55},
+            "MPHE direct": {"color": "#d55e00", "linewidth": 1.2, "linestyle": (0, (3, 3))},
+        },
+    ),
+    (
+        "fewer bits, values, clients",
+        {
+            "plain float32": {"color": "black", "linewidth": 1.2},
+            "8 bits": {"color": OURS},
+            "compression 0.25": {"color": "#e69f00"},
+            "half drop out": {"color": "#d55e00", "linestyle": "--"},
+        },
+    ),
+    (
+        "differential privacy",
+        {
+            "plain float32": {"color": "black", "linewidth": 1.2},
+            "privacy, ε = 8": {"color": "#009e73"},
+            "privacy, ε = 2": {"color": "#cc79a7"},
+        },
+    ),
+)
+
+
 def learning() -> None:
     """Draw accuracy against rounds, and against the bytes of an update, means over the seeds."""
     record = load("learning") | {"command": "python -m benchmarks.learning bits compression show"}
-    _, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.2))
-    colours = iter(("#7f7f7f", OURS, "#003d5b", "#d1495b", "#edae49", "#00798c", "#8e6c8a"))
-    for name, flags in TABLES["show"]:
-        found = done(flags, record["runs"])
+    _, grid = pyplot.subplots(2, 2, figsize=(10, 8))
+    *panels, last = grid.flat
+    for axes, (title, lines) in zip(panels, PANELS, strict=True):
+        accuracy_by_round(axes, lines, record["runs"])
+        axes.set_title(title, fontsize=10)
+    accuracy_by_bytes(last, record["runs"])
+    last.set_title("accuracy by bytes; bars reach from the worst seed to the best", fontsize=10)
+    for axes in panels:
+        axes.spines["top"].set_visible(False)
+        axes.spines["right"].set_visible(False)
+    finish(last, "learning", record)
+
+
+def accuracy_by_round(axes: Axes, lines: dict[str, dict[str, Any]], runs: dict[str, Any]) -> None:
+    """Draw the curves of some rows."""
+    flags = dict(TABLES["show"])
+    for name, style in lines.items():
+        found = done(flags[name], runs)
         if len(found) < len(SEEDS):
             continue
-        colour = next(colours, OTHERS)
         curve = [mean(values) for values in zip(*(run["accuracy"] for run in found), strict=True)]
-        left.plot(range(1, len(curve) + 1), curve, color=colour, label=name)
-    left.set_xlabel("round")
-    left.set_ylabel("accuracy on the test set")
-    left.grid(alpha=0.3)
-    left.legend(frameon=False, fontsize=8, loc="lower right")
-    accuracy_by_bytes(right, record["runs"])
-    finish(right, "learning", record)
+        axes.plot(range(1, len(curve) + 1), curve, label=name, **style)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("round")
+    axes.set_ylabel("accuracy on the test set")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
 
 
 # Label, style, colour and rows of each line; a row's mark is what tells it from the others.
@@ -136,23 +207,24 @@ def series() -> list[Series]:
         return [(flags.removeprefix(flag).strip(), flags) for flags in found if "True" not in flags]
 
     bits = [(mark or "16", flags) for mark, flags in marks("bits", "--value_bits")]
-    rates = [(mark or "1", flags) for mark, flags in marks("compression", "--compression_rate")]
+    # All values, 16 bits: that point has its mark among the bits.
+    rates = marks("compression", "--compression_rate")
     shown = dict(TABLES["show"])
     return [
         ("hybrid, 4 to 20 bits a value", "o-", OURS, bits),
-        ("hybrid, 16 bits, part of the values", "s-", "#edae49", rates),
-        ("direct, 16 bits", "D", "#003d5b", [("", shown["MPHE direct"])]),
+        ("hybrid, 16 bits, part of the values", "s-", "#e69f00", rates),
+        ("direct, 16 bits", "D", "#d55e00", [("", shown["MPHE direct"])]),
         (
             "hybrid, 20 bits, privacy with ε",
             "^",
-            "#8e6c8a",
+            "#009e73",
             [
                 (name.removeprefix("privacy, ε = "), flags)
                 for name, flags in shown.items()
                 if name.startswith("privacy")
             ],
         ),
-        ("plain float32", "X", "#7f7f7f", [("", shown["plain float32"])]),
+        ("plain float32", "X", "black", [("", shown["plain float32"])]),
     ]
 
 
@@ -174,11 +246,21 @@ def accuracy_by_bytes(axes: Axes, runs: dict[str, Any]) -> None:
         sizes, middle = [x for x, _, _ in points], [mean(ends) for _, ends, _ in points]
         low = [value - min(ends) for value, (_, ends, _) in zip(middle, points, strict=True)]
         high = [max(ends) - value for value, (_, ends, _) in zip(middle, points, strict=True)]
-        spread, offset = (low, high), (4, -11) if style == "s-" else (4, 4)
-        axes.errorbar(sizes, middle, spread, fmt=style, color=colour, label=label, elinewidth=0.7)
-        for x, y, (_, _, mark) in zip(sizes, middle, points, strict=True):
+        axes.errorbar(
+            sizes, middle, (low, high), fmt=style, color=colour, label=label, elinewidth=0.7
+        )
+        # At the ends of the bars, where no line and no other mark is.
+        below = style == "s-"
+        for x, (_, ends, mark) in zip(sizes, points, strict=True):
             axes.annotate(
-                mark, (x, y), offset, textcoords="offset points", fontsize=8, color=colour
+                mark,
+                (x, min(ends) if below else max(ends)),
+                (0, -4 if below else 3),
+                textcoords="offset points",
+                ha="center",
+                va="top" if below else "bottom",
+                fontsize=9,
+                color=colour,
             )
     axes.set_xscale("log")
     ticks = [100, 200, 300, 500, 800, 1400]

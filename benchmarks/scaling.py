@@ -17,16 +17,17 @@ import numpy as np
 
 from benchmarks.federation import Federation, sends
 from benchmarks.records import Spread, Table, measure, save, show
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Ring
 from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import Plan, make_plan
 from mphe.roles.machine import Output
 from mphe.roles.rounds.aggregator import Summed
-from mphe.scheme import decryption, shamir
+from mphe.scheme import decryption
 from mphe.scheme.encryptor import Encryptor, Payload
 from mphe.scheme.rlwe import CollectiveKey, aggregate_shares, common_reference, gen_share
 from mphe.scheme.running_sum import RunningSum
+from mphe.scheme.sharing import sharing_of
 from mphe.wire import codec
 from mphe.wire.messages import SERVER, Contribution
 
@@ -68,19 +69,11 @@ class Dealt:
         self.key = CollectiveKey(self.ring, reference, public)
         self.active = tuple(range(1, plan.session.threshold + 1))
         holders = list(range(1, plan.session.decryptors + 1))
-        dealt = [
-            shamir.gen_shares(
-                self.ring,
-                self.ring.from_small(part.secret),
-                plan.session.threshold,
-                holders,
-                self.source,
-            )
-            for part in parts
-        ]
+        self.sharing = sharing_of(plan.session, self.ring)
+        secrets = [self.ring.from_small(part.secret) for part in parts]
+        dealt = [self.sharing.deal(0, secret, holders, self.source) for secret in secrets]
         self.shares = {
-            j: shamir.aggregate_shares(self.ring, [shares[j] for shares in dealt])
-            for j in self.active
+            j: self.sharing.aggregate([shares[j] for shares in dealt]) for j in self.active
         }
 
     def mask_keys(self, index: int) -> dict[int, tuple[int, bytes]]:
@@ -137,10 +130,11 @@ def one_round(plan: Plan) -> Round:
         added.append(time.perf_counter() - started)
         total += values
     request = decryption.Request(SEED, 1, 1, dealt.active, running.c1())
-    answers: dict[int, list[Limbs]] = {}
+    answers: dict[int, list[Element]] = {}
     spreads = []
     for index in dealt.active:
-        scaled = decryption.scaled_share(plan, dealt.ring, dealt.shares[index], index, dealt.active)
+        additive = dealt.sharing.additive_share(dealt.shares[index], index, dealt.active)
+        scaled = decryption.scaled_share(plan, dealt.ring, additive)
         keys = dealt.mask_keys(index)
         answer = partial(
             decryption.gen_share, plan, dealt.ring, scaled, request, keys, dealt.source

@@ -64,6 +64,10 @@ class MalformedMessage(RemoteProtocolError):
     """The bytes do not parse, or a field has an impossible value."""
 
 
+class OtherVersion(MalformedMessage):
+    """The sender speaks another version of the protocol, so it can take no part at all."""
+
+
 class DuplicateMessage(RemoteProtocolError):
     """The sender already sent this message."""
 
@@ -84,23 +88,6 @@ class SetupFailed(MpheError):
     """
 
     def __init__(self, reason: str, missing: Iterable[int]) -> None:
-        """Keep the sorted indices beside the reason."""
         self.missing = tuple(sorted(missing))
         names = ", ".join(map(str, self.missing)) or "none"
         super().__init__(f"setup failed: {reason} (missing clients: {names})")
-
-
-class RoundAborted(MpheError):
-    """A round ended without a sum; the model is unchanged.
-
-    Attributes:
-        round: number of the round.
-        missing: indices of the clients whose absence caused it.
-    """
-
-    def __init__(self, round: int, reason: str, missing: Iterable[int]) -> None:
-        """Keep the round and the sorted indices beside the reason."""
-        self.round = round
-        self.missing = tuple(sorted(missing))
-        self.reason = reason
-        super().__init__(f"round {round} abandoned: {reason}")

@@ -6,7 +6,6 @@ message is recorded in `refusals`; its sender then loses its place, as with the 
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -18,7 +17,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from mphe.arithmetic.ring import Limbs, Ring, Small
+from mphe.arithmetic.ring import Element, Integers, Ring
 from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import RefusedDecryption, RemoteProtocolError
 from mphe.plan.agreement import SessionParameters
@@ -27,13 +26,14 @@ from mphe.roles.machine import Event, Output, Send
 from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
 from mphe.roles.rounds.contributor import Contributor, TrainOn
 from mphe.roles.rounds.decryptor import Decryptor
-from mphe.roles.setup.client import KeysReady, Opened, SetupClient
+from mphe.roles.setup.client import Committed, KeysReady, Opened, Revealed, SetupClient
 from mphe.roles.setup.common import PublicSession, SessionKeys
 from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer
-from mphe.roles.verified.evidence import Notary
-from mphe.roles.verified.pledges import Pledger
+from mphe.roles.verified.evidence import Prover
+from mphe.roles.verified.pledges import PledgedEncryptor
 from mphe.scheme.decryption import read_blocks
 from mphe.scheme.encryptor import Encryptor
+from mphe.scheme.rlwe import KeyShare
 from mphe.scheme.running_sum import RunningSum
 from mphe.wire import codec
 from mphe.wire.messages import (
@@ -41,35 +41,19 @@ from mphe.wire.messages import (
     Contribution,
     DecryptionRequest,
     DecryptionShare,
+    Group,
     Message,
     Refusal,
     RoundEnd,
     RoundStart,
 )
+from tests.support import SeededSource as SeededSource
+from tests.support import seed_of
 
 Intercept = Callable[[int, int, Message], Iterable[Message]]
 """(sender, receiver, message) → the messages that are delivered in its stead."""
 
 NOBODY: Mapping[int, Any] = MappingProxyType({})
-
-
-def seed_of(label: str) -> bytes:
-    """Return the seed of a label."""
-    return hashlib.sha256(label.encode()).digest()
-
-
-class SeededSource(RandomSource):
-    """A source that everybody can predict, and that counts what it has given."""
-
-    def __init__(self, label: str) -> None:
-        """Key the stream with SHA-256 of the label."""
-        super().__init__(seed_of(label))
-        self.drawn = 0
-
-    def bytes(self, count: int) -> bytes:
-        """Return the next bytes."""
-        self.drawn += count
-        return super().bytes(count)
 
 
 class Simulation:
@@ -108,12 +92,16 @@ class Simulation:
         self.decryptors: dict[int, Decryptor] = {}
         self.contributors: dict[int, Contributor] = {}
         self.aggregator: Aggregator | None = None
-        self.updates: Mapping[int, Small] = NOBODY
+        self.updates: Mapping[int, Integers] = NOBODY
         self.intercept: Intercept | None = None
         self.events: list[tuple[int, Event]] = []
         self.refusals: list[tuple[int, RemoteProtocolError]] = []
         self.log: list[tuple[int, int, Message]] = []
         self.silent: set[int] = set()
+        self.key_shares: dict[int, KeyShare] = {}
+        self.names: dict[int, bytes] = {}
+        self.stages: dict[int, Committed] = {}
+        self.revealed: dict[int, Revealed] = {}
         self._decryptor = decryptor
         self._queue: deque[tuple[int, int, Message]] = deque()
         self._leaving: dict[tuple[int, type[Any]], tuple[bool, bool]] = {}
@@ -173,18 +161,32 @@ class Simulation:
         received = codec.decode(codec.encode(message), sender)
         self.log.append((sender, receiver, received))
         role = self._serving() if receiver == SERVER else self._role(receiver, received)
+        self._remember(receiver, role)
         try:
-            self.push(receiver, role.receive(sender, received))
+            outputs = role.receive(sender, received)
+            self._remember(receiver, role)
+            self.push(receiver, outputs)
         except RemoteProtocolError as error:
             self.refusals.append((receiver, error))
             if receiver == SERVER:
                 self.vanish(error.sender)
             elif isinstance(error, RefusedDecryption):
                 assert isinstance(received, DecryptionRequest)
-                refusal = Refusal(received.round, received.attempt, error.reason)
+                refusal = Refusal(
+                    received.round, received.attempt, error.reason, received.transcript
+                )
                 self.push(receiver, [Send(SERVER, refusal)])
             else:
                 self.silent.add(receiver)
+
+    def _remember(self, index: int, role: Any) -> None:
+        """Note the secrets and the session's name that a client soon forgets."""
+        if isinstance(role, SetupClient) and isinstance(role.stage, Committed):
+            self.key_shares[index] = role._key_share(role.stage)
+            self.names[index] = role.stage.session
+            self.stages[index] = role.stage
+        elif isinstance(role, SetupClient) and isinstance(role.stage, Revealed):
+            self.revealed[index] = role.stage
 
     def _serving(self) -> SetupServer | Aggregator:
         return self.aggregator or self.server
@@ -205,8 +207,11 @@ class Simulation:
                 )
             encryptor = Encryptor(self.plan, event.keys.key, event.keys.crs_seed)
             source = self.source(f"encryption/{party}")
-            pledger = self._pledger(party, event.keys, encryptor)
-            self.contributors[party] = Contributor(party, encryptor, source, pledger)
+            pledged = self._pledged(party, event.keys, encryptor)
+            name = event.keys.transcript
+            self.contributors[party] = Contributor(
+                party, encryptor, source, pledged, transcript=name
+            )
         elif isinstance(event, Opened):
             if party in self.decryptors:
                 self.decryptors[party].end_confirmation()
@@ -218,11 +223,13 @@ class Simulation:
             payload = contributor.encrypt(self.updates[party])
             self.push(party, contributor.contribute(event.round, payload))
 
-    def _pledger(self, party: int, keys: SessionKeys, encryptor: Encryptor) -> Pledger | None:
+    def _pledged(
+        self, party: int, keys: SessionKeys, encryptor: Encryptor
+    ) -> PledgedEncryptor | None:
         if not self.parameters.verified:
             return None
-        notary = Notary(self.plan, keys.key, party, self.identities[party])
-        return Pledger(party, keys.transcript, encryptor, notary)
+        prover = Prover(self.plan, keys.key, party, self.identities[party])
+        return PledgedEncryptor(party, keys.transcript, encryptor, prover)
 
     # -- whole stages ----------------------------------------------------------------------------
 
@@ -239,7 +246,7 @@ class Simulation:
         raise AssertionError("the set-up does not end")
 
     def run_round(
-        self, updates: Mapping[int, Small], *, present: Iterable[int] | None = None
+        self, updates: Mapping[int, Integers], *, present: Iterable[int] | None = None
     ) -> Summed | Abandoned:
         """Run one round to its end; clients without an update stay silent."""
         self.begin_round(updates, present=present)
@@ -247,7 +254,7 @@ class Simulation:
         return self.finish_round()
 
     def begin_round(
-        self, updates: Mapping[int, Small], *, present: Iterable[int] | None = None
+        self, updates: Mapping[int, Integers], *, present: Iterable[int] | None = None
     ) -> None:
         """Queue the start of a round."""
         assert self.aggregator is not None
@@ -266,7 +273,7 @@ class Simulation:
         raise AssertionError("the round does not end")
 
     def collect(
-        self, updates: Mapping[int, Small], models: Mapping[int, bytes] = NOBODY
+        self, updates: Mapping[int, Integers], models: Mapping[int, bytes] = NOBODY
     ) -> tuple[dict[int, Contribution], DecryptionRequest]:
         """Run a round up to the decryption; return what was sent and what an honest server asks.
 
@@ -305,7 +312,7 @@ class Simulation:
 
     def random_updates(
         self, clients: Iterable[int] | None = None, seed: int = 0
-    ) -> dict[int, Small]:
+    ) -> dict[int, Integers]:
         """Return one update for each client, the largest value included."""
         rng = np.random.default_rng(seed)
         bits, length = self.parameters.value_bits, self.parameters.length
@@ -315,24 +322,20 @@ class Simulation:
             update[:2] = (1 << bits) - 1, 0
         return updates
 
-    def contribution(self, index: int, round: int, update: Small) -> Contribution:
+    def contribution(self, index: int, round: int, update: Integers) -> Contribution:
         """Return what a client would send in that round."""
         payload = self.contributors[index].encrypt(update)
-        return Contribution(round, payload.c0, payload.c1, payload.body, b"")
+        parts = (payload.c0, payload.c1, payload.body)
+        return Contribution(round, *parts, b"", transcript=self.session.transcript)
 
     def request(
         self, contributions: Mapping[int, Contribution], **fields: Any
     ) -> DecryptionRequest:
         """Return the request for the sum of these contributions; `fields` overrides any part."""
-        adding = self.adding(contributions)
-        defaults: dict[str, Any] = {
-            "round": 1,
-            "attempt": 1,
-            "contributors": tuple(sorted(contributions)),
-            "active": tuple(range(1, self.parameters.threshold + 1)),
-            "c1": adding.c1(),
-        }
-        return DecryptionRequest(**(defaults | fields))
+        active = tuple(range(1, self.parameters.threshold + 1))
+        group = Group(tuple(sorted(contributions)), self.adding(contributions).c1())
+        honest = DecryptionRequest(1, 1, active, (group,), transcript=self.session.transcript)
+        return rephrased(honest, **fields)
 
     def adding(self, contributions: Mapping[int, Contribution]) -> RunningSum:
         """Return the running sum that the server would hold."""
@@ -354,17 +357,30 @@ class Simulation:
             shares[index] = output.message
         return shares
 
-    def read_share(self, share: DecryptionShare) -> list[Limbs]:
+    def read_share(self, share: DecryptionShare) -> list[Element]:
         """Return the elements of a decryption share."""
         layout = self.plan.threshold_layout(share.round)
         return read_blocks(self.ring, layout, share.share, self.plan.dropped_share)
 
     def decrypt(
         self, contributions: Mapping[int, Contribution], request: DecryptionRequest
-    ) -> Small | None:
+    ) -> Integers | None:
         """Return the sum that a server computes from the answers to a request."""
         shares = [self.read_share(share) for share in self.ask(request).values()]
         return self.adding(contributions).recover(shares, len(contributions))
+
+
+def only_group(request: DecryptionRequest) -> Group:
+    """Return the contributors and c1 that a request names."""
+    (group,) = request.groups
+    return group
+
+
+def rephrased(request: DecryptionRequest, **changes: Any) -> DecryptionRequest:
+    """Return a request with changes, where contributors and c1 are those of its only group."""
+    names = {"contributors", "c1"} & set(changes)
+    group = replace(only_group(request), **{name: changes.pop(name) for name in names})
+    return replace(request, groups=(group,), **changes)
 
 
 def altering(
@@ -383,7 +399,7 @@ def altering(
     return alter
 
 
-def integers(limbs: Limbs) -> list[int]:
+def integers(limbs: Integers) -> list[int]:
     """Return the coefficients of limbs (L, n) as Python integers, not reduced."""
     rows = [[int(limb) for limb in row] for row in limbs]
     return [sum(row[i] << 32 * k for k, row in enumerate(rows)) for i in range(limbs.shape[1])]

@@ -15,12 +15,13 @@ import flint
 import numpy as np
 from numpy.typing import NDArray
 
-from mphe.arithmetic.ring import Complexes, Limbs, Ring, Small
+from mphe.arithmetic.ring import Element, Integers, Limbs, Ring, Small, Spectrum
 from mphe.arithmetic.rings import RingParameters
 from mphe.arithmetic.sampling import RandomSource
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import Plan, make_plan
-from mphe.scheme import shamir
+from mphe.scheme import sharing
+from mphe.scheme.decryption import scaled_share
 from mphe.scheme.rlwe import CollectiveKey, KeyShare, aggregate_shares, common_reference, gen_share
 from mphe.scheme.sealing import PairwiseKeys
 
@@ -31,16 +32,33 @@ TINY = RingParameters("tiny", 16, 2, 59)
 # -- randomness --------------------------------------------------------------------------------
 
 
-def seeded(label: int | str) -> RandomSource:
-    """Return the stream whose seed is the SHA-256 of a label."""
-    return RandomSource(hashlib.sha256(str(label).encode()).digest())
+def seed_of(label: int | str) -> bytes:
+    """Return the SHA-256 of a label."""
+    return hashlib.sha256(str(label).encode()).digest()
 
 
-class ScriptedSource(RandomSource):
+class SeededSource(RandomSource):
+    """A source that everybody can predict, and that counts what it has given."""
+
+    def __init__(self, label: int | str) -> None:
+        super().__init__(seed_of(label))
+        self.drawn = 0
+
+    def bytes(self, count: int) -> bytes:
+        self.drawn += count
+        return super().bytes(count)
+
+
+def seeded(label: int | str) -> SeededSource:
+    """Return the stream of a label."""
+    return SeededSource(label)
+
+
+class ScriptedSource(SeededSource):
     """Returns given bytes first, then those of a seeded stream."""
 
     def __init__(self, script: bytes, label: int | str = "after the script") -> None:
-        super().__init__(hashlib.sha256(str(label).encode()).digest())
+        super().__init__(label)
         self._script = script
 
     def bytes(self, count: int) -> bytes:
@@ -76,7 +94,7 @@ def gaussian_cdf(x: float) -> float:
 # -- big-integer references --------------------------------------------------------------------
 
 
-def limbs_to_integers(x: Limbs) -> list[int]:
+def limbs_to_integers(x: Integers) -> list[int]:
     """Return Σ limb·2^(32·i) for each coefficient of signed limbs (L, n), not reduced."""
     total = x[0].astype(object)
     for index in range(1, x.shape[0]):
@@ -84,16 +102,16 @@ def limbs_to_integers(x: Limbs) -> list[int]:
     return [int(value) for value in total]
 
 
-def element_to_integers(ring: Ring, x: Limbs) -> list[int]:
+def element_to_integers(ring: Ring, x: Integers) -> list[int]:
     """Return each coefficient of limbs (L, n), canonical or not, modulo q."""
     return [value % ring.modulus for value in limbs_to_integers(x)]
 
 
-def integers_to_element(ring: Ring, values: Sequence[int]) -> Limbs:
+def integers_to_element(ring: Ring, values: Sequence[int]) -> Element:
     """Return the canonical limbs (L, n) of integers modulo q."""
     data = b"".join((value % ring.modulus).to_bytes(4 * ring.limbs, "little") for value in values)
     rows = np.frombuffer(data, "<u4").reshape(len(values), ring.limbs)
-    return np.ascontiguousarray(rows.T.astype(np.int64))
+    return Element(Limbs(np.ascontiguousarray(rows.T.astype(np.int64))))
 
 
 def centred(values: Iterable[int], modulus: int) -> list[int]:
@@ -111,7 +129,7 @@ def product(left: Sequence[int], right: Sequence[int], modulus: int) -> list[int
     return [(coefficients[i] - coefficients[degree + i]) % modulus for i in range(degree)]
 
 
-def integers(values: Small) -> list[int]:
+def integers(values: Integers) -> list[int]:
     """Return a NumPy vector as Python integers."""
     return [int(value) for value in values]
 
@@ -123,7 +141,7 @@ class RecordingRing(Ring):
         super().__init__(parameters)
         self.distance = 0.0
 
-    def inverse(self, values: Complexes) -> NDArray[np.float64]:
+    def inverse(self, values: NDArray[np.complex128]) -> NDArray[np.float64]:
         result = super().inverse(values)
         distance = float(np.abs(result - np.rint(result)).max())
         self.distance = max(self.distance, distance)
@@ -143,7 +161,7 @@ class DealtSession:
     transcript: bytes
     key_shares: Mapping[int, KeyShare]
     key: CollectiveKey
-    shares: Mapping[int, Limbs]
+    shares: Mapping[int, Element]
     mask_keys: Mapping[int, Mapping[int, bytes]] = field(repr=False)
 
     @property
@@ -151,6 +169,12 @@ class DealtSession:
         """s = Σ s_i, which nobody knows outside of tests."""
         total: Small = np.sum([share.secret for share in self.key_shares.values()], axis=0)
         return total
+
+    def scaled(self, index: int, active: Sequence[int], plan: Plan | None = None) -> Spectrum:
+        """Return what `decryption.gen_share` takes of the share of one member of D."""
+        scheme = sharing.sharing_of(self.plan.session, self.ring)
+        additive = scheme.additive_share(self.shares[index], index, active)
+        return scaled_share(plan or self.plan, self.ring, additive)
 
     def signed_mask_keys(self, index: int, active: Sequence[int]) -> dict[int, tuple[int, bytes]]:
         """Return what `decryption.gen_share` takes for one member of D."""
@@ -200,9 +224,9 @@ def make_session(
     dealt = []
     for share in key_shares.values():
         secret = ring.from_small(share.secret)
-        dealt.append(shamir.gen_shares(ring, secret, parameters.threshold, decryptors, source))
-    shares = {j: shamir.aggregate_shares(ring, [part[j] for part in dealt]) for j in decryptors}
-    pairwise = {index: PairwiseKeys(index, source) for index in clients}
+        dealt.append(sharing.gen_shares(ring, secret, parameters.threshold, decryptors, source))
+    shares = {j: sharing.aggregate_shares(ring, [part[j] for part in dealt]) for j in decryptors}
+    pairwise = {index: PairwiseKeys.generate(index, source) for index in clients}
     mask_keys = {
         i: {
             j: own.zero_share_key(j, other.public, transcript)

@@ -138,14 +138,23 @@ def _check_numbers(args: Args) -> None:
     if args.evaluate_every is not None and args.evaluate_every < 1:
         raise UsageError(f"--evaluate_every must be at least 1, not {args.evaluate_every}")
     if args.resiliency > 1:
-        hint = f", did you mean {args.resiliency / 100:g}?" if args.resiliency <= 100 else ""
         raise UsageError(
-            f"--resiliency is a fraction above 0 and at most 1, not {args.resiliency:g}{hint}"
+            f"--resiliency is a fraction above 0 and at most 1, not {args.resiliency:g}"
+            + _fraction_hint(args.resiliency, args.num_peers)
         )
     _check_between("crypto_threads", args.crypto_threads, 1, MAX_THREADS)
     _check_between("seed", args.seed, 0, MAX_SEED)
     # Longer waits overflow timers.
     _check_between("round_timeout", args.round_timeout, 0, DAY, "one day")
+
+
+def _fraction_hint(number: float, num_peers: int) -> str:
+    """Return what somebody may have meant who gave a number of clients, or percent."""
+    if number == int(number) and number <= num_peers:
+        # Rounded down: a little more than 2/3 of three clients would be all three.
+        fraction = math.floor(10_000 * number / num_peers) / 10_000
+        return f": for {number:g} of {num_peers} clients give {fraction:g}"
+    return f": did you mean {number / 100:g}?" if number <= 100 else ""
 
 
 def _check_between(name: str, value: float, low: float, high: float, of: str = "") -> None:
@@ -213,6 +222,11 @@ def _refuse(args: Args, error: OutOfRange) -> NoReturn:
         raise UsageError(
             f"--resiliency {args.resiliency:g} needs {t} of {n} clients to decrypt but "
             f"--decryptors is {k}: lower the one or raise the other"
+        )
+    if error.field == "max_corrupt" and error.high < 0:
+        raise UsageError(
+            f"--verify_aggregate True needs more than half of the {k} decryptors to decrypt, not "
+            f"{t}: raise --resiliency, or lower --decryptors"
         )
     if error.field == "max_corrupt" and c >= 0:
         raise UsageError(

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from errno import EADDRINUSE
+from errno import EADDRINUSE, EADDRNOTAVAIL
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -176,26 +176,37 @@ def check_model(model: str) -> None:
 
 
 def check_port(party: PartyConfig) -> None:
-    """Refuse a port in use now, while all ranks can still be told; other trouble shows later.
+    """Refuse an address on which the server cannot listen, while all ranks can still be told.
 
     Raises UsageError.
     """
-    family = socket.AF_INET6 if ":" in party.host else socket.AF_INET
+    given = f"--server_address {party.server_address}"
+    try:
+        kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
+        family, _, _, _, address = socket.getaddrinfo(party.host, party.port, 0, kind, 0, flags)[0]
+    except (OSError, UnicodeError):
+        raise UsageError(
+            f"{given}: no host is called {party.host!r}: name the one on which rank 0 runs, or its "
+            "address"
+        ) from None
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((party.host, party.port))
+            probe.bind(address)
         except OSError as error:
             if error.errno == EADDRINUSE:
+                raise UsageError(f"{given} is in use: choose another port") from None
+            if error.errno == EADDRNOTAVAIL:
                 raise UsageError(
-                    f"--server_address {party.server_address} is in use: choose another port"
+                    f"{given} is no address of this host, on which the server runs: name one"
                 ) from None
 
 
 def kept_identity(state_dir: str, rank: int, name: str, resume: bool) -> "Identity":
     """Return the identity in this rank's state directory, made at the first start; UsageError."""
     from fl.launch import roster
-    from fl.state.vault import check_fresh, make_private, party_directory
+    from fl.state.directory import check_fresh, party_directory
+    from mphe.run.vault import make_private
 
     check_fresh(state_dir, rank, resume)
     directory = party_directory(state_dir, rank)
@@ -217,7 +228,8 @@ def find_output(config: Config) -> str:
     if not party.state_dir:
         return make_output(party.output)
     from fl.config.same_flags import check_same_flags
-    from fl.state.vault import OUTPUT, StateError, make_private, party_directory, write_atomically
+    from fl.state.directory import OUTPUT, party_directory
+    from mphe.run.vault import StateError, make_private, write_atomically
 
     directory = party_directory(party.state_dir, 0)
     make_private(directory)

@@ -19,7 +19,7 @@ from fl.config.configs import Config, PartyConfig
 from fl.config.flags import UsageError, is_reference
 from fl.config.place import Place
 from fl.launch.mpi import Launch, check_model, check_port, find_output
-from fl.state.vault import check_fresh
+from fl.state.directory import check_fresh
 from mphe.net.tls import Identity, new_identity, public_key
 from mphe.net.transport import SERVER
 

@@ -27,6 +27,11 @@ class GlobalModel:
         self.reference = 0.0
         self._optimizer = ServerOptimizer(config.server_optimizer, weights.size)
 
+    @property
+    def clip_norm(self) -> float:
+        """L2 norm to which clients clip their updates."""
+        return self._config.clip_norm
+
     def sent(self) -> RoundModel:
         """Return what the clients are sent at the start of a round, and what a restart needs."""
         return RoundModel(self.weights, self.public, self.reference)

@@ -78,6 +78,7 @@ class Trainer:
         Raises:
             ModelError: the model does not fit the data or cannot be trained by sums of updates.
         """
+        self._name = model
         x, y = (data.train_x, data.train_y) if data else _IMAGES
         self._model = build_model(seed) if model == "cnn" else _own_model(seed, model)
         try:
@@ -112,10 +113,10 @@ class Trainer:
             raise ModelError(f"the loss of the untrained model is {loss}: check loss and labels")
 
     def describe(self) -> str:
-        """Return name, size, types and loss in one line."""
+        """Return name on the command line, size, types and loss in one line."""
         fixed = sum(int(np.prod(w.shape)) for w in self._model.non_trainable_weights)
         return (
-            f"model {self._model.name}: {self.size:,} parameters in {len(self._shapes)} arrays, "
+            f"model {self._name}: {self.size:,} parameters in {len(self._shapes)} arrays, "
             f"float32, {fixed:,} fixed values, loss {self._loss.name}"
         )
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any, Protocol
 
+from mphe.run.driver import Departure
+
 INTERRUPTED = "the server was stopped in this round"
 """Why the round in flight was abandoned when the server died."""
 STAGES = ("train", "encrypt", "upload", "aggregate", "decrypt", "recover", "evaluate")
@@ -43,7 +45,9 @@ class RoundRecord:
         samples: training samples of all contributors together, from the sum; None likewise.
         seconds: of the whole round.
         seconds_by_stage: train and encrypt of the slowest contributor as it reports them, upload
-            the rest of the wait for contributions, then the server's own stages.
+            the rest of the wait for contributions, then the server's own stages. With
+            differential privacy clients report nothing: train and encrypt are None, and upload is
+            the whole wait.
         upload_bytes_per_client: mean over contributors, counted at the socket.
         download_bytes_per_client: mean over the clients that were sent the model.
         decryption_bytes_per_decryptor: request and share, mean over the last active set.
@@ -63,7 +67,7 @@ class RoundRecord:
     train_accuracy: float | None
     samples: int | None
     seconds: float
-    seconds_by_stage: Mapping[str, float]
+    seconds_by_stage: Mapping[str, float | None]
     upload_bytes_per_client: int
     download_bytes_per_client: int
     decryption_bytes_per_decryptor: int
@@ -168,15 +172,6 @@ def _finite(fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Departure:
-    """A client that went missing: when and why."""
-
-    client: int
-    round: int
-    reason: str
-
-
 @dataclass
 class Summary:
     """The rows of the final table."""
@@ -197,14 +192,11 @@ class Summary:
     def _averages(self, done: list[RoundRecord]) -> list[tuple[str, str]]:
         last = self.history.records[-1]
         decryption = mean(record.decryption_bytes_per_decryptor for record in done)
-        stages = ", ".join(
-            f"{stage} {median(record.seconds_by_stage[stage] for record in done):.3f}"
-            for stage in STAGES
-        )
+        stages = {stage: _median(done, stage) for stage in STAGES}
         return [
             *_score(self.history.records),
             ("seconds a round", f"{median(record.seconds for record in done):.3f} (median)"),
-            ("of which", stages),
+            ("of which", stages_text(stages, 3)),
             (
                 "bytes a client and round",
                 f"{mean(record.upload_bytes_per_client for record in done):,.0f} up, "
@@ -217,6 +209,20 @@ class Summary:
     def _departures(self) -> str:
         lines = [f"client {d.client} in round {d.round}: {d.reason}" for d in self.departures]
         return "\n".join(lines) or "none"
+
+
+def stages_text(seconds: Mapping[str, float | None], digits: int) -> str:
+    """Return the seconds of each stage for people."""
+    return ", ".join(
+        f"{stage} not shown" if value is None else f"{stage} {value:.{digits}f}"
+        for stage, value in seconds.items()
+    )
+
+
+def _median(records: Sequence[RoundRecord], stage: str) -> float | None:
+    known = [record.seconds_by_stage[stage] for record in records]
+    told = [value for value in known if value is not None]
+    return median(told) if told else None
 
 
 def _score(records: Sequence[RoundRecord]) -> list[tuple[str, str]]:
@@ -234,7 +240,7 @@ def _score(records: Sequence[RoundRecord]) -> list[tuple[str, str]]:
 def _told(done: list[RoundRecord], last: RoundRecord) -> list[tuple[str, str]]:
     """Return how many values were clipped, or, where nobody may tell, the budget that is spent."""
     if last.epsilon is not None:
-        return [("epsilon spent", f"{last.epsilon:.4g}")]
+        return [("epsilon spent", f"{last.epsilon:#.4g}")]
     return [("values clipped", f"{sum(record.saturated or 0 for record in done):,}")]
 
 

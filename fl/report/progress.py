@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -33,7 +33,8 @@ class Display:
         if self._console.is_terminal and not quiet:
             self._fit()
             self._live = Live(
-                self._view,
+                # mpirun passes on whole lines only: an empty one at the end, or there is no border.
+                Group(self._view, ""),
                 console=self._console,
                 refresh_per_second=REFRESHES_PER_SECOND,
                 transient=True,
@@ -152,7 +153,7 @@ def _write_past_launcher(text: str) -> bool:
 def _line(record: RoundRecord, rounds: int, news: Evaluation | None) -> str:
     place = f"round {record.round:>{len(str(rounds))}}/{rounds}"
     absent = f", without {', '.join(map(str, record.dropped))}" if record.dropped else ""
-    spent = f", epsilon {record.epsilon:.4g}" if record.epsilon is not None else ""
+    spent = f", epsilon {record.epsilon:#.4g}" if record.epsilon is not None else ""
     if record.abandoned is not None:
         return f"{place}  abandoned: {record.abandoned}{absent}{spent}"
     again = f", {record.attempts} decryption attempts" if record.attempts > 1 else ""

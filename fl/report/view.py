@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fl.report.metrics import STAGES, Evaluation, RoundRecord
+from fl.report.metrics import STAGES, Evaluation, RoundRecord, stages_text
 
 CLIENT_STAGES = STAGES[:3]
 SERVER_STAGES = STAGES[3:]
@@ -105,18 +105,19 @@ def _model(record: RoundRecord, score: Evaluation | None) -> str:
     known = (record.train_accuracy, record.train_loss)
     training = [f"{value:.4f}" for value in known if value is not None]
     own = f" (training {', '.join(training)})" if training else ""
-    spent = "" if record.epsilon is None else f", epsilon {record.epsilon:.4g}"
+    spent = "" if record.epsilon is None else f", epsilon {record.epsilon:#.4g}"
     return f"{tested}{own}{spent}"
 
 
 def _clients(record: RoundRecord, records: Sequence[RoundRecord]) -> str:
     counted, missing = len(record.contributors), record.dropped
-    absent = f", without {', '.join(map(str, missing))}" if missing else ""
+    absent = f"; without {', '.join(map(str, missing))}" if missing else ""
     abandoned = sum(past.abandoned is not None for past in records)
     dropouts = sum(len(past.dropped) for past in records if past.abandoned is None)
+    # The names come last: there may be many, and a narrow terminal cuts them off.
     return (
-        f"{counted} of {counted + len(missing)} in the sum{absent}; so far {dropouts} dropouts, "
-        f"rounds abandoned: {abandoned}"
+        f"{counted} of {counted + len(missing)} in the sum; so far {dropouts} dropouts, "
+        f"{abandoned} rounds abandoned{absent}"
     )
 
 
@@ -127,5 +128,5 @@ def _bytes(record: RoundRecord) -> str:
     )
 
 
-def _stages(seconds: Mapping[str, float], names: Sequence[str]) -> str:
-    return ", ".join(f"{name} {seconds.get(name, 0.0):.2f}" for name in names)
+def _stages(seconds: Mapping[str, float | None], names: Sequence[str]) -> str:
+    return stages_text({name: seconds.get(name, 0.0) for name in names}, 2)

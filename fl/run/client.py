@@ -3,51 +3,38 @@
 import asyncio
 import socket
 import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
 
 from fl.config.configs import Config, PartyConfig
 from fl.launch.mpi import Launch
 from fl.learning.build import make_learner
-from fl.run.client_session import ServerGone, Session, follow
+from fl.learning.learner import Learner
+from fl.model.round_model import RoundModel
+from fl.report.timings import Timings
 from fl.run.exits import end_of_client
 from fl.run.frames import max_frame
 from fl.run.stopping import CLOSE_SECONDS, FLUSH_SECONDS, stoppable
 from fl.run.threads import block_map
-from fl.state.client import ClientState
+from fl.schemes.plain import PlainClient
+from fl.state.directory import CLIENT, party_directory
 from fl.state.spending import Spending
-from fl.state.vault import Vault, party_directory
-from mphe.arithmetic.sampling import RandomSource
-from mphe.net.tcp import Client
+from mphe import Client, EncodingError, Identity, Plan, make_plan, serial_of
+from mphe.net.tcp import Client as Connection
 from mphe.net.tls import client_context, fingerprint, public_key
-from mphe.plan.plan import Plan, make_plan
-from mphe.roles.rounds.decryptor import Memory
-from mphe.roles.setup.client import SetupClient
-from mphe.roles.setup.common import SessionKeys
-from mphe.roles.setup.returning import ReturningClient
+from mphe.run.party import ClientParty
+from mphe.run.session import ClientSession, ServerGone, follow
+from mphe.run.vault import Vault
+from mphe.update import Counts
 from mphe.wire.messages import SERVER
 
 CONNECT_SECONDS = 120.0
 RECONNECT_SECONDS = 20.0
 RESTART_SECONDS = 600.0
 PROBE_SECONDS = 3.0
-
-
-def make_setup(launch: Launch, plan: Plan) -> SetupClient:
-    """Return the set-up of this client, with everybody's keys from the launcher."""
-    source = RandomSource.from_system()
-    identity = launch.identity.private_key
-    return SetupClient(launch.index, plan, identity, _identities(launch), source)
-
-
-def _find_state(
-    state_dir: str | None, launch: Launch, plan: Plan
-) -> tuple[ClientState | None, tuple[SessionKeys, Memory] | None]:
-    """Return this client's state directory and what it holds; StateError when it is of no use."""
-    if not state_dir:
-        return None, None
-    identity, index = launch.identity.private_key, launch.index
-    directory = party_directory(state_dir, index)
-    state = ClientState(Vault(directory, identity, index, plan.session.digest()))
-    return state, state.load(plan, _identities(launch), index)
 
 
 def _identities(launch: Launch) -> dict[int, bytes]:
@@ -59,9 +46,9 @@ def _identities(launch: Launch) -> dict[int, bytes]:
     }
 
 
-async def _connect(party: PartyConfig, launch: Launch, limit: int, seconds: float) -> Client:
+async def _connect(party: PartyConfig, launch: Launch, limit: int, seconds: float) -> Connection:
     server = launch.certificates[SERVER]
-    return await Client.connect(
+    return await Connection.connect(
         party.host,
         party.port,
         launch.index,
@@ -72,39 +59,129 @@ async def _connect(party: PartyConfig, launch: Launch, limit: int, seconds: floa
     )
 
 
+class Training:
+    """What one client computes, as the runtime asks for it."""
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+        self._counts: dict[int, Counts] = {}
+        self._timings = Timings()
+
+    async def update(self, round: int, model: bytes) -> NDArray[Any]:
+        """Return what is to be encrypted for a round."""
+        learner, started = self._learner, time.perf_counter()
+        parsed = RoundModel.from_bytes(model, learner.size)
+        update, counts = await asyncio.to_thread(learner.update, round, parsed)
+        trained = time.perf_counter()
+        values = await asyncio.to_thread(learner.encode, round, parsed, update, counts)
+        self._counts = {round: counts}
+        self._timings = Timings(trained - started, time.perf_counter() - trained)
+        return values
+
+    def metrics(self, encrypt_seconds: float) -> bytes:
+        """Return how long this round's update took; nothing where that depends on the data."""
+        if self._learner.private:
+            return Timings().to_bytes()
+        encrypt = self._timings.encrypt + encrypt_seconds
+        return replace(self._timings, encrypt=encrypt).to_bytes()
+
+    def sent(self, round: int) -> None:
+        """Note that an update leaves."""
+        self._learner.sends(round, self._counts[round])
+
+    def ended(self, round: int, counted: bool) -> None:
+        """Note whether an update was counted."""
+        self._learner.counted(round, counted)
+
+
+def _open_vault(state_dir: str | None, launch: Launch, plan: Plan) -> Vault | None:
+    """Return this client's part of the state directory; StateError when it is of no use."""
+    if not state_dir:
+        return None
+    directory, identity = party_directory(state_dir, launch.index), launch.identity.private_key
+    return Vault(directory, identity, launch.index, plan.digest)
+
+
+class Keeper:
+    """Writes a client's state into its vault, each once."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._serial = -1
+
+    def keep(self, state: bytes) -> None:
+        """Write a state unless it is the last; OSError when it cannot be written for good."""
+        serial = serial_of(state)
+        if serial != self._serial:
+            self._vault.write(CLIENT, state)
+            self._serial = serial
+
+
+def find_kept(
+    party: PartyConfig, launch: Launch, plan: Plan, vault: Vault, keeper: Keeper
+) -> Client | None:
+    """Return the client of the process before, None where none was kept.
+
+    Raises:
+        StateError: it is damaged, or of something else.
+    """
+    state = vault.read(CLIENT)
+    if state is None:
+        return None
+    blocks = block_map(party.crypto_threads)
+    identity = Identity(launch.identity.private_key)
+    try:
+        client = Client.restore(state, identity, blocks=blocks, journal=keeper.keep)
+    except EncodingError as error:
+        raise vault.refusal(CLIENT, str(error)) from error
+    if client.plan.session != plan.session or dict(client.roster) != _identities(launch):
+        raise vault.refusal(CLIENT, "it was written with other flags or another roster")
+    return client
+
+
+def _make_party(config: Config, launch: Launch, plan: Plan, keeper: Keeper | None) -> ClientParty:
+    """Return a client that has not joined yet."""
+    if config.codec.aggregation == "plain":
+        return PlainClient(launch.index)
+    return Client(
+        launch.index,
+        plan.session,
+        Identity(launch.identity.private_key),
+        _identities(launch),
+        blocks=block_map(config.party.crypto_threads),
+        journal=keeper.keep if keeper else None,
+    )
+
+
 async def _take_part(config: Config, launch: Launch) -> None:
     """Connect and follow the server to the end."""
-    party = config.party
+    own, dropout = config.party, config.rounds.dropout
     learner = make_learner(config, launch.index, launch.dataset, launch.own_data)
     plan = make_plan(config.session.parameters(learner.codec.payload_length))
     limit = max_frame(plan, learner.size)
-    state, kept = _find_state(party.state_dir, launch, plan)
-    learner.spending = Spending(config.flags, state.vault if state else None, kept is not None)
+    vault = _open_vault(own.state_dir, launch, plan)
+    keeper = Keeper(vault) if vault else None
+    plain = config.codec.aggregation == "plain"
+    kept = find_kept(own, launch, plan, vault, keeper) if vault and keeper and not plain else None
+    learner.spending = Spending(config.flags, vault, kept is not None)
     # Under a launcher a dead server ends the job; alone it may be started again.
-    waits = RESTART_SECONDS if party.state_dir and not launch.processes else 0.0
-    transport = await _connect(party, launch, limit, max(CONNECT_SECONDS, waits if kept else 0.0))
-    blocks = block_map(party.crypto_threads)
-    dropout = config.rounds.dropout
-    session = Session(
-        launch.index,
-        learner,
+    waits = RESTART_SECONDS if own.state_dir and not launch.processes else 0.0
+    transport = await _connect(own, launch, limit, max(CONNECT_SECONDS, waits if kept else 0.0))
+    party = kept or _make_party(config, launch, plan, keeper)
+    keep = keeper.keep if keeper and not plain else None
+    session = ClientSession(
+        party,
         transport,
-        state,
-        blocks,
+        Training(learner),
+        keep,
         lambda round: launch.index in dropout.of(round),
     )
     closing = FLUSH_SECONDS
     try:
-        if config.codec.aggregation == "plain":
-            session.join_plain()
-        elif kept is not None:
-            keys, memory = kept
-            session.come_back(ReturningClient(keys, launch.identity.private_key), memory)
-        else:
-            session.join(make_setup(launch, plan))
+        session.come_back() if kept else session.start()
         seconds = max(RECONNECT_SECONDS, waits)
-        await follow(session, lambda: _connect(party, launch, limit, seconds))
-        if not (launch.processes or session.admitted):
+        await follow(session, lambda: _connect(own, launch, limit, seconds))
+        if not (launch.processes or party.is_open):
             # Under a launcher the server's last words on the same terminal say why.
             raise ServerGone("the server ended the run without this client: ask what it printed")
     except asyncio.CancelledError:
@@ -112,7 +189,7 @@ async def _take_part(config: Config, launch: Launch) -> None:
         raise
     finally:
         await session.transport.close(closing)
-        if not launch.processes and session.admitted:
+        if not launch.processes and party.is_open:
             sys.stderr.write(f"client {launch.index}: {learner.report()}\n")
 
 

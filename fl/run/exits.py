@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from fl.config.exits import EXIT_FAILED, EXIT_USAGE, Rule, find
 from fl.learning.private_learner import BudgetSpent
-from fl.run.client_session import ServerGone
 from fl.run.stopping import Stopped
-from fl.state.vault import StateError
 from mphe.errors import EncodingError, ProtocolError, SetupFailed
 from mphe.net.tcp import AddressError, Unreachable, WrongServer
+from mphe.run.session import ServerGone
+from mphe.run.vault import StateError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

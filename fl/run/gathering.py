@@ -2,34 +2,33 @@
 
 from collections.abc import Iterable
 
-from fl.run.driver import Role
-from mphe.roles.machine import Output
-from mphe.wire.messages import Join, Message, Ready
+from mphe.roles.step import Step
+from mphe.run.party import Waiting
 
 
 class Gathering:
-    """Before the first round after a restart: waits until the clients have come back."""
+    """Before the first round after a restart: a server that waits until its clients are back."""
 
-    def __init__(self, aggregator: Role, clients: Iterable[int]) -> None:
-        self._aggregator = aggregator
+    step = ("gathering",)
+
+    def __init__(self, server: Waiting, clients: Iterable[int]) -> None:
+        self._server = server
         self._waiting = set(clients)
-        self.step = ("gathering",)
 
-    def receive(self, sender: int, message: Message) -> list[Output]:
-        """Let the aggregator take the message; who speaks is back."""
-        outputs = self._aggregator.receive(sender, message)
-        if isinstance(message, Join | Ready):
-            self._waiting.discard(sender)
-        return outputs
+    def receive(self, sender: int, data: bytes) -> Step:
+        """Let the server take the message; who speaks is back."""
+        step = self._server.receive(sender, data)
+        self._waiting.discard(sender)
+        return step
 
-    def lost(self, *peers: int) -> list[Output]:
+    def lost(self, *peers: int) -> Step:
         """Go on waiting: they may come back."""
-        return self._aggregator.lost(*peers)
+        return self._server.lost(*peers)
 
-    def deadline_passed(self) -> list[Output]:
+    def deadline_passed(self) -> Step:
         """Go on with who is there."""
         self._waiting.clear()
-        return []
+        return Step()
 
     def waiting_for(self) -> tuple[int, ...]:
         """Return who has not come back."""

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,30 +16,21 @@ from fl.report.metrics import STAGES, Evaluation, History, RoundRecord
 from fl.report.progress import Display
 from fl.report.timings import Timings
 from fl.run.background import Background
-from fl.run.driver import Driver, Observer, Role, name
 from fl.state.server import Checkpoint, ServerState, interrupted
 from fl.state.spending import charged
 from mphe.net.transport import ServerTransport
-from mphe.roles.machine import Event, Output
-from mphe.roles.rounds.aggregator import Abandoned, Accepted, Closed, Summed
+from mphe.roles.machine import Event
+from mphe.roles.rounds.aggregator import Abandoned, Closed, Counted, Summed
+from mphe.run.driver import Driver, Observer, name
+from mphe.run.party import ServerParty
 from mphe.update import Mean
-from mphe.wire.messages import Contribution, DecryptionShare, Message
+
+CLIENT_STAGES = ("train", "encrypt")
+"""Stages whose length clients report."""
 
 
 class TooManyFailures(Exception):
     """Round after round was abandoned."""
-
-
-class Aggregates(Role, Protocol):
-    """An aggregator: encrypted or plain."""
-
-    round: int
-    """The last one that was started."""
-    members: set[int]
-    """Clients that may contribute."""
-
-    def start_round(self, model: bytes, present: Iterable[int]) -> list[Output]:
-        """Begin a round."""
 
 
 class RoundObserver(Observer):
@@ -63,20 +53,20 @@ class RoundObserver(Observer):
 
     def happened(self, event: Event) -> None:
         """Take the time and the counters at each milestone."""
-        if isinstance(event, Accepted):
-            self._timings.append(Timings.from_bytes(event.note))
-            received = self._transport.bytes_received(event.sender)
-            self._uploads.append(received - self._received.get(event.sender, 0))
+        if isinstance(event, Counted):
+            self._timings.append(Timings.from_bytes(event.metrics))
+            received = self._transport.bytes_received(event.client)
+            self._uploads.append(received - self._received.get(event.client, 0))
         elif isinstance(event, Closed):
             self._close()
         elif isinstance(event, Summed | Abandoned):
             self._end(event)
 
-    def handled(self, message: Message, seconds: float) -> None:
+    def handled(self, events: list[Event], seconds: float) -> None:
         """Attribute the server's own work."""
-        if isinstance(message, Contribution):
+        if any(isinstance(event, Counted) for event in events):
             self.seconds["aggregate"] += seconds
-        elif isinstance(message, DecryptionShare):
+        elif any(isinstance(event, Summed) for event in events):
             self._last_share = seconds
 
     def _close(self) -> None:
@@ -99,6 +89,13 @@ class RoundObserver(Observer):
             waited = time.perf_counter() - self._closed
             self.seconds["recover"] = self._last_share if isinstance(event, Summed) else 0.0
             self.seconds["decrypt"] = max(0.0, waited - self.seconds["recover"])
+
+    def stages(self, hidden: bool) -> dict[str, float | None]:
+        """Return the seconds of each stage; where clients hide theirs, None for these."""
+        return {
+            stage: None if hidden and stage in CLIENT_STAGES else seconds
+            for stage, seconds in self.seconds.items()
+        }
 
     def upload_bytes(self) -> int:
         """Return the mean bytes of a contribution."""
@@ -137,7 +134,7 @@ class Training:
         config: RoundsConfig,
         model: GlobalModel,
         driver: Driver,
-        aggregator: Aggregates,
+        party: ServerParty,
         trainer: Trainer,
         background: Background,
         history: History,
@@ -155,7 +152,7 @@ class Training:
         self._done = 0
         self._config = config
         self._driver = driver
-        self._aggregator = aggregator
+        self._party = party
         self._has_classes = trainer.has_classes
         self._background = background
         self._history = history
@@ -165,6 +162,7 @@ class Training:
         self._failures = 0
         self._droppers: frozenset[int] = frozenset()
         self._changed = self._evaluated = 0
+        self._warned = False
         self._evaluation: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -188,8 +186,8 @@ class Training:
         for number in range(self._done + 1, self._config.rounds + 1):
             if self._budget_is_spent(number):
                 return
-            await self._driver.catch_up(self._aggregator, Observer())
-            present = self._aggregator.members & set(self._driver.transport.connected)
+            await self._driver.catch_up(self._party, Observer())
+            present = self._party.members & set(self._driver.transport.connected)
             if self._state is not None:
                 self._state.starting(number)
             record = await self._round(number, present)
@@ -198,7 +196,7 @@ class Training:
             self._evaluate_beside()
             # After the last round too: who is not there would not hear that it was the last.
             seconds = self._config.timeout
-            await self._driver.await_droppers(self._aggregator, self._droppers, seconds)
+            await self._driver.await_droppers(self._party, self._droppers, seconds)
             self._failures = self._failures + 1 if record.abandoned else 0
             if self._failures >= self._config.max_failed:
                 raise TooManyFailures(
@@ -221,11 +219,11 @@ class Training:
 
     async def _wait_for_more(self) -> None:
         """After an abandoned round, give those who are gone the time to come back."""
-        absent = self._aggregator.members - set(self._driver.transport.connected)
+        absent = self._party.members - set(self._driver.transport.connected)
         if absent:
             seconds = self._config.timeout
             self._display.say(f"waits up to {seconds:g} s for {name(absent)} to come back")
-            await self._driver.await_return(self._aggregator, absent, seconds, Observer())
+            await self._driver.await_return(self._party, absent, seconds, Observer())
 
     def resume(self, checkpoint: Checkpoint | None, started: int) -> None:
         """Go on after the last finished round; those that were started after it are lost.
@@ -246,7 +244,8 @@ class Training:
                 record = replace(record, epsilon=self._privacy.budget.spent(rounds))
             self._keep(record)
             self._display.round_ended(record)
-        self._done = self._aggregator.round = max(started, ended)
+        self._done = max(started, ended)
+        self._party.resume_at(self._done)
 
     def _keep(self, record: RoundRecord) -> None:
         """Write down a round that has ended: first what a restart needs, then its line."""
@@ -262,8 +261,8 @@ class Training:
         self._droppers = config.dropout.of(number) & present
         driver.excused = set(self._droppers)
         observer = RoundObserver(driver.transport, present)
-        outputs = self._aggregator.start_round(self._model.sent().to_bytes(), present)
-        await driver.run(self._aggregator, outputs, config.timeout, observer)
+        step = self._party.start_round(self._model.sent().to_bytes(), present)
+        await driver.run(self._party, step, config.timeout, observer)
         outcome = observer.outcome
         # The driver returns only after the aggregator has ended the round.
         if outcome is None:
@@ -272,10 +271,20 @@ class Training:
         if isinstance(outcome, Summed):
             mean = self._model.step(number, outcome.total, len(outcome.contributors))
             self._changed = number
+            self._warn_of_nothing(mean)
         started = time.perf_counter()
         score = await self._evaluate_within(number) if mean is not None else None
         observer.seconds["evaluate"] = time.perf_counter() - started
         return self._record(number, outcome, observer, mean, score)
+
+    def _warn_of_nothing(self, mean: Mean) -> None:
+        """Say once when nothing is learnt because every value of every update was rounded to 0."""
+        if not self._warned and not mean.update.any():
+            self._warned = True
+            self._display.warn(
+                "the sum is 0, so nothing is learnt: values are rounded to a grid that --clip_norm "
+                f"{self._model.clip_norm:g} makes too coarse; lower it, or check the data"
+            )
 
     async def _evaluate_within(self, number: int) -> Evaluation | None:
         """Evaluate before the round ends, if this is one that must be."""
@@ -335,13 +344,13 @@ class Training:
             train_accuracy=mean.accuracy if mean is not None and self._has_classes else None,
             samples=mean.samples if mean is not None else None,
             seconds=time.perf_counter() - observer.started,
-            seconds_by_stage=observer.seconds,
+            seconds_by_stage=observer.stages(hidden=self._privacy is not None),
             upload_bytes_per_client=observer.upload_bytes(),
             download_bytes_per_client=observer.download_bytes(),
             decryption_bytes_per_decryptor=observer.decryption_bytes(),
             attempts=outcome.attempts,
             saturated=(mean.clipped if mean else 0) if self._privacy is None else None,
-            abandoned=outcome.error.reason if isinstance(outcome, Abandoned) else None,
+            abandoned=outcome.reason if isinstance(outcome, Abandoned) else None,
             epsilon=epsilon,
         )
 

@@ -4,12 +4,14 @@ import asyncio
 import dataclasses
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from fl.config.configs import Config
 from fl.config.exits import EXIT_FAILED
 from fl.data import partition
 from fl.data.load import load_dataset
+from fl.data.user_code import UserError
 from fl.launch.mpi import Launch
 from fl.learning.codecs import codec_for
 from fl.learning.global_model import GlobalModel
@@ -20,25 +22,26 @@ from fl.report.metrics import History, Summary, write_config
 from fl.report.progress import Display
 from fl.report.tensorboard import Events
 from fl.run.background import Background
-from fl.run.driver import Driver, Observer, name
 from fl.run.exits import end_of_server
 from fl.run.frames import max_frame
 from fl.run.gathering import Gathering
-from fl.run.rounds import Aggregates, TooManyFailures, Training
+from fl.run.rounds import TooManyFailures, Training
 from fl.run.stopping import CLOSE_SECONDS, FLUSH_SECONDS, Stopped, stoppable
 from fl.run.threads import block_map
-from fl.schemes.plain import PlainAggregator, PlainSetup
+from fl.schemes.plain import PlainServer
+from fl.state.directory import party_directory
 from fl.state.server import ServerState
 from fl.state.spending import Spending
-from fl.state.vault import Vault, party_directory
-from mphe.errors import SetupFailed
-from mphe.net.tcp import Server
+from mphe.net.tcp import Server as Listener
 from mphe.net.tls import fingerprint, public_key, server_context
 from mphe.plan.plan import make_plan
 from mphe.roles.machine import Event
-from mphe.roles.rounds.aggregator import Aggregator
-from mphe.roles.setup.common import PublicSession
-from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer
+from mphe.roles.setup.server import SetupAbandoned
+from mphe.roles.step import Step
+from mphe.run.driver import Driver, Observer, name
+from mphe.run.party import ServerParty
+from mphe.run.vault import Vault
+from mphe.server import Server, SessionReady
 from mphe.wire import codec
 from mphe.wire.messages import SERVER, Finish
 
@@ -53,15 +56,16 @@ class SessionSaver(Observer):
     Nothing is saved without a state directory.
     """
 
-    def __init__(self, state: ServerState | None) -> None:
+    def __init__(self, server: Server, state: ServerState | None) -> None:
         super().__init__()
+        self._server = server
         self._state = state
 
     def happened(self, event: Event) -> None:
         """Take an event, at the moment it occurs."""
         super().happened(event)
-        if isinstance(event, SetupDone) and self._state is not None:
-            self._state.keep_session(event.session)
+        if isinstance(event, SessionReady) and self._state is not None:
+            self._state.keep_session(self._server.state)
 
 
 class Run:
@@ -79,9 +83,9 @@ class Run:
         self._privacy = make_privacy(
             config.privacy, config.codec, config.data, self._trainer.size, labels
         )
-        codec = codec_for(config.codec, self._trainer.size, self._privacy)
-        self._model = GlobalModel(config.learning, self._trainer.get_vector(), codec)
-        self._sent = codec.payload_length
+        updates = codec_for(config.codec, self._trainer.size, self._privacy)
+        self._model = GlobalModel(config.learning, self._trainer.get_vector(), updates)
+        self._sent = updates.payload_length
         self._plan = make_plan(config.session.parameters(self._sent))
         events = Events(self._directory / EVENTS_DIRECTORY)
         self.history = History(self._directory, events)
@@ -113,10 +117,16 @@ class Run:
         partition.save(self._directory, described, how)
         for line in partition.lines(described, how):
             self._display.say(line)
+        batch = self._config.learning.batch_size
+        if batch > (least := min(entry["samples"] for entry in described)):
+            self._display.say(
+                f"note: --batch_size_per_worker {batch} takes all samples of "
+                f"clients that have fewer (the smallest has {least})"
+            )
 
     def _open_state(self, state_dir: str) -> ServerState:
         """Return the state directory's keeper; StateError when the directory is of no use."""
-        key, digest = self._launch.identity.private_key, self._plan.session.digest()
+        key, digest = self._launch.identity.private_key, self._plan.digest
         directory = party_directory(state_dir, SERVER)
         return ServerState(Vault(directory, key, SERVER, digest), self._trainer.size)
 
@@ -143,18 +153,18 @@ class Run:
         resumed = self._state if self._config.party.resume else None
         # What is damaged is refused before any client is let in.
         checkpoint = resumed.restore(self.history) if resumed else None
-        session = resumed.session(self._plan, self._identities) if resumed else None
+        kept = resumed.session(self._plan, self._identities, self._blocks) if resumed else None
         transport = await self._listen()
         driver = Driver(transport, self._display)
         self._summary.departures = driver.departures
         reason, closing = "training failed", FLUSH_SECONDS
         try:
-            aggregator = await (self._gather(driver, session) if resumed else self._set_up(driver))
+            party = await (self._gather(driver, kept) if resumed else self._set_up(driver))
             training = Training(
                 self._config.rounds,
                 self._model,
                 driver,
-                aggregator,
+                party,
                 self._trainer,
                 self._background,
                 self.history,
@@ -178,68 +188,60 @@ class Run:
                 transport.send(peer, codec.encode(Finish(reason)))
             await transport.close(closing)
 
-    async def _listen(self) -> Server:
+    async def _listen(self) -> Listener:
         party, launch = self._config.party, self._launch
         clients = launch.certificates[1:]
         pins = {fingerprint(text): index for index, text in enumerate(clients, start=1)}
         context = server_context(launch.identity, clients) if party.tls else None
         limit = max_frame(self._plan, self._trainer.size)
-        return await Server.listen(party.host, party.port, pins, context, limit)
+        return await Listener.listen(party.host, party.port, pins, context, limit)
 
-    async def _set_up(self, driver: Driver) -> Aggregates:
-        """Return the aggregator, once the clients agree on a key."""
-        clients, timeout = self._config.rounds.num_clients, self._config.rounds.timeout
-        seconds = max(SETUP_SECONDS, timeout)
+    async def _set_up(self, driver: Driver) -> ServerParty:
+        """Return the server, once the clients agree on a key."""
+        seconds = max(SETUP_SECONDS, self._config.rounds.timeout)
         if self._config.codec.aggregation == "plain":
-            await driver.run(PlainSetup(clients), [], seconds, Observer())
+            plain = self._plain()
+            await driver.run(plain, Step(), seconds, Observer())
             if self._state is not None:
-                self._state.keep_session(None)
-            return self._plain_aggregator()
-        aggregator = Aggregator(await self._agree(driver, seconds), self._blocks)
+                self._state.keep_session(b"")
+            return plain
+        server = Server(self._plan.session, self._identities, blocks=self._blocks)
+        observer = SessionSaver(server, self._state)
         # Where aggregates are verified, the first round needs what is pledged before it.
-        await driver.run(aggregator, [], timeout, Observer())
-        return aggregator
-
-    def _plain_aggregator(self) -> PlainAggregator:
-        session = self._config.session
-        return PlainAggregator(self._sent, session.num_clients, session.min_contributors)
-
-    async def _gather(self, driver: Driver, session: PublicSession | None) -> Aggregates:
-        """Return the aggregator of the session that was kept, with whoever is back by then."""
-        timeout = self._config.rounds.timeout
-        seconds = max(SETUP_SECONDS, timeout)
-        aggregator: Aggregates
-        if session is None:
-            aggregator = self._plain_aggregator()
-        else:
-            aggregator = Aggregator(session, self._blocks)
-        everybody = range(1, self._config.rounds.num_clients + 1)
-        await driver.run(Gathering(aggregator, everybody), [], seconds, Observer())
-        await driver.run(aggregator, [], timeout, Observer())
-        return aggregator
-
-    async def _agree(self, driver: Driver, seconds: float) -> PublicSession:
-        """Make the collective key with the clients."""
-        role = SetupServer(self._plan, self._identities)
-        observer = SessionSaver(self._state)
-        await driver.run(role, [], seconds, observer)
+        await driver.run(server, Step(), seconds, observer)
         for event in observer.events:
             if isinstance(event, SetupAbandoned):
                 raise event.error
-            if isinstance(event, SetupDone):
+            if isinstance(event, SessionReady):
                 self._announce(event)
-                return event.session
-        raise SetupFailed("it ended without a key", ())
+        return server
 
-    def _announce(self, done: SetupDone) -> None:
-        plan, size, session = self._plan, self._trainer.size, done.session
+    def _plain(self) -> PlainServer:
+        session = self._config.session
+        return PlainServer(self._sent, session.num_clients, session.min_contributors)
+
+    async def _gather(self, driver: Driver, kept: Server | None) -> ServerParty:
+        """Return the server that was kept, with whoever is back by then."""
+        timeout = self._config.rounds.timeout
+        seconds = max(SETUP_SECONDS, timeout)
+        if kept is None:
+            plain = self._plain()
+            await driver.run(plain, Step(), seconds, Observer())
+            return plain
+        everybody = range(1, self._config.rounds.num_clients + 1)
+        await driver.run(Gathering(kept, everybody), Step(), seconds, Observer())
+        await driver.run(kept, Step(), timeout, Observer())
+        return kept
+
+    def _announce(self, done: SessionReady) -> None:
+        plan, size = self._plan, self._trainer.size
         if done.unconfirmed:
             self._display.warn(
                 f"{name(done.unconfirmed)} cannot decrypt: the shares dealt to them do not fit"
             )
         self._display.say(
-            f"collective key of {len(session.qualified)} clients, any {plan.session.threshold} of "
-            f"{len(session.decryptors)} decrypt; {plan.upload_bytes / size:.2f} bytes a value "
+            f"collective key of {len(done.qualified)} clients, any {plan.session.threshold} of "
+            f"{len(done.decryptors)} decrypt; {plan.upload_bytes / size:.2f} bytes a value "
             f"({plan.session.encryption})"
         )
 
@@ -258,11 +260,16 @@ class Run:
     def draw(self) -> None:
         """Draw the rounds that ended, if any; OSError when the picture cannot be written."""
         if self.history.records:
-            config = self._config
+            config, learning = self._config, self._config.learning
             plain = config.codec.aggregation == "plain"
             sums = "plain" if plain else f"mphe {config.session.encryption}"
-            clients, seed = config.session.num_clients, config.learning.seed
-            title = f"{clients} clients, {self._data.name}, {sums}, seed {seed}"
+            private = f", ε = {config.privacy.epsilon:g}" if config.privacy else ""
+            title = (
+                f"{config.session.num_clients} clients, {self._data.name}, {sums}, "
+                f"seed {learning.seed}\n"
+                f"model {learning.model}, learning rate {learning.learning_rate:g}, "
+                f"batch {learning.batch_size}{private}"
+            )
             figure = picture.draw_history(self.history.records, title)
             picture.write(figure, self._directory / PICTURE_FILE)
 
@@ -276,6 +283,10 @@ def run(config: Config, launch: Launch) -> int:
         code = _play(run, display)
         run.draw()  # last, since a signal leaves little time for it
         return code
+    except UserError:
+        with suppress(OSError):
+            Path(launch.output).rmdir()  # empty: nothing has been written
+        raise
     except Exception as error:
         ending = end_of_server(error, launch.output)
         if ending is None:

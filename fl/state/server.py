@@ -10,11 +10,13 @@ from typing import Any
 
 from fl.model.round_model import RoundModel
 from fl.report.metrics import INTERRUPTED, STAGES, Evaluation, History, RoundRecord
-from fl.state.vault import PROGRESS, SESSION, STARTED, StateError, Vault
+from fl.state.directory import PROGRESS, SESSION, STARTED
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan
-from mphe.roles import keyfile
-from mphe.roles.setup.common import Identities, PublicSession
+from mphe.roles.setup.common import Identities
+from mphe.run.vault import StateError, Vault
+from mphe.scheme.packing import BlockMap
+from mphe.server import Server
 from mphe.wire.codec import pack, unpack
 
 
@@ -54,12 +56,12 @@ class ServerState:
         self.vault = vault
         self._size = size
 
-    def keep_session(self, session: PublicSession | None) -> None:
-        """Keep what the set-up made; None without encryption."""
-        self.vault.write(SESSION, b"" if session is None else keyfile.write_session(session))
+    def keep_session(self, server: bytes) -> None:
+        """Keep the server whose set-up is done; nothing of it without encryption."""
+        self.vault.write(SESSION, server)
 
-    def session(self, plan: Plan, identities: Identities) -> PublicSession | None:
-        """Return what was kept; None without encryption.
+    def session(self, plan: Plan, identities: Identities, blocks: BlockMap) -> Server | None:
+        """Return the server that was kept; None without encryption.
 
         Raises:
             StateError: it is damaged, or of other flags.
@@ -68,9 +70,14 @@ class ServerState:
         if not text:
             return None
         try:
-            return keyfile.read_session(text, plan, identities)
+            server = Server.restore(text, blocks=blocks)
         except EncodingError as error:
             raise self.vault.refusal(SESSION, str(error)) from error
+        if server.plan.session != plan.session:
+            raise self.vault.refusal(SESSION, "it was written with other flags")
+        if dict(server.roster) != dict(identities):
+            raise self.vault.refusal(SESSION, "it was written with other identities")
+        return server
 
     def starting(self, round: int) -> None:
         """Keep that a round's number is used up; OSError when it cannot be written."""

@@ -6,7 +6,8 @@ from types import MappingProxyType
 from typing import Any
 
 from fl.report.metrics import INTERRUPTED, RoundRecord
-from fl.state.vault import PRIVACY, StateError, Vault
+from fl.state.directory import PRIVACY
+from mphe.run.vault import StateError, Vault
 
 # What the promise depends on; the rest of the session is bound by the other files.
 _BINDING = (

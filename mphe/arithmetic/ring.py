@@ -4,6 +4,11 @@ An element is an int64 array (..., L, N): L base-2^32 limbs, least significant f
 coefficients. It is canonical when every limb lies in [0, 2^32) and every coefficient below q.
 Products come from a negacyclic FFT in float64 on centred digits; they are exact within the
 bounds of `noise.py`, which choose the digit width.
+
+What an array holds is its type, checked by mypy and free at run time. Arithmetic of NumPy forgets
+it: `Limbs(x - y)` says what comes out, and only `Ring.reduce` makes an `Element` of that.
+
+    Element ⊂ Limbs    Small → Transform    Element → Spectrum
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
+from typing import NewType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +25,16 @@ from mphe.arithmetic.noise import typical_product_error, worst_case_product_erro
 from mphe.arithmetic.rings import LIMB_BITS, RingParameters
 from mphe.errors import EncodingError, ParameterError
 
-Limbs = NDArray[np.int64]
-Small = NDArray[np.int64]
-Complexes = NDArray[np.complex128]
+Integers = NDArray[np.int64]
+"""An array of which nothing is known yet."""
+Limbs = NewType("Limbs", Integers)
+"""Signed limbs (L, n) that are not carried, below 2^62: sums and products, before `reduce`."""
+Element = NewType("Element", Limbs)
+"""Canonical limbs (L, n): each in [0, 2^32), each coefficient below q. Never written to."""
+Small = NewType("Small", Integers)
+"""Signed coefficients or digits (..., N), small enough for an exact product."""
+Transform = NewType("Transform", NDArray[np.complex128])
+"""The negacyclic FFT (..., N/2) of something small."""
 
 LIMB_MASK = (1 << LIMB_BITS) - 1
 EXACT_BELOW = 0.5
@@ -36,7 +49,7 @@ class Spectrum:
         width: bits of a digit, 32 or 16.
     """
 
-    values: Complexes
+    values: Transform
     width: int
 
 
@@ -88,21 +101,20 @@ class Ring:
         self._subtrahend = parameters.subtrahend
         self._half = self.degree // 2
         _check_full_product(self.degree, self.limbs)
-        self._twist: Complexes = np.exp(1j * np.pi * np.arange(self._half) / self.degree)
+        roots: NDArray[np.complex128] = np.exp(1j * np.pi * np.arange(self._half) / self.degree)
+        self._twist = roots
 
     # -- elements ------------------------------------------------------------------------------
 
-    def zero(self) -> Limbs:
+    def zero(self) -> Element:
         """Return the zero element, int64 (L, N)."""
-        return np.zeros((self.limbs, self.degree), np.int64)
+        return Element(Limbs(np.zeros((self.limbs, self.degree), np.int64)))
 
-    def from_small(self, coefficients: Small) -> Limbs:
-        """Return the canonical element of signed coefficients (N,), each below 2^62."""
-        element = self.zero()
-        element[0] = coefficients
-        return self.reduce(element)
+    def from_small(self, coefficients: Small) -> Element:
+        """Return the element of signed coefficients (N,), each below 2^62."""
+        return self.reduce(add_small(self.zero(), coefficients))
 
-    def reduce(self, x: Limbs) -> Limbs:
+    def reduce(self, x: Limbs) -> Element:
         """Bring signed limbs below 2^62 to canonical form, in place; return the same array."""
         carry = self._propagate(x, stop_early=False)
         while carry is not None and carry.any():
@@ -110,11 +122,11 @@ class Ring:
             x[..., 0, :] += carry * self._subtrahend
             carry = self._propagate(x, stop_early=True)
         self._subtract_modulus(x)
-        return x
+        return Element(x)
 
-    def _propagate(self, x: Limbs, stop_early: bool) -> Small | None:
+    def _propagate(self, x: Limbs, stop_early: bool) -> Integers | None:
         """Carry from limb to limb in place; return what leaves at the top, if it got there."""
-        carry: Small | None = None
+        carry: Integers | None = None
         for limb in range(self.limbs):
             row = x[..., limb, :]
             if carry is not None:
@@ -145,25 +157,25 @@ class Ring:
         excess &= x[..., 0, :] > LIMB_MASK - self._subtrahend
         return excess if excess.any() else None
 
-    def centre(self, x: Limbs, width: int) -> Small:
+    def centre(self, x: Element, width: int) -> Small:
         """Return balanced digits (digits, n) of canonical coefficients, |digit| ≤ 2^(width-1) + c.
 
         Args:
-            x: canonical int64 (L, n).
+            x: of n coefficients.
             width: 32 or 16 bits.
         """
         digits = x.copy() if width == LIMB_BITS else _halves(x)
         half = 1 << (width - 1)
-        carry: Small = np.zeros(x.shape[-1], np.int64)
+        carry: Integers = np.zeros(x.shape[-1], np.int64)
         for row in digits:
             row += carry
             carry = (row + half) >> width
             row -= carry << width
         digits[0] += carry * self._subtrahend
-        return digits
+        return Small(digits)
 
-    def multiply_scalar(self, x: Limbs, scalar: int) -> Limbs:
-        """Return x·scalar mod q, canonical, for canonical x (L, N) and any integer scalar."""
+    def multiply_scalar(self, x: Element, scalar: int) -> Element:
+        """Return x·scalar mod q for any integer scalar."""
         digits = _halves(x).astype(np.float64)
         factor = [(scalar % self.modulus) >> (16 * i) & 0xFFFF for i in range(2 * self.limbs)]
         toeplitz = np.zeros((4 * self.limbs - 1, 2 * self.limbs))
@@ -174,7 +186,7 @@ class Ring:
 
     # -- products ------------------------------------------------------------------------------
 
-    def transform(self, digits: Small) -> Complexes:
+    def transform(self, digits: Small) -> Transform:
         """Return the negacyclic FFT, complex128 (..., N/2), of digits (..., N).
 
         Entry k is the polynomial at ζ^(1-4k), ζ = exp(iπ/N), where X^(N/2) = i: this folds N
@@ -184,19 +196,19 @@ class Ring:
         folded.real = digits[..., : self._half]
         folded.imag = digits[..., self._half :]
         folded *= self._twist
-        return np.fft.fft(folded, out=folded)
+        return Transform(np.fft.fft(folded, out=folded))
 
-    def inverse(self, values: Complexes) -> NDArray[np.float64]:
-        """Return the coefficients (..., N) of a transform, not rounded; overwrites `values`."""
+    def inverse(self, values: NDArray[np.complex128]) -> NDArray[np.float64]:
+        """Return the coefficients (..., N) of a product, not rounded; overwrites `values`."""
         folded = np.fft.ifft(values, out=values)
         folded *= self._twist.conj()
         return np.concatenate((folded.real, folded.imag), axis=-1)
 
-    def spectrum(self, x: Limbs, width: int) -> Spectrum:
-        """Return the transform of a canonical element's digits, to be used again and again."""
+    def spectrum(self, x: Element, width: int) -> Spectrum:
+        """Return the transform of an element's digits, to be used again and again."""
         return Spectrum(self.transform(self.centre(x, width)), width)
 
-    def multiply_small(self, small: Complexes, element: Spectrum) -> Limbs:
+    def multiply_small(self, small: Transform, element: Spectrum) -> Limbs:
         """Return small·element as signed limbs below 2^54: add noise, then `reduce`.
 
         Args:
@@ -205,7 +217,7 @@ class Ring:
             element: transform of the other operand.
         """
         digits = np.rint(self.inverse(element.values * small)).astype(np.int64)
-        return digits if element.width == LIMB_BITS else self._from_halves(digits)
+        return Limbs(digits) if element.width == LIMB_BITS else self._from_halves(digits)
 
     def multiply(self, left: Spectrum, right: Spectrum) -> Limbs:
         """Return left·right for 16-bit spectra, as signed limbs: add noise, then `reduce`.
@@ -218,7 +230,7 @@ class Ring:
             total[position : position + count] += digit * right.values
         return self._from_halves(np.rint(self.inverse(total)).astype(np.int64))
 
-    def _from_halves(self, digits: Small) -> Limbs:
+    def _from_halves(self, digits: Integers) -> Limbs:
         """Return signed limbs (L, N) of the number whose base-2^16 digits (K, N) are given.
 
         Digits stay below 2^52 and K at most 4·L - 1; what lies above 2^(32·L) is folded by c.
@@ -230,17 +242,17 @@ class Ring:
         limbs[1 : len(odd) + 1] += odd >> 16
         low, high = limbs[: self.limbs], limbs[self.limbs :]
         low += high * self._subtrahend
-        return low
+        return Limbs(low)
 
     # -- on the wire ---------------------------------------------------------------------------
 
-    def to_bytes(self, x: Limbs, dropped: int = 0) -> bytes:
+    def to_bytes(self, x: Element, dropped: int = 0) -> bytes:
         """Return the coefficients (L, n), limb after limb, without the `dropped` lowest bytes.
 
         What is left of a limb of which bytes are dropped goes byte after byte.
 
         Args:
-            x: canonical int64 (L, n), n ≤ N.
+            x: of n ≤ N coefficients.
             dropped: bytes that the noise will drown anyway; the reader puts their middle.
         """
         skipped, partial = divmod(dropped, LIMB_BITS // 8)
@@ -254,8 +266,8 @@ class Ring:
         """Return the number of bytes that `to_bytes` writes for so many coefficients."""
         return coefficients * (self.limbs * LIMB_BITS // 8 - dropped)
 
-    def from_bytes(self, data: bytes | memoryview, coefficients: int, dropped: int = 0) -> Limbs:
-        """Read what `to_bytes` wrote; int64 (L, n), canonical.
+    def from_bytes(self, data: bytes | memoryview, coefficients: int, dropped: int = 0) -> Element:
+        """Read what `to_bytes` wrote; canonical limbs (L, n).
 
         Raises:
             EncodingError: wrong length, or a residue that is not below q.
@@ -265,7 +277,7 @@ class Ring:
                 f"{len(data)} bytes where {self.wire_length(coefficients, dropped)} belong"
             )
         skipped, partial = divmod(dropped, LIMB_BITS // 8)
-        x = np.zeros((self.limbs, coefficients), np.int64)
+        x = Limbs(np.zeros((self.limbs, coefficients), np.int64))
         start = 0
         if partial:
             start = coefficients * (4 - partial)
@@ -280,19 +292,30 @@ class Ring:
             self._subtract_modulus(x)
         elif self.not_below_modulus(x) is not None:
             raise EncodingError("a residue is not below the modulus")
-        return x
+        return Element(x)
+
+
+def add_small(x: Limbs, small: Small) -> Limbs:
+    """Add signed coefficients (n,) to limbs (L, n), in place; return the same array."""
+    x[0] += small
+    return x
+
+
+def leading(x: Element, count: int) -> Element:
+    """Return the first so many coefficients (L, count), as a view."""
+    return Element(Limbs(x[:, :count]))
 
 
 def sum_elements(elements: Sequence[Limbs]) -> Limbs:
-    """Return the sum as limbs that are not carried, without stacking the elements."""
-    total = elements[0].copy()
+    """Return the sum, without stacking the elements."""
+    total = Limbs(elements[0].copy())
     for element in elements[1:]:
         total += element
     return total
 
 
-def _halves(x: Limbs) -> Small:
-    """Split canonical 32-bit limbs (L, n) into 16-bit digits (2L, n)."""
+def _halves(x: Element) -> Integers:
+    """Split 32-bit limbs (L, n) into 16-bit digits (2L, n)."""
     digits = np.empty((2 * x.shape[0], x.shape[1]), np.int64)
     digits[0::2] = x & 0xFFFF
     digits[1::2] = x >> 16

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from mphe.arithmetic.noise import ERROR_PAIRS, KEY_PAIRS, PART_BITS, smudging_widths
-from mphe.arithmetic.ring import Limbs, Ring, Small
+from mphe.arithmetic.ring import Element, Integers, Limbs, Ring, Small
 from mphe.arithmetic.rings import LIMB_BITS
 from mphe.errors import ParameterError
 
@@ -65,16 +65,16 @@ def ternary(source: RandomSource, count: int) -> Small:
         drawn = np.frombuffer(source.bytes(count + 64), np.uint8)
         # 255 = 3·85: without it the residues are equally likely.
         accepted = np.concatenate((accepted, drawn[drawn < 255]))
-    residues: Small = (accepted[:count] % 3).astype(np.int64)
-    return residues - 1
+    residues: Integers = (accepted[:count] % 3).astype(np.int64)
+    return Small(residues - 1)
 
 
 def centred_binomial(source: RandomSource, count: int, pairs: int) -> Small:
     """Return sums of `pairs` differences of two bits, int64 (count,), variance pairs/2."""
     mask = np.uint64((1 << pairs) - 1)
     words = source.words(2 * count)
-    counts: Small = np.bitwise_count(words & mask).astype(np.int64)
-    return counts[:count] - counts[count:]
+    counts: Integers = np.bitwise_count(words & mask).astype(np.int64)
+    return Small(counts[:count] - counts[count:])
 
 
 def error(source: RandomSource, count: int) -> Small:
@@ -87,21 +87,21 @@ def one_time(source: RandomSource, count: int) -> Small:
     return centred_binomial(source, count, KEY_PAIRS)
 
 
-def uniform(source: RandomSource, ring: Ring) -> Limbs:
-    """Return a uniform canonical element (L, N), by rejection against q."""
+def uniform(source: RandomSource, ring: Ring) -> Element:
+    """Return a uniform element (L, N), by rejection against q."""
     count = ring.limbs * ring.degree
     words = np.frombuffer(source.bytes(4 * count), "<u4")
-    element = words.reshape(ring.limbs, ring.degree).astype(np.int64)
+    element = Limbs(words.reshape(ring.limbs, ring.degree).astype(np.int64))
     rejected = ring.not_below_modulus(element)
     while rejected is not None:
         fresh = np.frombuffer(source.bytes(4 * ring.limbs * int(rejected.sum())), "<u4")
         element[:, rejected] = fresh.reshape(ring.limbs, -1)
         rejected = ring.not_below_modulus(element)
-    return element
+    return Element(element)
 
 
-def expand(ring: Ring, seed: bytes, name: str, index: int = 0) -> Limbs:
-    """Return the common reference polynomial of that name and index, canonical (L, N)."""
+def expand(ring: Ring, seed: bytes, name: str, index: int = 0) -> Element:
+    """Return the common reference polynomial of that name and index."""
     label = name.encode() + b"/" + ring.parameters.name.encode()
     derived = derive_seed("reference", seed, label, index.to_bytes(4, "big"))
     return uniform(RandomSource(derived), ring)

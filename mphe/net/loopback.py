@@ -13,7 +13,6 @@ class Network:
     """One server and whoever connects to it."""
 
     def __init__(self) -> None:
-        """Make the server's end."""
         self.server = LoopbackServer()
 
     def connect(self, index: int) -> "LoopbackClient":
@@ -31,7 +30,6 @@ class LoopbackServer:
     """The server's end; see ServerTransport."""
 
     def __init__(self) -> None:
-        """Start without peers."""
         self._inbox: asyncio.Queue[Event] = asyncio.Queue()
         self._clients: dict[int, LoopbackClient] = {}
         self._sent: Counter[int] = Counter()

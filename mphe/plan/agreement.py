@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 from mphe.errors import OutOfRange, ParameterError
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_CLIENTS = 1 << 12
 MAX_LENGTH = 1 << 28
 MAX_ROUNDS = 1 << 20
@@ -33,7 +31,7 @@ def _default_minimum(n: int, t: int, c: int, verified: bool) -> int:
 
 @dataclass(frozen=True, init=False)
 class SessionParameters:
-    """What all parties must agree on; its digest enters every signature and key.
+    """What all parties must agree on; the digest of its plan enters every signature and key.
 
     Attributes:
         num_clients: n, indices 1..n.
@@ -149,11 +147,6 @@ class SessionParameters:
         reason = too_little if 0 <= c < 2 * t - k else split
         yield "max_corrupt", 0, _default_corrupt(n, t, k, True), reason
         yield "min_contributors", c + 2, n, too_little
-
-    def digest(self) -> bytes:
-        """Return the SHA-256 of all fields and the protocol version, in one canonical form."""
-        fields = json.dumps([PROTOCOL_VERSION, asdict(self)], sort_keys=True)
-        return hashlib.sha256(fields.encode()).digest()
 
     @cached_property
     def slot_bits(self) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from math import ceil, log2
 
 from mphe.arithmetic.noise import (
@@ -18,7 +21,7 @@ from mphe.arithmetic.noise import (
 )
 from mphe.arithmetic.rings import DATA_RING, KEY_RING, LARGE_RING, RINGS, RingParameters
 from mphe.errors import ParameterError
-from mphe.plan.agreement import SessionParameters
+from mphe.plan.agreement import PROTOCOL_VERSION, SessionParameters
 
 SMUDGING_KAPPA = 64
 MIN_DECRYPTION_BUDGET = 1 << 12
@@ -87,6 +90,27 @@ class Plan:
     dropped_share: int
     dropped_body: int
 
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of version, parameters and all that follows from them, as canonical JSON.
+
+        Two parties whose planners differ part at the first message. Floats enter as integers that
+        do not depend on the last bits of a logarithm.
+        """
+        derived = {
+            "threshold": asdict(self.threshold),
+            "payload": asdict(self.payload) if self.payload else None,
+            "budget": self.budget,
+            "noise": _thousandths(self.noise),
+            "smudging": _thousandths(self.smudging),
+            "dropped_c0": self.dropped_c0,
+            "dropped_share": self.dropped_share,
+            "dropped_body": self.dropped_body,
+        }
+        document = [PROTOCOL_VERSION, asdict(self.session), derived]
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).digest()
+
     def threshold_layout(self, round: int) -> SlotLayout:
         """Return what a decryption of that round carries; round 0 confirms one full block."""
         if round:
@@ -145,6 +169,11 @@ class Plan:
     def body_error(self) -> int:
         """Largest error of one contribution in a body: the noise and the dropped bytes."""
         return KEY_PAIRS + (1 << (8 * self.dropped_body) >> 1)
+
+
+def _thousandths(value: float) -> int:
+    """Return 1000·log2 of a bound, rounded up."""
+    return ceil(1000 * log2(value))
 
 
 def make_plan(session: SessionParameters) -> Plan:

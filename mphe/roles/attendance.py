@@ -1,4 +1,4 @@
-"""Who is there in a round, who is awaited, and who is expected to be late."""
+"""Who is there in a round, who is awaited, and who is expected to miss it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ class Attendance:
     """
 
     def __init__(self) -> None:
-        """Nobody is there yet, and nobody has missed a round."""
         self.present: set[int] = set()
         self.expected: set[int] = set()
         self._round = 0
@@ -35,7 +34,7 @@ class Attendance:
         punctual = {peer for peer in self.present if self._awaited_from[peer] <= self._round}
         self.expected = punctual if len(punctual) >= needed else set(self.present)
 
-    def excuse(self, peers: Iterable[int]) -> None:
+    def expect_none_of(self, peers: Iterable[int]) -> None:
         """Do not wait for clients that cannot contribute to this round."""
         self.expected.difference_update(peers)
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mphe.arithmetic.ring import Limbs, Ring
-from mphe.arithmetic.sampling import derive_seed
+from mphe.arithmetic.ring import Element, Ring
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan
 from mphe.roles.rounds.decryptor import Memory
-from mphe.roles.setup.common import Identities, PublicSession, SessionKeys, number
+from mphe.roles.setup.common import Identities, PublicSession, SessionKeys, candidates_digest
 from mphe.scheme.rlwe import CollectiveKey, common_reference
 from mphe.wire import codec
 from mphe.wire.messages import Welcome
@@ -67,26 +66,24 @@ class SessionRecord:
     crs_seed: bytes
     qualified: tuple[int, ...]
     decryptors: tuple[int, ...]
-    late: tuple[int, ...]
+    admitted: tuple[int, ...]
     welcome: Welcome
     key: bytes
 
 
 def write_keys(keys: SessionKeys) -> bytes:
-    """Return the bytes of a client's keys; secret. Keys without a share are not worth keeping."""
-    if keys.share is None:
-        raise EncodingError("keys without a share are not kept")
+    """Return the bytes of a client's keys; secret."""
     ring = keys.key.ring
     return codec.pack(
         KeyRecord(
-            keys.plan.session.digest(),
-            digest_of(keys.identities),
+            keys.plan.digest,
+            candidates_digest(keys.identities),
             keys.index,
             keys.transcript,
             keys.crs_seed,
             keys.qualified,
             ring.to_bytes(keys.key.key),
-            ring.to_bytes(keys.share),
+            b"" if keys.share is None else ring.to_bytes(keys.share),
             tuple(MaskKey(peer, keys.mask_keys[peer]) for peer in sorted(keys.mask_keys)),
         )
     )
@@ -100,9 +97,11 @@ def read_keys(data: bytes, plan: Plan, identities: Identities, index: int) -> Se
     """
     record = codec.unpack(data, KeyRecord)
     _check_common(plan, identities, record)
-    if record.index != index or index not in record.qualified:
+    member = index in record.qualified
+    if record.index != index or (record.share and not member):
         raise EncodingError("the keys are of another client")
-    if [mask.peer for mask in record.mask_keys] != [i for i in record.qualified if i != index]:
+    others = [i for i in record.qualified if i != index] if member else []
+    if [mask.peer for mask in record.mask_keys] != others:
         raise EncodingError("the mask keys are not those of the other clients")
     for mask in record.mask_keys:
         _check_length(mask.key, "a mask key")
@@ -114,7 +113,7 @@ def read_keys(data: bytes, plan: Plan, identities: Identities, index: int) -> Se
         crs_seed=record.crs_seed,
         qualified=record.qualified,
         key=_collective_key(ring, record.crs_seed, record.key),
-        share=_element(ring, record.share),
+        share=_element(ring, record.share) if record.share else None,
         mask_keys={mask.peer: mask.key for mask in record.mask_keys},
         identities=identities,
     )
@@ -151,13 +150,13 @@ def write_session(session: PublicSession) -> bytes:
     """Return the bytes of what the server holds after the set-up; nothing of it is secret."""
     return codec.pack(
         SessionRecord(
-            session.plan.session.digest(),
-            digest_of(session.identities),
+            session.plan.digest,
+            candidates_digest(session.identities),
             session.transcript,
             session.crs_seed,
             session.qualified,
             session.decryptors,
-            session.late,
+            session.admitted,
             session.welcome,
             session.key.ring.to_bytes(session.key.key),
         )
@@ -172,7 +171,7 @@ def read_session(data: bytes, plan: Plan, identities: Identities) -> PublicSessi
     """
     record = codec.unpack(data, SessionRecord)
     _check_common(plan, identities, record)
-    for indices in (record.decryptors, record.late):
+    for indices in (record.decryptors, record.admitted):
         _check_indices(plan, indices)
     return PublicSession(
         plan=plan,
@@ -181,24 +180,17 @@ def read_session(data: bytes, plan: Plan, identities: Identities) -> PublicSessi
         qualified=record.qualified,
         decryptors=record.decryptors,
         welcome=record.welcome,
-        late=record.late,
+        admitted=record.admitted,
         identities=identities,
         key=_collective_key(Ring(plan.threshold.ring), record.crs_seed, record.key),
     )
 
 
-def digest_of(identities: Identities) -> bytes:
-    """Return the SHA-256 of all clients' public keys."""
-    return derive_seed(
-        "identities", *(number(index) + identities[index] for index in sorted(identities))
-    )
-
-
 def _check_common(plan: Plan, identities: Identities, record: KeyRecord | SessionRecord) -> None:
     """Raise EncodingError unless what all parties know is the same, and the rest has its form."""
-    if record.parameters != plan.session.digest():
+    if record.parameters != plan.digest:
         raise EncodingError("it was written with other flags")
-    if record.identities != digest_of(identities):
+    if record.identities != candidates_digest(identities):
         raise EncodingError("it was written with other identities or another roster")
     _check_length(record.transcript, "the session's name")
     _check_length(record.crs_seed, "the reference seed")
@@ -217,7 +209,7 @@ def _check_length(data: bytes, what: str) -> None:
         raise EncodingError(f"{what} has {len(data)} bytes where {HASH_BYTES} belong")
 
 
-def _element(ring: Ring, data: bytes) -> Limbs:
+def _element(ring: Ring, data: bytes) -> Element:
     return ring.from_bytes(data, ring.degree)
 
 

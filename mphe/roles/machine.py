@@ -1,8 +1,8 @@
-"""The frame of every role: a sans-I/O state machine with one transition table."""
+"""The frame of every role: a sans-I/O state machine with two tables, a line a state."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
@@ -26,21 +26,23 @@ class Event:
 
 Output = Send | Event
 S = TypeVar("S", bound=Enum)
-Trigger = type[Any] | str
-"""A message type, or the name of a local call or of a condition that came true."""
-Transitions = Mapping[tuple[Enum, Trigger], Any]
+Accepts = Mapping[Any, Set[type[Any]]]
+"""Which messages a state takes; every other one is refused."""
+Moves = Mapping[Any, Mapping[str, Any]]
+"""Where a state leads, by what happened; nothing else changes it."""
 
 
 class Machine(Generic[S]):
-    """A role. Subclasses give the table and one handler for each message type.
+    """A role. Subclasses give the tables and one handler for each message type.
 
-    A handler checks first and changes state last, so an exception leaves the role as it was.
+    A handler checks first, and changes what the role holds last, so an exception leaves it as it
+    was. Receiving a message changes the state only where its handler makes a move of the table.
     """
 
-    TRANSITIONS: ClassVar[Transitions] = {}
+    ACCEPTS: ClassVar[Accepts] = {}
+    MOVES: ClassVar[Moves] = {}
 
     def __init__(self, state: S) -> None:
-        """Start in a state."""
         self.state: S = state
         self._handlers: dict[type[Any], Callable[[int, Any], list[Output]]] = {}
 
@@ -51,21 +53,17 @@ class Machine(Generic[S]):
             RemoteProtocolError: the message is wrong, or wrong now; nothing has changed.
         """
         kind = type(message)
-        if (self.state, kind) not in self.TRANSITIONS:
+        if kind not in self.ACCEPTS[self.state]:
             raise RemoteProtocolError(sender, f"{kind.__name__} is not expected now ({self.state})")
-        before = self.state
-        outputs = self._handlers[kind](sender, message)
-        # A handler that completed a stage has moved on already.
-        if self.state is before:
-            self.state = self.TRANSITIONS[before, kind]
-        return outputs
+        return self._handlers[kind](sender, message)
 
-    def _fire(self, trigger: str) -> None:
-        """Follow a local transition.
+    def _move(self, name: str) -> None:
+        """Make a move of the table.
 
         Raises:
             LocalProtocolError: the state does not allow it.
         """
-        if (self.state, trigger) not in self.TRANSITIONS:
-            raise LocalProtocolError(f"{trigger} is not possible now ({self.state})")
-        self.state = self.TRANSITIONS[self.state, trigger]
+        state: S | None = self.MOVES[self.state].get(name)
+        if state is None:
+            raise LocalProtocolError(f"{name} is not possible now ({self.state})")
+        self.state = state

@@ -17,7 +17,6 @@ class Deadlines:
     """
 
     def __init__(self) -> None:
-        """Nothing has been observed yet."""
         self._recent: dict[object, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT))
 
     def seconds(self, kind: object, limit: float) -> float:

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from mphe.arithmetic.ring import Limbs, Ring, Small, Spectrum, sum_elements
+from mphe.arithmetic.ring import Element, Integers, Limbs, Ring, Spectrum, sum_elements
 from mphe.arithmetic.sampling import RandomSource, add_smudging, derive_seed, uniform
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan, SlotLayout
 from mphe.scheme import packing
-from mphe.scheme.shamir import lagrange_coefficient
+from mphe.wire.messages import UNDIVIDED, Draw
 
 SHARE_WIDTH = 16
 
@@ -34,6 +35,8 @@ class Request:
         attempt: starts at 1.
         active: D, sorted.
         c1: the aggregate's second halves, block after block, as on the wire.
+        contributors: U, sorted; empty in round 0.
+        draw: how the contributors are split.
     """
 
     session: bytes
@@ -41,21 +44,40 @@ class Request:
     attempt: int
     active: tuple[int, ...]
     c1: bytes
+    contributors: tuple[int, ...] = ()
+    draw: Draw = UNDIVIDED
 
-    def label(self) -> bytes:
-        """Return the digest that separates the masks of this request from all others."""
+    @cached_property
+    def aggregate(self) -> bytes:
+        """The digest of what is decrypted, whoever does it: one a round is answered for."""
         return derive_seed(
-            "request",
+            "aggregate",
             self.session,
             self.round.to_bytes(8, "big"),
-            self.attempt.to_bytes(8, "big"),
-            b"".join(index.to_bytes(4, "big") for index in self.active),
-            derive_seed("c1", self.c1),
+            self.draw.number.to_bytes(4, "big"),
+            self.draw.salt,
+            self.draw.groups.to_bytes(4, "big"),
+            _indices(self.contributors),
+            self.c1,
         )
 
+    @cached_property
+    def label(self) -> bytes:
+        """The digest that separates what is drawn for this request from all others."""
+        attempt = self.attempt.to_bytes(8, "big")
+        return derive_seed("request", self.aggregate, attempt, _indices(self.active))
 
-def read_c1(ring: Ring, layout: SlotLayout, data: bytes) -> list[Limbs]:
-    """Return the c1 of every block, canonical (L, N).
+    def mask_seed(self, key: bytes) -> bytes:
+        """Return the seed of the mask that two decryptors share for the only group and segment."""
+        return derive_seed("mask", key, self.label, bytes(4), bytes(4))
+
+
+def _indices(parties: Sequence[int]) -> bytes:
+    return b"".join(index.to_bytes(4, "big") for index in parties)
+
+
+def read_c1(ring: Ring, layout: SlotLayout, data: bytes) -> list[Element]:
+    """Return the c1 (L, N) of every block.
 
     Raises:
         EncodingError: wrong length or a residue that is not below q.
@@ -70,14 +92,15 @@ def read_c1(ring: Ring, layout: SlotLayout, data: bytes) -> list[Limbs]:
     ]
 
 
-def scaled_share(
-    plan: Plan, ring: Ring, share: Limbs, index: int, active: Sequence[int]
-) -> Spectrum:
-    """Return the transform of λ_j·s_j for the active set; of 4·λ_j·s_j for verified aggregates."""
-    factor = plan.scaling
-    if plan.session.robust:
-        factor *= lagrange_coefficient(ring.modulus, index, active)
-    return ring.spectrum(ring.multiply_scalar(share, factor), SHARE_WIDTH)
+def scaled_share(plan: Plan, ring: Ring, additive: Element) -> Spectrum:
+    """Return the transform of λ_j·s_j, or of 4·λ_j·s_j for verified aggregates.
+
+    Args:
+        plan: of the session.
+        ring: the threshold ring.
+        additive: λ_j·s_j for the active set, from `Sharing.additive_share`.
+    """
+    return ring.spectrum(ring.reduce(Limbs(additive * plan.scaling)), SHARE_WIDTH)
 
 
 def gen_share(
@@ -99,24 +122,21 @@ def gen_share(
         source: of the smudging.
     """
     layout = plan.threshold_layout(request.round)
-    masks = [
-        (sign, RandomSource(derive_seed("mask", key, request.label())))
-        for sign, key in mask_keys.values()
-    ]
+    masks = [(sign, RandomSource(request.mask_seed(key))) for sign, key in mask_keys.values()]
     parts = []
     for block, c1 in enumerate(read_c1(ring, layout, request.c1)):
         used = layout.block_coefficients(block)
-        answer = ring.multiply(scaled, ring.spectrum(c1, SHARE_WIDTH))
+        product = ring.multiply(scaled, ring.spectrum(c1, SHARE_WIDTH))
         for sign, stream in masks:
-            answer += sign * uniform(stream, ring)
-        answer = np.ascontiguousarray(answer[:, :used])
+            product += sign * uniform(stream, ring)
+        answer = Limbs(np.ascontiguousarray(product[:, :used]))
         add_smudging(source, answer, plan.smudging)
         parts.append(ring.to_bytes(ring.reduce(answer), plan.dropped_share))
     return b"".join(parts)
 
 
-def read_blocks(ring: Ring, layout: SlotLayout, data: bytes, dropped: int) -> list[Limbs]:
-    """Return the used coefficients of every block, int64 (L, n); the inverse of joining them.
+def read_blocks(ring: Ring, layout: SlotLayout, data: bytes, dropped: int) -> list[Element]:
+    """Return the used coefficients (L, n) of every block; the inverse of joining them.
 
     Raises:
         EncodingError: wrong length or a residue that is not below q.
@@ -133,14 +153,14 @@ def read_blocks(ring: Ring, layout: SlotLayout, data: bytes, dropped: int) -> li
     return blocks
 
 
-def aggregate_shares(shares: Sequence[Sequence[Limbs]]) -> list[Limbs]:
-    """Return Σ_D h_j block by block, as limbs (L, n) that are not carried."""
+def aggregate_shares(shares: Sequence[Sequence[Element]]) -> list[Limbs]:
+    """Return Σ_D h_j (L, n) of every block."""
     return [sum_elements(blocks) for blocks in zip(*shares, strict=True)]
 
 
 def finish(
     plan: Plan, ring: Ring, layout: SlotLayout, c0: Sequence[Limbs], shares: Sequence[Limbs]
-) -> Small:
+) -> Integers:
     """Return the summed values (length,) of c0 - Σ h; of 4·c0 - Σ h for verified aggregates.
 
     Raises:
@@ -150,14 +170,14 @@ def finish(
         plan: of the session.
         ring: the threshold ring.
         layout: where the values lie.
-        c0: the aggregate's first halves, limbs (L, n) a block, not necessarily carried.
+        c0: the aggregate's first halves, (L, n) a block.
         shares: what `aggregate_shares` returned.
     """
     slots = np.empty((layout.slots, layout.coefficients), np.int64)
     for block, (body, share) in enumerate(zip(c0, shares, strict=True)):
-        opened = body * plan.scaling - share
-        packing.add_half(layout, opened)
-        ring.reduce(opened)
+        difference = Limbs(body * plan.scaling - share)
+        packing.add_half(layout, difference)
+        opened = ring.reduce(difference)
         if packing.has_excess(layout, opened):
             raise EncodingError("the sum is out of range")
         values, _ = packing.unpack(layout, opened)

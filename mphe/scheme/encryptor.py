@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from mphe.arithmetic.noise import KEY_PAIRS
-from mphe.arithmetic.ring import Ring
+from mphe.arithmetic.ring import Ring, leading
 from mphe.arithmetic.sampling import SEED_BYTES, RandomSource
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan
@@ -96,7 +96,7 @@ class Encryptor:
             packed = packing.pack(layout, slots[:, packing.block_slice(layout, block)])
             c0 = self._key.complete(half, packed, source)
             used = layout.block_coefficients(block)
-            parts.append(self.ring.to_bytes(c0[:, :used], self.plan.dropped_c0))
+            parts.append(self.ring.to_bytes(leading(c0, used), self.plan.dropped_c0))
         return b"".join(parts)
 
 

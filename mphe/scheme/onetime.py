@@ -10,10 +10,19 @@ from __future__ import annotations
 from math import sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mphe.arithmetic.noise import KEY_PAIRS, KEY_VARIANCE, norm_bound
-from mphe.arithmetic.ring import Complexes, Limbs, Ring, Small, Spectrum, digit_width
+from mphe.arithmetic.ring import (
+    Element,
+    Integers,
+    Limbs,
+    Ring,
+    Small,
+    Spectrum,
+    Transform,
+    add_small,
+    digit_width,
+)
 from mphe.arithmetic.sampling import RandomSource, expand, one_time
 from mphe.errors import EncodingError, ParameterError
 from mphe.plan.plan import Plan, SlotLayout
@@ -56,23 +65,23 @@ class OneTimeCipher:
         """Return a fresh key k, int64 (N,), |k| ≤ 41."""
         return one_time(source, self.ring.degree)
 
-    def prepare(self, key: Small) -> Complexes:
+    def prepare(self, key: Small) -> Transform:
         """Return the transform of a key or of a sum of keys, once for all blocks."""
         return self.ring.transform(key)
 
     def encrypt_block(
-        self, block: int, prepared: Complexes, slots: NDArray[np.int64], source: RandomSource
-    ) -> Limbs:
-        """Return body_m for the slots (slots, n) of one block, canonical (L, n)."""
-        body = self.ring.multiply_small(prepared, self._reference(block, self._own_width))
-        body = np.ascontiguousarray(body[:, : slots.shape[1]])
-        body[0] += one_time(source, slots.shape[1])
+        self, block: int, prepared: Transform, slots: Integers, source: RandomSource
+    ) -> Element:
+        """Return body_m (L, n) for the slots (slots, n) of one block."""
+        count = slots.shape[1]
+        masked = self.ring.multiply_small(prepared, self._reference(block, self._own_width))
+        body = Limbs(np.ascontiguousarray(masked[:, :count]))
         body += packing.pack(self.layout, slots)
-        return self.ring.reduce(body)
+        return self.ring.reduce(add_small(body, one_time(source, count)))
 
     def recover_block(
-        self, block: int, prepared: Complexes, body_sum: Limbs
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        self, block: int, prepared: Transform, body_sum: Limbs
+    ) -> tuple[Integers, Integers]:
         """Return the summed slots (slots, n) and the summed error (n,) of one block.
 
         Raises:
@@ -81,17 +90,17 @@ class OneTimeCipher:
         Args:
             block: m.
             prepared: transform of Σk.
-            body_sum: Σ body_m as limbs (L, n), not necessarily canonical.
+            body_sum: Σ body_m (L, n).
         """
         mask = self.ring.multiply_small(prepared, self._reference(block, self._sum_width))
-        opened = self.ring.reduce(body_sum - mask[:, : body_sum.shape[1]])
-        packing.add_half(self.layout, opened)
-        self.ring.reduce(opened)
+        difference = Limbs(body_sum - mask[:, : body_sum.shape[1]])
+        packing.add_half(self.layout, difference)
+        opened = self.ring.reduce(difference)
         if packing.has_excess(self.layout, opened):
             raise EncodingError("the sum is out of range")
         return packing.unpack(self.layout, opened)
 
-    def errors_plausible(self, errors: NDArray[np.int64], contributors: int) -> bool:
+    def errors_plausible(self, errors: Integers, contributors: int) -> bool:
         """Return whether |Σe| stays within what so many honest contributions can add."""
         return bool(np.abs(errors).max(initial=0) <= self.plan.body_error * contributors)
 

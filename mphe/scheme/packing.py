@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mphe.arithmetic.ring import LIMB_MASK, Limbs, Small
+from mphe.arithmetic.ring import LIMB_MASK, Element, Integers, Limbs
 from mphe.arithmetic.rings import LIMB_BITS
 from mphe.errors import EncodingError
 from mphe.plan.plan import SlotLayout
@@ -35,7 +35,7 @@ def _check_values(layout: SlotLayout, values: NDArray[Any]) -> None:
         )
 
 
-def arrange(layout: SlotLayout, values: NDArray[Any]) -> NDArray[np.int64]:
+def arrange(layout: SlotLayout, values: NDArray[Any]) -> Integers:
     """Return the values (length,) as slots (slots, C), zeros behind the last one.
 
     Raises:
@@ -47,7 +47,7 @@ def arrange(layout: SlotLayout, values: NDArray[Any]) -> NDArray[np.int64]:
     return slots
 
 
-def arrange_block(layout: SlotLayout, values: NDArray[Any], block: int) -> NDArray[np.int64]:
+def arrange_block(layout: SlotLayout, values: NDArray[Any], block: int) -> Integers:
     """Return the slots (slots, n) of one block, without a copy of the whole vector.
 
     Raises:
@@ -64,7 +64,7 @@ def arrange_block(layout: SlotLayout, values: NDArray[Any], block: int) -> NDArr
     return slots
 
 
-def flatten(layout: SlotLayout, slots: NDArray[np.int64]) -> Small:
+def flatten(layout: SlotLayout, slots: Integers) -> Integers:
     """Return the values (length,) of slots (slots, C)."""
     return slots.reshape(-1)[: layout.length]
 
@@ -75,14 +75,14 @@ def block_slice(layout: SlotLayout, block: int) -> slice:
     return slice(start, start + layout.block_coefficients(block))
 
 
-def pack(layout: SlotLayout, slots: NDArray[np.int64]) -> Limbs:
-    """Return limbs (L, n), not carried, with each slot (slots, n) in its place.
+def pack(layout: SlotLayout, slots: Integers) -> Limbs:
+    """Return limbs (L, n) with each slot (slots, n) in its place.
 
     Args:
         layout: where slots lie.
         slots: values in [0, 2^slot_bits).
     """
-    limbs = np.zeros((layout.ring.limbs, slots.shape[-1]), np.int64)
+    limbs = Limbs(np.zeros((layout.ring.limbs, slots.shape[-1]), np.int64))
     for index, values in enumerate(slots):
         limb, shift = divmod(layout.noise_bits + index * layout.slot_bits, LIMB_BITS)
         room = LIMB_BITS - shift
@@ -96,46 +96,46 @@ def pack(layout: SlotLayout, slots: NDArray[np.int64]) -> Limbs:
     return limbs
 
 
-def unpack(layout: SlotLayout, limbs: Limbs) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the slots (slots, n) and the noise (n,) of canonical limbs (L, n).
+def unpack(layout: SlotLayout, x: Element) -> tuple[Integers, Integers]:
+    """Return the slots (slots, n) and the noise (n,) of n coefficients.
 
-    The limbs hold noise + 2^noise_bits·payload with 2^(noise_bits - 1) added beforehand
+    They hold noise + 2^noise_bits·payload with 2^(noise_bits - 1) added beforehand
     (`add_half`), so that the noise cannot borrow from the payload. The noise is returned only
     where it has at most 62 bits; wider noise is smudging, and nobody checks it.
     """
-    slots = np.empty((layout.slots, limbs.shape[-1]), np.int64)
+    slots = np.empty((layout.slots, x.shape[-1]), np.int64)
     for index in range(layout.slots):
         position = layout.noise_bits + index * layout.slot_bits
-        slots[index] = _field(limbs, position, layout.slot_bits)
+        slots[index] = _field(x, position, layout.slot_bits)
     if layout.noise_bits > 62:
-        return slots, np.zeros(limbs.shape[-1], np.int64)
-    noise = _field(limbs, 0, layout.noise_bits) - (1 << (layout.noise_bits - 1))
+        return slots, np.zeros(x.shape[-1], np.int64)
+    noise = _field(x, 0, layout.noise_bits) - (1 << (layout.noise_bits - 1))
     return slots, noise
 
 
-def has_excess(layout: SlotLayout, limbs: Limbs) -> bool:
-    """Return whether canonical limbs (L, n) hold anything above the last slot.
+def has_excess(layout: SlotLayout, x: Element) -> bool:
+    """Return whether a coefficient holds anything above the last slot.
 
     Honest sums never do, so this finds shares and contributions that are wrong.
     """
     limb, shift = divmod(layout.noise_bits + layout.slots * layout.slot_bits, LIMB_BITS)
-    above = limbs[limb:]
+    above = x[limb:]
     return bool(above.size and ((above[0] >> shift).any() or above[1:].any()))
 
 
 def add_half(layout: SlotLayout, limbs: Limbs) -> None:
-    """Add 2^(noise_bits - 1) to every coefficient of signed limbs (L, n), in place."""
+    """Add 2^(noise_bits - 1) to every coefficient of limbs (L, n), in place."""
     limb, shift = divmod(layout.noise_bits - 1, LIMB_BITS)
     limbs[limb] += 1 << shift
 
 
-def _field(limbs: Limbs, position: int, bits: int) -> Small:
-    """Return bits position .. position + bits - 1 of canonical limbs, bits ≤ 62."""
+def _field(x: Element, position: int, bits: int) -> Integers:
+    """Return bits position .. position + bits - 1 of every coefficient, bits ≤ 62."""
     limb, shift = divmod(position, LIMB_BITS)
     got = LIMB_BITS - shift
-    value: Small = (limbs[limb] >> shift) & ((1 << bits) - 1)
+    value: Integers = (x[limb] >> shift) & ((1 << bits) - 1)
     while got < bits:
         limb += 1
-        value |= (limbs[limb] & ((1 << (bits - got)) - 1)) << got
+        value |= (x[limb] & ((1 << (bits - got)) - 1)) << got
         got += LIMB_BITS
     return value

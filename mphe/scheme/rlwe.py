@@ -13,7 +13,17 @@ from functools import cached_property
 from math import sqrt
 
 from mphe.arithmetic.noise import TERNARY_VARIANCE, norm_bound
-from mphe.arithmetic.ring import Complexes, Limbs, Ring, Small, Spectrum, digit_width, sum_elements
+from mphe.arithmetic.ring import (
+    Element,
+    Limbs,
+    Ring,
+    Small,
+    Spectrum,
+    Transform,
+    add_small,
+    digit_width,
+    sum_elements,
+)
 from mphe.arithmetic.sampling import RandomSource, error, expand, ternary
 
 
@@ -29,6 +39,11 @@ class Opening:
     secret: Small
     error: Small
 
+    @classmethod
+    def draw(cls, ring: Ring, source: RandomSource) -> Opening:
+        """Return a fresh u and e."""
+        return cls(ternary(source, ring.degree), error(source, ring.degree))
+
 
 @dataclass(frozen=True)
 class KeyShare:
@@ -36,24 +51,29 @@ class KeyShare:
 
     Attributes:
         opening: s_i and e_i. s_i never leaves the client but as Shamir shares.
-        public: b_i, canonical (L, N).
+        public: b_i (L, N).
     """
 
     opening: Opening
-    public: Limbs
+    public: Element
 
     @property
     def secret(self) -> Small:
         """s_i, ternary int64 (N,)."""
         return self.opening.secret
 
+    @property
+    def error(self) -> Small:
+        """e_i, int64 (N,), |e| ≤ 21."""
+        return self.opening.error
+
 
 @dataclass(frozen=True)
 class Ciphertext:
-    """A pair with c0 - s·c1 = Δ·m + noise; both canonical (L, N)."""
+    """A pair (L, N) with c0 - s·c1 = Δ·m + noise."""
 
-    c0: Limbs
-    c1: Limbs
+    c0: Element
+    c1: Element
 
 
 @dataclass(frozen=True)
@@ -63,12 +83,12 @@ class Prepared:
     Attributes:
         opening: u and e1.
         transform: of u.
-        c1: a·u + e1, canonical (L, N).
+        c1: a·u + e1 (L, N).
     """
 
     opening: Opening
-    transform: Complexes
-    c1: Limbs
+    transform: Transform
+    c1: Element
 
 
 def ternary_width(ring: Ring) -> int:
@@ -78,30 +98,33 @@ def ternary_width(ring: Ring) -> int:
     )
 
 
-def common_reference(ring: Ring, crs_seed: bytes) -> Limbs:
+def common_reference(ring: Ring, crs_seed: bytes) -> Element:
     """Return a, the same for everybody."""
     return expand(ring, crs_seed, "collective key")
 
 
-def gen_share(ring: Ring, reference: Limbs, source: RandomSource) -> KeyShare:
+def gen_share(ring: Ring, reference: Element, source: RandomSource) -> KeyShare:
     """Return a fresh s_i and b_i = a·s_i + e_i."""
-    opening = Opening(ternary(source, ring.degree), error(source, ring.degree))
-    spectrum = ring.spectrum(reference, ternary_width(ring))
-    public = ring.multiply_small(ring.transform(opening.secret), spectrum)
-    public[0] += opening.error
+    opening = Opening.draw(ring, source)
+    a_hat, s_hat = ring.spectrum(reference, ternary_width(ring)), ring.transform(opening.secret)
+    public = add_small(ring.multiply_small(s_hat, a_hat), opening.error)
     return KeyShare(opening, ring.reduce(public))
 
 
-def aggregate_shares(ring: Ring, shares: Sequence[Limbs]) -> Limbs:
+def aggregate_shares(ring: Ring, shares: Sequence[Element]) -> Element:
     """Return b = Σ b_i."""
     return ring.reduce(sum_elements(shares))
 
 
 class CollectiveKey:
-    """The public key (a, b) with its transforms."""
+    """The public key with its transforms.
 
-    def __init__(self, ring: Ring, reference: Limbs, key: Limbs) -> None:
-        """Keep a and b, both canonical (L, N)."""
+    Attributes:
+        reference: a (L, N).
+        key: b (L, N).
+    """
+
+    def __init__(self, ring: Ring, reference: Element, key: Element) -> None:
         self.ring = ring
         self.reference = reference
         self.key = key
@@ -115,7 +138,7 @@ class CollectiveKey:
         """Return (b·u + e0 + plaintext, a·u + e1) with fresh u, e0 and e1.
 
         Args:
-            plaintext: Δ·m as signed limbs (L, n), n ≤ N; missing coefficients are zero.
+            plaintext: Δ·m (L, n), n ≤ N; missing coefficients are zero.
             source: where u, e0 and e1 come from.
         """
         prepared = self.prepare(source)
@@ -123,17 +146,15 @@ class CollectiveKey:
 
     def prepare(self, source: RandomSource) -> Prepared:
         """Return c1 = a·u + e1 with fresh u and e1."""
-        ring = self.ring
-        opening = Opening(ternary(source, ring.degree), error(source, ring.degree))
-        transform = ring.transform(opening.secret)
-        c1 = ring.multiply_small(transform, self._spectra[1])
-        c1[0] += opening.error
-        return Prepared(opening, transform, ring.reduce(c1))
+        ring, (_, a_hat) = self.ring, self._spectra
+        opening = Opening.draw(ring, source)
+        u_hat = ring.transform(opening.secret)
+        c1 = add_small(ring.multiply_small(u_hat, a_hat), opening.error)
+        return Prepared(opening, u_hat, ring.reduce(c1))
 
-    def complete(self, prepared: Prepared, plaintext: Limbs, source: RandomSource) -> Limbs:
+    def complete(self, prepared: Prepared, plaintext: Limbs, source: RandomSource) -> Element:
         """Return c0 = b·u + e0 + plaintext with a fresh e0; once for each `prepared`."""
-        ring = self.ring
-        c0 = ring.multiply_small(prepared.transform, self._spectra[0])
-        c0[0] += error(source, ring.degree)
+        ring, (b_hat, _), u_hat = self.ring, self._spectra, prepared.transform
+        c0 = add_small(ring.multiply_small(u_hat, b_hat), error(source, ring.degree))
         c0[:, : plaintext.shape[1]] += plaintext
         return ring.reduce(c0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mphe.arithmetic.noise import KEY_PAIRS
-from mphe.arithmetic.ring import Limbs, Ring, Small
+from mphe.arithmetic.ring import Element, Integers, Limbs, Ring, Small
 from mphe.errors import EncodingError, LocalProtocolError
 from mphe.plan.plan import Plan
 from mphe.scheme import decryption, packing
@@ -18,11 +18,31 @@ from mphe.wire.messages import Contribution
 
 @dataclass(frozen=True)
 class Parsed:
-    """A contribution's ring elements, limbs (L, n) a block."""
+    """A contribution's ring elements, (L, n) a block."""
+
+    c0: list[Element]
+    c1: list[Element]
+    body: list[Element]
+
+
+@dataclass(frozen=True)
+class _Total:
+    """The sums over all contributions, (L, n) a block."""
 
     c0: list[Limbs]
     c1: list[Limbs]
     body: list[Limbs]
+
+    @classmethod
+    def of(cls, first: Parsed) -> _Total:
+        """Take over the arrays of the first contribution."""
+        return cls([*first.c0], [*first.c1], [*first.body])
+
+    def add(self, parsed: Parsed) -> None:
+        """Add one more contribution, in place."""
+        totals = (*self.c0, *self.c1, *self.body)
+        for total, block in zip(totals, (*parsed.c0, *parsed.c1, *parsed.body), strict=True):
+            total += block
 
 
 class RunningSum:
@@ -34,7 +54,7 @@ class RunningSum:
         self.plan = plan
         self.ring = Ring(plan.threshold.ring)
         self._cipher = OneTimeCipher(plan, crs_seed) if plan.payload else None
-        self._total: Parsed | None = None
+        self._total: _Total | None = None
 
     def clear(self) -> None:
         """Forget the sum."""
@@ -47,7 +67,7 @@ class RunningSum:
             EncodingError: a length is wrong or a residue is not below q.
         """
         plan = self.plan
-        body: list[Limbs] = []
+        body: list[Element] = []
         if self._cipher is not None:
             body = decryption.read_blocks(
                 self._cipher.ring, self._cipher.layout, message.body, plan.dropped_body
@@ -63,18 +83,16 @@ class RunningSum:
     def add(self, parsed: Parsed) -> None:
         """Add one contribution; its arrays may be taken over."""
         if self._total is None:
-            self._total = parsed
-            return
-        for name in ("c0", "c1", "body"):
-            for total, block in zip(getattr(self._total, name), getattr(parsed, name), strict=True):
-                total += block
+            self._total = _Total.of(parsed)
+        else:
+            self._total.add(parsed)
 
     def c1(self) -> bytes:
         """Return c1 = Σ_U c1_i as on the wire."""
         blocks = self._require().c1
         return b"".join(self.ring.to_bytes(self.ring.reduce(block)) for block in blocks)
 
-    def recover(self, shares: list[list[Limbs]], contributors: int) -> Small | None:
+    def recover(self, shares: list[list[Element]], contributors: int) -> Integers | None:
         """Return the summed values, or None when a range check fails: something is forged."""
         total, combined = self._require(), decryption.aggregate_shares(shares)
         try:
@@ -89,14 +107,14 @@ class RunningSum:
         return values if values.max() <= largest else None
 
     def _take_off(
-        self, cipher: OneTimeCipher, offset_keys: Small, bodies: list[Limbs], contributors: int
-    ) -> Small:
+        self, cipher: OneTimeCipher, offset_keys: Integers, bodies: list[Limbs], contributors: int
+    ) -> Integers:
         """Return the sum under the sum of one-time keys.
 
         Raises:
             EncodingError: keys or errors are larger than honest ones.
         """
-        key_sum = offset_keys - KEY_PAIRS * contributors
+        key_sum = Small(offset_keys - KEY_PAIRS * contributors)
         if not keys_plausible(key_sum, contributors):
             raise EncodingError("the sum of the one-time keys is out of range")
         layout, prepared = cipher.layout, cipher.prepare(key_sum)
@@ -113,7 +131,7 @@ class RunningSum:
             pass
         return packing.flatten(layout, slots)
 
-    def _require(self) -> Parsed:
+    def _require(self) -> _Total:
         if self._total is None:
             raise LocalProtocolError("there is no contribution to decrypt")
         return self._total

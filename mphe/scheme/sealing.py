@@ -51,11 +51,16 @@ def is_exchange_key(public: bytes) -> bool:
 class PairwiseKeys:
     """One client's X25519 key and what it shares with the others; fresh for each session."""
 
-    def __init__(self, index: int, source: RandomSource) -> None:
-        """Draw the private key."""
+    def __init__(self, index: int, private: bytes) -> None:
         self.index = index
-        self._private = X25519PrivateKey.from_private_bytes(source.bytes(KEY_BYTES))
+        self.private = private
+        self._private = X25519PrivateKey.from_private_bytes(private)
         self.public = self._private.public_key().public_bytes_raw()
+
+    @classmethod
+    def generate(cls, index: int, source: RandomSource) -> PairwiseKeys:
+        """Return a fresh key."""
+        return cls(index, source.bytes(KEY_BYTES))
 
     def _derive(self, peer_public: bytes, session: bytes, label: str, i: int, j: int) -> bytes:
         """Return HKDF-SHA256(X25519(i, j), session, label, i, j).

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgpack
 
-from mphe.errors import EncodingError, MalformedMessage
+from mphe.errors import EncodingError, MalformedMessage, OtherVersion
 from mphe.plan.agreement import MAX_CLIENTS, PROTOCOL_VERSION
-from mphe.wire.messages import Message
+from mphe.wire.messages import NUMBERS, Message
 
-MESSAGE_TYPES: tuple[type[Any], ...] = get_args(Message)
+MESSAGE_TYPES: tuple[type[Any], ...] = tuple(NUMBERS)
+_TYPES = MappingProxyType({number: cls for cls, number in NUMBERS.items()})
 MAX_INTEGER = 1 << 53
 MAX_TEXT = 1 << 12
 MAX_ITEMS = MAX_CLIENTS
@@ -25,10 +27,14 @@ Reader = Callable[[Any], Any]
 R = TypeVar("R")
 
 
+class _WrongVersion(EncodingError):
+    """The first thing that was read is not this version's number."""
+
+
 def encode(message: Message) -> bytes:
     """Return the bytes of a message."""
-    kind = MESSAGE_TYPES.index(type(message))
-    packed: bytes = msgpack.packb([PROTOCOL_VERSION, kind, *_values(message)], use_bin_type=True)
+    head = [PROTOCOL_VERSION, NUMBERS[type(message)]]
+    packed: bytes = msgpack.packb([*head, *_values(message)], use_bin_type=True)
     return packed
 
 
@@ -36,10 +42,13 @@ def decode(data: bytes, sender: int) -> Message:
     """Return the message of exactly these bytes.
 
     Raises:
-        MalformedMessage: they are no message of this version; names the sender.
+        OtherVersion: they are of another version.
+        MalformedMessage: they are no message of this version; both name the sender.
     """
     try:
         return _decode(data)
+    except _WrongVersion as error:
+        raise OtherVersion(sender, str(error)) from error
     except EncodingError as error:
         raise MalformedMessage(sender, str(error)) from error
 
@@ -106,7 +115,7 @@ def _read_all(data: bytes, read: Reader) -> Any:
 
 def _check_version(version: int) -> None:
     if version != PROTOCOL_VERSION:
-        raise EncodingError(f"protocol version {version}, this program speaks {PROTOCOL_VERSION}")
+        raise _WrongVersion(f"protocol version {version}, this program speaks {PROTOCOL_VERSION}")
 
 
 def _read_message(unpacker: Any) -> Message:
@@ -114,9 +123,9 @@ def _read_message(unpacker: Any) -> Message:
     count = unpacker.read_array_header()
     version, kind = (_read_integer(unpacker, "the head of a message") for _ in range(2))
     _check_version(version)
-    if kind >= len(MESSAGE_TYPES):
+    if kind not in _TYPES:
         raise EncodingError(f"unknown message type {kind}")
-    message: Message = _read_fields(unpacker, MESSAGE_TYPES[kind], count - 2)
+    message: Message = _read_fields(unpacker, _TYPES[kind], count - 2)
     return message
 
 

@@ -1,33 +1,47 @@
-"""Every message of the protocol, in the order in which a session sends them."""
+"""Every message of the protocol, in the order in which a session sends them, and its number.
+
+`transcript` is T, empty where nothing is encrypted. A field with a default that other messages of
+this version never change is room for what comes later; whoever receives anything else refuses it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 SERVER = 0
+EPOCH = 0
+"""The only epoch of a session: its key is made once."""
 
 
 @dataclass(frozen=True)
 class Join:
-    """Client to server, then in the roster: an exchange key and entropy for this session."""
+    """Client to server, then in the roster: an exchange key and entropy for this session.
+
+    `encapsulation_key` is empty: no keys are exchanged but those of X25519.
+    """
 
     index: int
     exchange_key: bytes
     entropy: bytes
     signature: bytes
+    epoch: int = EPOCH
+    encapsulation_key: bytes = b""
 
 
 @dataclass(frozen=True)
-class Roster:
+class JoinList:
     """Server to clients: all joins; everybody derives the session and the references from it."""
 
     parameters: bytes
     joins: tuple[Join, ...]
+    epoch: int = EPOCH
 
 
 @dataclass(frozen=True)
 class Commit:
-    """Client to server: SHA-256(session, index, nonce, b_i), before anybody reveals."""
+    """Client to server: the hash of session, index, nonce and b_i, before anybody reveals."""
 
     index: int
     commitment: bytes
@@ -78,7 +92,10 @@ class Qualified:
 
 @dataclass(frozen=True)
 class Ready:
-    """Client to server: a signature on T, and the dealers whose shares did not open."""
+    """Client to server: a signature on T, and the dealers whose shares did not open.
+
+    A client that comes back signs T for another purpose, and names itself when it has no share.
+    """
 
     signature: bytes
     unopened: tuple[int, ...]
@@ -102,21 +119,45 @@ class SessionOpen:
 
 @dataclass(frozen=True)
 class Welcome:
-    """Server to a client that joins late: what the key was made from, and who signed it."""
+    """Server to a client that joins afterwards: what the key was made from, and who signed it."""
 
     joins: tuple[Join, ...]
     commits: tuple[Commit, ...]
     reveals: tuple[KeyReveal, ...]
     vouches: tuple[Vouch, ...]
     decryptors: tuple[int, ...]
+    epoch: int = EPOCH
 
 
 @dataclass(frozen=True)
 class Pledge:
-    """Client to server, then in RoundStart: the digest of the c1 that it contributes next."""
+    """The digest of the c1 that a client contributes."""
 
     index: int
     digest: bytes
+
+
+@dataclass(frozen=True)
+class NextPledge:
+    """Client to server: what it contributes next, for the list of that round."""
+
+    pledge: Pledge
+    transcript: bytes = b""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How contributors are split into groups; only one group exists, which nothing draws.
+
+    `salt` is the digest of a salt when a round starts, and the salt in a decryption request.
+    """
+
+    number: int = 0
+    groups: int = 1
+    salt: bytes = b""
+
+
+UNDIVIDED = Draw()
 
 
 @dataclass(frozen=True)
@@ -126,6 +167,8 @@ class RoundStart:
     round: int
     model: bytes
     pledges: tuple[Pledge, ...] = ()
+    transcript: bytes = b""
+    draw: Draw = UNDIVIDED
 
 
 @dataclass(frozen=True)
@@ -133,17 +176,19 @@ class Contribution:
     """Client to server: an encrypted update.
 
     `c0` and `c1` are encrypted under the collective key; `body` under a one-time key (hybrid).
-    `note` is opaque and in clear. Verified: `proof` shows that c1 is well-formed, `signature`
-    binds it to the round, the model and the pledges.
+    `metrics` are opaque and in clear. Verified: `proof` shows that c1 is well-formed, `signature`
+    binds it to the round, the model and the pledges. `segment` is 0: an update comes in one piece.
     """
 
     round: int
     c0: bytes
     c1: bytes
     body: bytes
-    note: bytes
+    metrics: bytes
     proof: bytes = b""
     signature: bytes = b""
+    transcript: bytes = b""
+    segment: int = 0
 
 
 @dataclass(frozen=True)
@@ -157,22 +202,31 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class DecryptionRequest:
-    """Server to an active decryptor: the aggregate's c1, its contributors and the active set.
+class Group:
+    """Contributors and the c1 of their sum; verified: c1 is empty."""
 
-    Round 0 confirms the key: c1 and contributors are empty, everybody derives c1 from T.
-    Verified: c1 is empty and the decryptor adds up the evidence itself; `model` is the digest of
+    contributors: tuple[int, ...]
+    c1: bytes
+
+
+@dataclass(frozen=True)
+class DecryptionRequest:
+    """Server to an active decryptor: the active set, and whose sum is to be decrypted.
+
+    There is exactly one group. Round 0 confirms the key: c1 and contributors are empty, everybody
+    derives c1 from T. Verified: the decryptor adds up the evidence itself; `model` is the digest of
     the model that all contributors saw, `pledges` the list that they signed.
     """
 
     round: int
     attempt: int
-    contributors: tuple[int, ...]
     active: tuple[int, ...]
-    c1: bytes
+    groups: tuple[Group, ...]
     model: bytes = b""
     pledges: tuple[Pledge, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    transcript: bytes = b""
+    draw: Draw = UNDIVIDED
 
 
 @dataclass(frozen=True)
@@ -182,6 +236,7 @@ class DecryptionShare:
     round: int
     attempt: int
     share: bytes
+    transcript: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -191,6 +246,7 @@ class Refusal:
     round: int
     attempt: int
     reason: str
+    transcript: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -199,6 +255,7 @@ class RoundEnd:
 
     round: int
     contributors: tuple[int, ...]
+    transcript: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -208,9 +265,16 @@ class Finish:
     reason: str
 
 
+@dataclass(frozen=True)
+class Rejection:
+    """Server to a client that takes no part, and why; the connection ends with it."""
+
+    reason: str
+
+
 Message = (
     Join
-    | Roster
+    | JoinList
     | Commit
     | Commitments
     | Reveal
@@ -218,7 +282,7 @@ Message = (
     | Ready
     | SessionOpen
     | Welcome
-    | Pledge
+    | NextPledge
     | RoundStart
     | Contribution
     | DecryptionRequest
@@ -226,4 +290,29 @@ Message = (
     | Refusal
     | RoundEnd
     | Finish
+    | Rejection
 )
+
+NUMBERS: MappingProxyType[type[Any], int] = MappingProxyType(
+    {
+        Join: 0,
+        JoinList: 1,
+        Commit: 2,
+        Commitments: 3,
+        Reveal: 4,
+        Qualified: 5,
+        Ready: 6,
+        SessionOpen: 7,
+        Welcome: 8,
+        NextPledge: 9,
+        RoundStart: 10,
+        Contribution: 11,
+        DecryptionRequest: 12,
+        DecryptionShare: 13,
+        Refusal: 14,
+        RoundEnd: 15,
+        Finish: 16,
+        Rejection: 17,
+    }
+)
+"""The number of each message on the wire; one that is given up is never given again."""

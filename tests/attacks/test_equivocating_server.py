@@ -14,36 +14,30 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.ring import Element, Limbs, leading
 from mphe.arithmetic.sampling import derive_seed
-from mphe.scheme import shamir
+from mphe.scheme import sharing
 from mphe.scheme.decryption import Request
 from mphe.wire.messages import DecryptionShare
-from tests.simulation import Simulation, centred, integers
+from tests.simulation import Simulation, centred, integers, only_group
 
 TOLD = {1: (1, 2), 2: (1, 2, 3), 3: (2, 3)}
 
 
 def insecure_label_without_active_set(self: Request) -> bytes:
     """Separate the masks by everything but D."""
-    return derive_seed(
-        "request",
-        self.session,
-        self.round.to_bytes(8, "big"),
-        self.attempt.to_bytes(8, "big"),
-        derive_seed("c1", self.c1),
-    )
+    return derive_seed("request", self.aggregate, self.attempt.to_bytes(8, "big"))
 
 
-def answers_to(told: dict[int, tuple[int, ...]]) -> tuple[Simulation, Limbs, list[int]]:
+def answers_to(told: dict[int, tuple[int, ...]]) -> tuple[Simulation, Element, list[int]]:
     """Return the sum of the answers, and its distance to Σ λ_j(D_j)·s_j·c1 at each coefficient."""
     simulation = Simulation(3, 2)
     simulation.run_setup()
     ring, updates = simulation.ring, simulation.random_updates()
     made = {i: simulation.contribution(i, 1, u) for i, u in updates.items()}
     honest = simulation.request(made)
-    c1 = ring.spectrum(ring.from_bytes(honest.c1, ring.degree), 16)
-    total, expected = ring.zero(), ring.zero()
+    c1 = ring.spectrum(ring.from_bytes(only_group(honest).c1, ring.degree), 16)
+    total, expected = Limbs(ring.zero()), Limbs(ring.zero())
     for index, active in told.items():
         (output,) = simulation.decryptors[index].receive(0, replace(honest, active=active))
         share = output.message  # type: ignore[union-attr]
@@ -52,13 +46,13 @@ def answers_to(told: dict[int, tuple[int, ...]]) -> tuple[Simulation, Limbs, lis
         total[:, : block.shape[1]] += block
         secret = simulation.keys[index].share
         assert secret is not None
-        factor = shamir.lagrange_coefficient(ring.modulus, index, active)
+        factor = sharing.lagrange_coefficient(ring.modulus, index, active)
         scaled = ring.spectrum(ring.multiply_scalar(secret, factor), 16)
         expected += ring.multiply(scaled, c1)
     used = block.shape[1]
-    total = ring.reduce(total)[:, :used]
-    difference = ring.reduce(total - ring.reduce(expected)[:, :used])
-    return simulation, total, [centred(v, ring.modulus) for v in integers(difference)]
+    answered = leading(ring.reduce(total), used)
+    difference = ring.reduce(Limbs(answered - ring.reduce(expected)[:, :used]))
+    return simulation, answered, [centred(v, ring.modulus) for v in integers(difference)]
 
 
 def largest_noise(simulation: Simulation) -> float:
@@ -69,7 +63,7 @@ def largest_noise(simulation: Simulation) -> float:
 def test_without_d_in_the_masks_equivocation_yields_a_new_combination_of_shares(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Request, "label", insecure_label_without_active_set)
+    monkeypatch.setattr(Request, "label", property(insecure_label_without_active_set))
     simulation, _, distances = answers_to(TOLD)
     assert max(map(abs, distances)) < largest_noise(simulation)
 

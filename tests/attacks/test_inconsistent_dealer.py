@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.ring import Element
 from mphe.arithmetic.sampling import uniform
 from mphe.roles.rounds.aggregator import Abandoned, Summed
-from mphe.roles.setup.client import SetupClient
+from mphe.roles.setup.client import Committed, SetupClient
 from mphe.roles.setup.server import SetupDone
 from mphe.wire.messages import DecryptionRequest, SealedShare
 from tests.simulation import SeededSource, Simulation
@@ -27,10 +27,10 @@ DEALER, VICTIM = 2, 4
 class InconsistentDealer(SetupClient):
     """Gives VICTIM a share that has nothing to do with its secret."""
 
-    def _seal(self, receiver: int, share: Limbs) -> SealedShare:
+    def _seal(self, stage: Committed, receiver: int, share: Element) -> SealedShare:
         if receiver == VICTIM:
             share = uniform(SeededSource("not on the polynomial"), self.ring)
-        return super()._seal(receiver, share)
+        return super()._seal(stage, receiver, share)
 
 
 def simulate() -> tuple[Simulation, SetupDone]:
@@ -49,7 +49,7 @@ def insecure_confirmation_with_one_set(simulation: Simulation) -> bool:
     passed = total is not None and np.array_equal(total, sum(updates.values()))
     assert simulation.aggregator is not None
     simulation.aggregator.session = replace(simulation.session, decryptors=(1, 2, 3, 4))
-    simulation.aggregator.round = 1
+    simulation.aggregator.resume_at(1)
     return passed
 
 

@@ -9,19 +9,24 @@ to pass for as long as SECURITY.md says so.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Limbs, Small
+from mphe.arithmetic.ring import Element, Limbs, Small, leading
 from mphe.errors import RefusedDecryption
 from mphe.roles.rounds.decryptor import Decryptor
 from mphe.scheme import packing
 from mphe.scheme.decryption import aggregate_shares, read_blocks
 from mphe.scheme.rlwe import ternary_width
-from mphe.wire.messages import SERVER, DecryptionRequest, DecryptionShare, Message, SessionOpen
-from tests.simulation import Simulation, centred, integers
+from mphe.wire.messages import (
+    SERVER,
+    DecryptionRequest,
+    DecryptionShare,
+    Group,
+    Message,
+    SessionOpen,
+)
+from tests.simulation import Simulation, centred, integers, rephrased
 
 BITS = 80
 """The constant is 2^80: above the noise (2^67), and n·2^80 stays below q/2."""
@@ -34,16 +39,18 @@ def read_key(simulation: Simulation) -> Small:
     constant[BITS // 32, 0] = 1 << BITS % 32
     everybody = tuple(simulation.identities)
     active = everybody[: simulation.parameters.threshold]
-    false = DecryptionRequest(1, 1, everybody, active, ring.to_bytes(constant))
+    groups = (Group(everybody, ring.to_bytes(constant)),)
+    name = simulation.session.transcript
+    false = DecryptionRequest(1, 1, active, groups, transcript=name)
     shares = [simulation.read_share(share) for share in simulation.ask(false).values()]
     (total,) = aggregate_shares(shares)
     opened = integers(ring.reduce(total))
-    return np.array([round(centred(v, ring.modulus) / 2.0**BITS) for v in opened])
+    return Small(np.array([round(centred(v, ring.modulus) / 2.0**BITS) for v in opened]))
 
 
 def collective_secret(simulation: Simulation) -> Small:
     """Return s = Σ s_i, which nobody should know."""
-    secrets = [client._key_share.secret for client in simulation.clients.values()]
+    secrets = [share.secret for share in simulation.key_shares.values()]
     total: Small = np.sum(secrets, axis=0)
     return total
 
@@ -65,8 +72,8 @@ def test_the_key_so_read_decrypts_a_single_update() -> None:
     update = simulation.random_updates()[1]
     sent = simulation.contribution(1, 1, update)
     c1 = ring.spectrum(ring.from_bytes(sent.c1, ring.degree), ternary_width(ring))
-    opened = ring.from_bytes(sent.c0, ring.degree, simulation.plan.dropped_c0)
-    opened = opened - ring.multiply_small(ring.transform(secret), c1)
+    c0 = ring.from_bytes(sent.c0, ring.degree, simulation.plan.dropped_c0)
+    opened = Limbs(c0 - ring.multiply_small(ring.transform(secret), c1))
     packing.add_half(layout, opened)
     values, _ = packing.unpack(layout, ring.reduce(opened))
     assert np.array_equal(packing.flatten(layout, values), update)
@@ -96,7 +103,7 @@ def test_no_mode_lets_the_server_choose_what_confirms_the_key() -> None:
     with pytest.raises(RefusedDecryption, match="nobody chooses what confirms the key"):
         unasked.receive(SERVER, false)
     # What it does answer for follows from T.
-    assert unasked.receive(SERVER, replace(false, c1=b""))
+    assert unasked.receive(SERVER, rephrased(false, c1=b""))
 
 
 def before_the_end_of_the_setup(_: int, __: int, message: Message) -> list[Message]:
@@ -104,9 +111,9 @@ def before_the_end_of_the_setup(_: int, __: int, message: Message) -> list[Messa
     return [] if isinstance(message, SessionOpen) else [message]
 
 
-def read(simulation: Simulation, share: DecryptionShare) -> list[Limbs]:
+def read(simulation: Simulation, share: DecryptionShare) -> list[Element]:
     """Return the coefficients of a share that carry the victim's contribution."""
     layout = simulation.plan.threshold_layout(share.round)
     blocks = read_blocks(simulation.ring, layout, share.share, simulation.plan.dropped_share)
     used = simulation.plan.threshold.coefficients
-    return [block[:, :used] for block in blocks]
+    return [leading(block, used) for block in blocks]

@@ -47,7 +47,7 @@ def low_bits_read(smudge: Smudge) -> float:
 def noise_words(count: int) -> Limbs:
     """Return the noise of many coefficients, as int64 modulo 2^64."""
     limbs = np.zeros((3, count), np.int64)
-    add_smudging(SeededSource("noise"), limbs, SIGMA)
+    add_smudging(SeededSource("noise"), Limbs(limbs), SIGMA)
     with np.errstate(over="ignore"):
         words: Limbs = limbs[0] + (limbs[1] << 32)
     return words
@@ -76,7 +76,7 @@ def test_every_low_byte_of_the_noise_is_uniform(shift: int) -> None:
 
 def test_noise_has_the_stated_deviation() -> None:
     limbs = np.zeros((3, 1 << 16), np.int64)
-    add_smudging(SeededSource("deviation"), limbs, SIGMA)
+    add_smudging(SeededSource("deviation"), Limbs(limbs), SIGMA)
     noise = limbs[0] + limbs[1] * 2.0**32
     assert abs(np.std(noise) / SIGMA - 1) < 0.02
     assert abs(np.mean(noise)) < 6 * SIGMA / 2**8

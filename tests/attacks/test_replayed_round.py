@@ -14,10 +14,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe.arithmetic.sampling import derive_seed
 from mphe.errors import RefusedDecryption
 from mphe.roles.rounds.decryptor import Decryptor
-from mphe.scheme.decryption import aggregate_shares
+from mphe.scheme.decryption import Request, aggregate_shares
 from mphe.wire.messages import Contribution, DecryptionRequest
 from tests.simulation import Simulation, centred, integers
 
@@ -30,11 +29,9 @@ class insecure_Decryptor(Decryptor):
     def _check_attempt(self, message: DecryptionRequest) -> None:
         pass
 
-    def _check_freshness(self, message: DecryptionRequest, c1: bytes) -> bytes:
-        digest = derive_seed("aggregate", c1, bytes(message.contributors))
-        if message.round == self._last.round and digest != self._last.digest:
+    def _check_freshness(self, request: Request) -> None:
+        if request.round == self._last.round and request.aggregate != self._last.digest:
             raise RefusedDecryption(0, "another aggregate of this round")
-        return digest
 
 
 def two_rounds(decryptor: type[Decryptor]) -> tuple[Simulation, dict[int, dict[int, Contribution]]]:

@@ -19,16 +19,16 @@ from typing import Any
 import flint
 import pytest
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Limbs, Ring
 from mphe.arithmetic.rings import KEY_RING
 from mphe.arithmetic.sampling import derive_seed, ternary, uniform
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import make_plan
 from mphe.roles.rounds.decryptor import Decryptor
 from mphe.roles.setup.common import SessionKeys
-from mphe.scheme import decryption, shamir
+from mphe.scheme import decryption, sharing
 from mphe.scheme.rlwe import CollectiveKey
-from mphe.wire.messages import DecryptionRequest, DecryptionShare
+from mphe.wire.messages import DecryptionRequest, DecryptionShare, Group
 from tests.simulation import SeededSource, integers
 
 # Enough decryptors for the λ_D to be numbers without structure. With few, λ_D = p/r for small p and
@@ -95,14 +95,18 @@ def decryptor_and_products() -> tuple[SessionKeys, bytes, list[int]]:
     assert plan.threshold.ring is KEY_RING
     ring, source = Ring(KEY_RING), SeededSource("retry attack")
     secret = ring.from_small(ternary(source, ring.degree))
-    share: Limbs = shamir.gen_shares(ring, secret, T, [J], source)[J]
+    share: Element = sharing.gen_shares(ring, secret, T, [J], source)[J]
     everybody = tuple(range(1, N + 1))
     key = CollectiveKey(ring, ring.zero(), ring.zero())
     masks = {i: derive_seed("key", i.to_bytes(4, "big")) for i in everybody if i != J}
     keys = SessionKeys(J, plan, bytes(32), bytes(32), everybody, key, share, masks, {})
     c1 = uniform(source, ring)
     hidden = ring.reduce(ring.multiply(ring.spectrum(share, 16), ring.spectrum(c1, 16)))
-    return keys, ring.to_bytes(c1) * plan.threshold.blocks, integers(hidden[:, :COEFFICIENTS])
+    return (
+        keys,
+        ring.to_bytes(c1) * plan.threshold.blocks,
+        integers(hidden[:, :COEFFICIENTS]),
+    )
 
 
 def attack(retries: int) -> list[bool]:
@@ -112,14 +116,15 @@ def attack(retries: int) -> list[bool]:
     decryptor = Decryptor(keys, SeededSource("smudging"))
     factors, answers = [], []
     for attempt, active in enumerate(sets_with(retries), 1):
-        request = DecryptionRequest(1, attempt, tuple(range(1, N + 1)), active, c1)
+        groups = (Group(tuple(range(1, N + 1)), c1),)
+        request = DecryptionRequest(1, attempt, active, groups, transcript=keys.transcript)
         message = decryptor.receive(0, request)[0].message  # type: ignore[union-attr]
         assert isinstance(message, DecryptionShare)
         (block,) = decryption.read_blocks(ring, plan.threshold, message.share, plan.dropped_share)[
             :1
         ]
-        factors.append(shamir.lagrange_coefficient(ring.modulus, J, active))
-        answers.append(integers(block[:, :COEFFICIENTS]))
+        factors.append(sharing.lagrange_coefficient(ring.modulus, J, active))
+        answers.append(integers(Element(Limbs(block[:, :COEFFICIENTS]))))
     return [
         hidden_number(factors, [answer[i] for answer in answers], ring.modulus) == hidden[i]
         for i in range(COEFFICIENTS)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Small
+from mphe.arithmetic.ring import Integers, Limbs
 from mphe.errors import RemoteProtocolError
 from mphe.roles.setup import common as setup
 from mphe.roles.setup.common import Identities
@@ -38,17 +38,17 @@ def insecure_check_reveal(
 def attack() -> Simulation:
     """Run a set-up in which the server replaces the rogue's b_i on its way to the victim."""
     simulation = Simulation(3, 2, encryption="direct")
-    ring, rogue = simulation.ring, simulation.clients[ROGUE]
+    ring = simulation.ring
 
     def tamper(sender: int, receiver: int, message: Message) -> list[Message]:
         if not isinstance(message, Qualified) or receiver != VICTIM:
             return [message]
         others = [r for r in message.reveals if r.index != ROGUE]
-        total = rogue._key_share.public.copy()
+        total: Integers = simulation.key_shares[ROGUE].public.copy()
         for reveal in others:
             total = total - ring.from_bytes(reveal.key_share, ring.degree)
-        chosen = replace(others[0], index=ROGUE, key_share=ring.to_bytes(ring.reduce(total)))
-        parts = setup.reveal_parts(rogue._session, chosen)
+        chosen = replace(others[0], index=ROGUE, key_share=ring.to_bytes(ring.reduce(Limbs(total))))
+        parts = setup.reveal_parts(simulation.names[ROGUE], chosen)
         signature = sealing.sign(simulation.identities[ROGUE], "reveal", *parts)
         forged = replace(message, reveals=(*others, replace(chosen, signature=signature)))
         return [forged]
@@ -58,18 +58,18 @@ def attack() -> Simulation:
     return simulation
 
 
-def decrypt_alone(simulation: Simulation, update: Small) -> Small:
+def decrypt_alone(simulation: Simulation, update: Integers) -> Integers:
     """Return what the rogue reads from the victim's contribution with its own secret only."""
     ring, layout = simulation.ring, simulation.plan.threshold
     sent = simulation.contributors[VICTIM].encrypt(update)
     c1 = ring.from_bytes(sent.c1, ring.degree)
-    secret = simulation.clients[ROGUE]._key_share.secret
+    secret = simulation.key_shares[ROGUE].secret
     product = ring.multiply_small(
         ring.transform(secret), ring.spectrum(c1, rlwe.ternary_width(ring))
     )[:, : layout.coefficients]
     opened = ring.from_bytes(sent.c0, layout.coefficients, simulation.plan.dropped_c0) - product
-    packing.add_half(layout, opened)
-    values, _ = packing.unpack(layout, ring.reduce(opened))
+    packing.add_half(layout, Limbs(opened))
+    values, _ = packing.unpack(layout, ring.reduce(Limbs(opened)))
     return packing.flatten(layout, values)
 
 
@@ -78,7 +78,7 @@ def test_rogue_key_decrypts_alone_when_nothing_was_committed_to(
 ) -> None:
     monkeypatch.setattr(setup, "check_reveal", insecure_check_reveal)
     simulation = attack()
-    own = simulation.clients[ROGUE]._key_share.public
+    own = simulation.key_shares[ROGUE].public
     assert np.array_equal(simulation.keys[VICTIM].key.key, own)
     update = simulation.random_updates()[VICTIM]
     assert np.array_equal(decrypt_alone(simulation, update), update)

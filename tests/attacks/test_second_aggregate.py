@@ -13,10 +13,11 @@ from functools import partial
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Small
+from mphe.arithmetic.ring import Integers
 from mphe.errors import RefusedDecryption
 from mphe.roles.rounds.decryptor import Decryptor, Memory
-from mphe.wire.messages import Contribution, DecryptionRequest
+from mphe.scheme.decryption import Request
+from mphe.wire.messages import Contribution
 from tests.simulation import Simulation
 
 VICTIM = 4
@@ -25,11 +26,11 @@ VICTIM = 4
 class insecure_Decryptor(Decryptor):
     """Remembers nothing of what it answered."""
 
-    def _check_freshness(self, message: DecryptionRequest, c1: bytes) -> bytes:
-        return b""
+    def _check_freshness(self, request: Request) -> None:
+        pass
 
 
-def isolate(simulation: Simulation, **second: object) -> tuple[Small, Small]:
+def isolate(simulation: Simulation, **second: object) -> tuple[Integers, Integers]:
     """Return what the server computes for the victim, and the victim's true update."""
     simulation.run_setup()
     updates = simulation.random_updates()
@@ -66,7 +67,9 @@ def restart(simulation: Simulation, journals: dict[int, Memory]) -> None:
         simulation.decryptors[index] = Decryptor(keys, source, memory=memory)
 
 
-def isolate_by_restart(simulation: Simulation, kept: bool, attempt: int = 1) -> tuple[Small, Small]:
+def isolate_by_restart(
+    simulation: Simulation, kept: bool, attempt: int = 1
+) -> tuple[Integers, Integers]:
     """Return what `isolate` does when all decryptors are started again in between."""
     simulation.run_setup()
     journals: dict[int, Memory] = {}

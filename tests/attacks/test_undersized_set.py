@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.ring import Element, Limbs
 from mphe.errors import RefusedDecryption
 from mphe.roles.rounds.decryptor import Decryptor
-from mphe.scheme import decryption, shamir
-from mphe.wire.messages import DecryptionRequest
+from mphe.scheme import decryption, sharing
+from mphe.wire.messages import DecryptionRequest, Group
 from tests.simulation import Simulation, centred, integers
 
 J = 2
@@ -26,13 +26,13 @@ STEP = 24
 class insecure_Decryptor(Decryptor):
     """Answers for any active set."""
 
-    def _check_sets(self, message: DecryptionRequest) -> None:
+    def _check_sets(self, message: DecryptionRequest, group: Group) -> None:
         pass
 
 
 def constant(simulation: Simulation, value: int) -> bytes:
     """Return c1 = value, a constant polynomial, for each block."""
-    element: Limbs = simulation.ring.zero()
+    element: Element = simulation.ring.zero()
     for limb in range(simulation.ring.limbs):
         element[limb, 0] = (value >> 32 * limb) & 0xFFFFFFFF
     return simulation.ring.to_bytes(element)
@@ -40,8 +40,15 @@ def constant(simulation: Simulation, value: int) -> bytes:
 
 def request(simulation: Simulation, round: int, value: int) -> DecryptionRequest:
     """Return a request to J alone."""
-    c1 = constant(simulation, value)
-    return DecryptionRequest(round, 1, (1, 2, 3, 4), (J,), c1)
+    return asking(simulation, (J,), constant(simulation, value), round)
+
+
+def asking(
+    simulation: Simulation, active: tuple[int, ...], c1: bytes, round: int = 1
+) -> DecryptionRequest:
+    """Return a request of these decryptors."""
+    name = simulation.session.transcript
+    return DecryptionRequest(round, 1, active, (Group((1, 2, 3, 4), c1),), transcript=name)
 
 
 def read_share_of_key(simulation: Simulation, coefficients: int) -> list[int]:
@@ -52,7 +59,7 @@ def read_share_of_key(simulation: Simulation, coefficients: int) -> list[int]:
     for round in range(1, 5):
         scale = 1 << STEP * (round - 1)
         (answer,) = simulation.ask(request(simulation, round, scale)).values()
-        seen = integers(simulation.read_share(answer)[0][:, :coefficients])
+        seen = integers(Element(Limbs(simulation.read_share(answer)[0][:, :coefficients])))
         for i, value in enumerate(seen):
             rest = centred(value - known[i] * scale, modulus)
             known[i] += round_divide(rest, scale)
@@ -69,14 +76,14 @@ def test_answer_for_one_decryptor_alone_reveals_its_share_of_the_key() -> None:
     simulation.run_setup()
     share = simulation.keys[J].share
     assert share is not None
-    assert read_share_of_key(simulation, 20) == integers(share[:, :20])
+    assert read_share_of_key(simulation, 20) == integers(Element(Limbs(share[:, :20])))
 
 
 @pytest.mark.parametrize("active", [(), (J,)])
 def test_undersized_set_is_refused(active: tuple[int, ...]) -> None:
     simulation = Simulation(4, 2)
     simulation.run_setup()
-    undersized = DecryptionRequest(1, 1, (1, 2, 3, 4), active, constant(simulation, 1))
+    undersized = asking(simulation, active, constant(simulation, 1))
     with pytest.raises(RefusedDecryption):
         simulation.decryptors[J].receive(0, undersized)
 
@@ -86,9 +93,7 @@ def test_every_size_below_t_is_refused(t: int) -> None:
     simulation = Simulation(4, t)
     simulation.run_setup()
     for size in range(1, t):
-        undersized = DecryptionRequest(
-            1, 1, (1, 2, 3, 4), tuple(range(1, size + 1)), constant(simulation, 1)
-        )
+        undersized = asking(simulation, tuple(range(1, size + 1)), constant(simulation, 1))
         with pytest.raises(RefusedDecryption, match="are needed"):
             simulation.decryptors[1].receive(0, undersized)
 
@@ -102,9 +107,9 @@ def test_one_answer_of_a_full_set_is_masked(masked: bool, monkeypatch: pytest.Mo
     simulation.run_setup()
     share = simulation.keys[J].share
     assert share is not None
-    permitted = DecryptionRequest(1, 1, (1, 2, 3, 4), (1, J), constant(simulation, 1))
+    permitted = asking(simulation, (1, J), constant(simulation, 1))
     answer = simulation.read_share(simulation.ask(permitted)[J])[0]
-    factor = shamir.lagrange_coefficient(simulation.ring.modulus, J, (1, J))
+    factor = sharing.lagrange_coefficient(simulation.ring.modulus, J, (1, J))
     scaled = simulation.ring.multiply_scalar(share, factor)
     hidden = simulation.ring.reduce(scaled)[:, : answer.shape[1]]
     found = np.mean((answer[-1] >> 16) == (hidden[-1] >> 16))

@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Limbs, Small
+from mphe.arithmetic.ring import Element, Small
 from mphe.errors import EncodingError, MpheError
-from mphe.scheme import sealing, shamir
+from mphe.scheme import sealing, sharing
 from mphe.scheme.sealing import PairwiseKeys
-from mphe.wire.messages import SERVER, Commitments, Reveal, Roster
+from mphe.wire.messages import SERVER, Commitments, JoinList, Reveal
 from tests.simulation import SeededSource, Simulation
 
 VICTIM = 2
@@ -39,17 +39,17 @@ def relayed(simulation: Simulation) -> dict[int, bytes]:
     return {item.peer: item.sealed for item in reveal.shares}
 
 
-def rebuild(simulation: Simulation) -> Limbs:
+def rebuild(simulation: Simulation) -> Element:
     """Return what the server makes of the first t relayed shares."""
     ring, width = simulation.ring, simulation.ring.wire_length(4096)
     chosen = sorted(relayed(simulation).items())[: simulation.parameters.threshold]
     shares = {peer: ring.from_bytes(data[:width], 4096) for peer, data in chosen}
-    return shamir.reconstruct(ring, shares)
+    return sharing.reconstruct(sharing.sharing_of(simulation.parameters, ring), shares)
 
 
 def victims_secret(simulation: Simulation) -> Small:
     """Return what must stay secret."""
-    return simulation.clients[VICTIM]._key_share.secret
+    return simulation.key_shares[VICTIM].secret
 
 
 def test_curious_server_rebuilds_the_key_from_shares_in_clear(
@@ -74,11 +74,11 @@ def test_curious_server_rebuilds_nothing_from_sealed_shares() -> None:
 def test_server_cannot_open_a_sealed_share_with_keys_of_its_own() -> None:
     simulation = Simulation(4, 2)
     simulation.run_setup()
-    (roster,) = [m for _, r, m in simulation.log if isinstance(m, Roster) and r == 1]
+    (roster,) = [m for _, r, m in simulation.log if isinstance(m, JoinList) and r == 1]
     victim_key = next(join.exchange_key for join in roster.joins if join.index == VICTIM)
-    session = simulation.clients[VICTIM]._session
+    session = simulation.names[VICTIM]
     for index in (SERVER, 1):
-        server = PairwiseKeys(index, SeededSource("curious server"))
+        server = PairwiseKeys.generate(index, SeededSource("curious server"))
         for sealed in relayed(simulation).values():
             with pytest.raises(EncodingError):
                 server.open(VICTIM, victim_key, session, sealed)
@@ -89,8 +89,8 @@ def test_another_client_cannot_open_what_is_not_for_it() -> None:
     simulation.run_setup()
     curious = simulation.clients[1]
     with pytest.raises(EncodingError):
-        curious._open(VICTIM, relayed(simulation)[3])
-    curious._open(VICTIM, relayed(simulation)[1])
+        curious._open(simulation.revealed[1], VICTIM, relayed(simulation)[3])
+    curious._open(simulation.revealed[1], VICTIM, relayed(simulation)[1])
 
 
 def test_relayed_bytes_are_not_the_share_and_are_uniform() -> None:
@@ -98,7 +98,7 @@ def test_relayed_bytes_are_not_the_share_and_are_uniform() -> None:
     simulation.run_setup()
     for receiver, sealed in relayed(simulation).items():
         # The receiver's own copy, opened with its own key.
-        share = simulation.clients[receiver]._open(VICTIM, sealed)
+        share = simulation.clients[receiver]._open(simulation.revealed[receiver], VICTIM, sealed)
         text = simulation.ring.to_bytes(share)
         assert len(sealed) == len(text) + TAG
         same = np.frombuffer(sealed[:-TAG], np.uint8) == np.frombuffer(text, np.uint8)
@@ -114,7 +114,7 @@ def test_altered_ciphertext_does_not_open() -> None:
     sealed = bytearray(relayed(simulation)[1])
     sealed[100] ^= 1
     with pytest.raises(MpheError):
-        simulation.clients[1]._open(VICTIM, bytes(sealed))
+        simulation.clients[1]._open(simulation.revealed[1], VICTIM, bytes(sealed))
 
 
 def test_shares_are_sealed_only_after_the_list_of_commitments_is_complete() -> None:

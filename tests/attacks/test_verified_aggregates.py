@@ -11,17 +11,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Limbs, Small
+from mphe.arithmetic.ring import Element, Integers, Limbs
 from mphe.errors import EncodingError, RefusedDecryption
 from mphe.roles.rounds.decryptor import Decryptor
 from mphe.roles.setup.common import SessionKeys
 from mphe.roles.verified import evidence
-from mphe.roles.verified.evidence import Notary, Statement, Verifier, c1_digest
+from mphe.roles.verified.evidence import Prover, Statement, Verifier, c1_digest
 from mphe.scheme.decryption import aggregate_shares
 from mphe.scheme.encryptor import Encryptor
 from mphe.scheme.rlwe import Opening, Prepared
-from mphe.wire.messages import Contribution, DecryptionRequest, Evidence, Pledge
-from tests.simulation import SeededSource, Simulation, centred, integers
+from mphe.wire.messages import Contribution, DecryptionRequest, Evidence, Group, Pledge
+from tests.simulation import (
+    SeededSource,
+    Simulation,
+    centred,
+    integers,
+    only_group,
+    rephrased,
+)
 
 VICTIM = 1
 LIAR = 4
@@ -32,14 +39,14 @@ MOST = 0.9
 class insecure_TrustingDecryptor(Decryptor):
     """Decrypts whatever c1 the server sends."""
 
-    def _c1(self, message: DecryptionRequest) -> bytes:
-        return message.c1 or super()._c1(message)
+    def _c1(self, message: DecryptionRequest, group: Group) -> bytes:
+        return group.c1 or super()._c1(message, group)
 
 
 class insecure_SignatureBlindVerifier(Verifier):
     """Reads the c1 and checks nothing: no pledge, no signature, no proof."""
 
-    def check(self, statement: Statement, evidence: Evidence) -> list[Limbs]:
+    def check(self, statement: Statement, evidence: Evidence) -> list[Element]:
         length = self._plan.threshold.ring.degree * self._plan.threshold.ring.bits // 8
         assert len(evidence.c1) == length
         return [self._ring.from_bytes(evidence.c1, self._ring.degree)]
@@ -48,7 +55,7 @@ class insecure_SignatureBlindVerifier(Verifier):
 class insecure_ProofBlindVerifier(Verifier):
     """Checks pledges and signatures, but no proof."""
 
-    def check(self, statement: Statement, evidence: Evidence) -> list[Limbs]:
+    def check(self, statement: Statement, evidence: Evidence) -> list[Element]:
         try:
             return super().check(statement, evidence)
         except EncodingError as error:
@@ -74,7 +81,7 @@ def make(decryptor: type[Decryptor] = Decryptor) -> Simulation:
 
 def opened(
     simulation: Simulation, request: DecryptionRequest, known: dict[int, Contribution]
-) -> Small | None:
+) -> Integers | None:
     """Return the sum of some contributions if the decryptors answer for a request."""
     shares = [simulation.read_share(share) for share in simulation.ask(request).values()]
     return simulation.adding(known).recover(shares, len(known))
@@ -104,7 +111,7 @@ def test_one_c1_passed_off_as_the_sum(trusting: bool) -> None:
     simulation = make(insecure_TrustingDecryptor if trusting else Decryptor)
     updates = simulation.random_updates()
     sent, request = simulation.collect(updates)
-    false = replace(request, c1=sent[VICTIM].c1)
+    false = rephrased(request, c1=sent[VICTIM].c1)
     if trusting:
         seen = opened(simulation, false, {VICTIM: sent[VICTIM]})
         assert seen is not None and np.array_equal(seen, updates[VICTIM])
@@ -112,9 +119,9 @@ def test_one_c1_passed_off_as_the_sum(trusting: bool) -> None:
     refused(simulation, false, "not that of the contributors")
     only = tuple(item for item in request.evidence if item.index == VICTIM)
     refused(simulation, replace(request, evidence=only), "not that of the contributors")
-    alone = replace(request, evidence=only, contributors=(VICTIM,))
+    alone = rephrased(request, evidence=only, contributors=(VICTIM,))
     refused(simulation, alone, "a sum of 1 updates; at least 3")
-    thrice = replace(request, evidence=only * 3, contributors=(VICTIM,) * 3)
+    thrice = rephrased(request, evidence=only * 3, contributors=(VICTIM,) * 3)
     refused(simulation, thrice, "not sorted, distinct and known")
 
 
@@ -125,14 +132,14 @@ def test_a_constant_as_the_sum(trusting: bool) -> None:
     ring, bits = simulation.ring, 150
     constant = ring.zero()
     constant[bits // 32, 0] = 1 << bits % 32
-    false = replace(request, c1=ring.to_bytes(constant))
+    false = rephrased(request, c1=ring.to_bytes(constant))
     if not trusting:
         refused(simulation, false, "not that of the contributors")
         return
     shares = [simulation.read_share(share) for share in simulation.ask(false).values()]
     (total,) = aggregate_shares(shares)
     read = [centred(v, ring.modulus) / 4 / 2.0**bits for v in integers(ring.reduce(total))]
-    secret = np.sum([c._key_share.secret for c in simulation.clients.values()], axis=0)
+    secret = np.sum([share.secret for share in simulation.key_shares.values()], axis=0)
     assert np.array_equal(np.rint(read), secret[: len(read)])
 
 
@@ -145,23 +152,23 @@ def invent(simulation: Simulation, request: DecryptionRequest) -> tuple[Decrypti
     encryptor = Encryptor(simulation.plan, keys.key, keys.crs_seed)
     source = simulation.source("inventions")
     invented, items, pledges = {}, [], []
-    for index in request.contributors:
+    for index in only_group(request).contributors:
         if index == VICTIM:
             continue
         prepared = encryptor.prepare(source)
         payload = encryptor.encrypt(
             np.zeros(simulation.parameters.length, np.int64), source, prepared
         )
-        pledges.append(Pledge(index, c1_digest(payload.c1)))
+        pledges.append(Pledge(index, c1_digest(keys.transcript, payload.c1)))
         invented[index] = (payload, prepared)
     own = next(p for p in request.pledges if p.index == VICTIM)
     listed = tuple(sorted([own, *pledges], key=lambda pledge: pledge.index))
     statement = Statement(keys.transcript, request.round, request.model, listed)
     for index, (payload, prepared) in invented.items():
         # The server has no identity of theirs; it signs with a key of its own.
-        pen = Notary(simulation.plan, keys.key, index, simulation.identities[LIAR])
-        proof = pen.prove(statement, prepared, source)
-        items.append(Evidence(index, payload.c1, proof, pen.sign(statement, payload.c1)))
+        prover = Prover(simulation.plan, keys.key, index, simulation.identities[LIAR])
+        proof = prover.prove(statement, prepared, source)
+        items.append(Evidence(index, payload.c1, proof, prover.sign(statement, payload.c1)))
     victim = next(item for item in request.evidence if item.index == VICTIM)
     evidence_ = tuple(sorted([victim, *items], key=lambda item: item.index))
     sent = {
@@ -192,7 +199,7 @@ def test_a_contributor_that_is_on_no_roster() -> None:
     _, request = simulation.collect(simulation.random_updates())
     first = request.evidence[:2]
     ghost = replace(request.evidence[2], index=5)
-    false = replace(request, contributors=(1, 2, 5), evidence=(*first, ghost))
+    false = rephrased(request, contributors=(1, 2, 5), evidence=(*first, ghost))
     refused(simulation, false, "not sorted, distinct and known|another c1 than it pledged")
 
 
@@ -216,11 +223,11 @@ def test_two_models_in_one_round(blind: bool, monkeypatch: pytest.MonkeyPatch) -
         assert len(request.evidence) == 4
         assert opened(simulation, request, sent) is not None
         return
-    assert VICTIM not in request.contributors
+    assert VICTIM not in only_group(request).contributors
     lied = Evidence(VICTIM, sent[VICTIM].c1, sent[VICTIM].proof, sent[VICTIM].signature)
-    false = replace(
+    false = rephrased(
         request,
-        contributors=(VICTIM, *request.contributors),
+        contributors=(VICTIM, *only_group(request).contributors),
         evidence=(lied, *request.evidence),
     )
     refused(simulation, false, "did not sign this contribution to this round, model and list")
@@ -237,9 +244,9 @@ def malformed(simulation: Simulation, scaling: int) -> int:
 def corrupt_next(simulation: Simulation, bits: int) -> None:
     """Have the liar prepare c1 = a·u + e1 + B."""
     contributor = simulation.contributors[LIAR]
-    pledger = contributor._pledger
-    assert pledger is not None
-    (prepared,) = pledger._next
+    pledged = contributor._pledged
+    assert pledged is not None
+    (prepared,) = pledged._prepared[pledged.pledged.next]
     simulation.ring.reduce(prepared.c1)
     prepared.c1[bits // 32, 0] += 1 << bits % 32
     simulation.ring.reduce(prepared.c1)
@@ -255,11 +262,11 @@ def key_in_the_sum(
     shares = [simulation.read_share(share) for share in simulation.ask(request).values()]
     (combined,) = aggregate_shares(shares)
     (c0,) = (simulation.adding(sent)._require().c0,)
-    values = integers(ring.reduce(c0[0] * plan.scaling - combined))
+    values = integers(ring.reduce(Limbs(c0[0] * plan.scaling - combined)))
     modulus = 1 << plan.threshold.noise_bits
     low = [(v + modulus // 2) % modulus - modulus // 2 for v in values]
     read = np.array([round(-v / 2.0**bits / plan.scaling) for v in low])
-    secret = np.sum([c._key_share.secret for c in simulation.clients.values()], axis=0)
+    secret = np.sum([share.secret for share in simulation.key_shares.values()], axis=0)
     return float(np.mean(read == secret[: read.size]))
 
 
@@ -269,11 +276,11 @@ def test_a_malformed_c1(blind: bool) -> None:
     bits = malformed(simulation, simulation.plan.scaling)
     corrupt_next(simulation, bits)
     aggregator = simulation.aggregator
-    assert aggregator is not None and aggregator._ledger is not None
+    assert aggregator is not None and aggregator._evidence is not None
     session = aggregator.session
     # The server is in league with the contributor, and adds up what it sends.
     blind_server = insecure_ProofBlindVerifier(session.plan, session.key, session.identities)
-    aggregator._ledger._verifier = blind_server
+    aggregator._evidence._verifier = blind_server
     sent, request = simulation.collect(simulation.random_updates())
     if blind:
         assert key_in_the_sum(simulation, request, sent, bits) > MOST
@@ -297,7 +304,7 @@ def test_the_default_mode_lets_a_contributor_read_the_key() -> None:
 # -- cancellation ----------------------------------------------------------------------------------
 
 
-def cancelling(simulation: Simulation, others: list[bytes], own: Prepared) -> Limbs:
+def cancelling(simulation: Simulation, others: list[bytes], own: Prepared) -> Element:
     """Return own c1 minus those of the others."""
     ring = simulation.ring
     total = own.c1.copy()
@@ -309,6 +316,11 @@ def cancelling(simulation: Simulation, others: list[bytes], own: Prepared) -> Li
 @pytest.mark.parametrize("blind", [True, False])
 def test_a_contributor_cancels_all_others_but_one(blind: bool) -> None:
     simulation = make(weakened(insecure_SignatureBlindVerifier) if blind else Decryptor)
+    used = {}  # what the others pledged, and forget when they have contributed
+    for index, contributor in simulation.contributors.items():
+        pledged = contributor._pledged
+        assert pledged is not None
+        used[index] = pledged._prepared[pledged.pledged.next]
     updates = simulation.random_updates()
     sent, request = simulation.collect(updates)
     keys = simulation.keys[LIAR]
@@ -319,11 +331,11 @@ def test_a_contributor_cancels_all_others_but_one(blind: bool) -> None:
     c1 = cancelling(simulation, [sent[2].c1, sent[3].c1], own)
     wire = simulation.ring.to_bytes(c1)
     statement = Statement(keys.transcript, request.round, request.model, request.pledges)
-    pen = Notary(simulation.plan, keys.key, LIAR, simulation.identities[LIAR])
+    prover = Prover(simulation.plan, keys.key, LIAR, simulation.identities[LIAR])
     # It knows no u for this c1; the best it has is its own.
     half = Prepared(Opening(own.opening.secret, own.opening.error), own.transform, c1)
-    proof = pen.prove(statement, (half,), source)
-    liar = Evidence(LIAR, wire, proof, pen.sign(statement, wire))
+    proof = prover.prove(statement, (half,), source)
+    liar = Evidence(LIAR, wire, proof, prover.sign(statement, wire))
     false = replace(request, evidence=(*request.evidence[:3], liar))
     if blind:
         mine = Contribution(1, payload.c0, payload.c1, payload.body, b"")
@@ -332,15 +344,17 @@ def test_a_contributor_cancels_all_others_but_one(blind: bool) -> None:
         return
     refused(simulation, false, "client 4 contributes another c1 than it pledged")
     # Had it known the others' c1 when it pledged, the proof would still be missing.
-    pledges = (*request.pledges[:3], Pledge(LIAR, c1_digest(wire)))
+    pledges = (*request.pledges[:3], Pledge(LIAR, c1_digest(keys.transcript, wire)))
     late = Statement(keys.transcript, request.round, request.model, pledges)
     items = []
-    for index in request.contributors[:3]:
-        notary = Notary(simulation.plan, keys.key, index, simulation.identities[index])
-        (current,) = simulation.contributors[index]._pledger._current[1]  # type: ignore[union-attr, index]
-        proof = notary.prove(late, (current,), source)
-        items.append(Evidence(index, sent[index].c1, proof, notary.sign(late, sent[index].c1)))
-    liar = replace(liar, proof=pen.prove(late, (half,), source), signature=pen.sign(late, wire))
+    for index in only_group(request).contributors[:3]:
+        honest = Prover(simulation.plan, keys.key, index, simulation.identities[index])
+        (current,) = used[index]
+        proof = honest.prove(late, (current,), source)
+        items.append(Evidence(index, sent[index].c1, proof, honest.sign(late, sent[index].c1)))
+    liar = replace(
+        liar, proof=prover.prove(late, (half,), source), signature=prover.sign(late, wire)
+    )
     hasty = replace(request, pledges=pledges, evidence=(*items, liar))
     refused(simulation, hasty, "the proof does not fit")
 
@@ -360,5 +374,5 @@ def test_a_second_aggregate_of_a_round_is_refused() -> None:
     simulation = make()
     sent, request = simulation.collect(simulation.random_updates())
     assert opened(simulation, request, sent) is not None
-    fewer = replace(request, attempt=2, contributors=(1, 2, 3), evidence=request.evidence[:3])
+    fewer = rephrased(request, attempt=2, contributors=(1, 2, 3), evidence=request.evidence[:3])
     refused(simulation, fewer, "another aggregate of round 1")

@@ -17,6 +17,7 @@ import fl.run.client
 from mphe.net.events import Event, Received
 from mphe.net.frames import encode_header
 from mphe.net.tcp import Client
+from mphe.run import deadlines
 from mphe.wire import codec
 from mphe.wire.messages import (
     Commit,
@@ -26,6 +27,7 @@ from mphe.wire.messages import (
     Join,
     Reveal,
 )
+from tests.patience import scaled
 
 KINDS = ("kill", "stop", "exception", "reset", "slow")
 SLOW_SECONDS = 0.6
@@ -170,10 +172,11 @@ def _unacknowledged(sock: Any) -> int:
 
 def install(fault: Fault | None) -> None:
     """Let the client of this process meet its fault; be done soon when the server is gone."""
-    fl.run.client.RECONNECT_SECONDS = RECONNECT_SECONDS
-    fl.run.client.CONNECT_SECONDS = CONNECT_SECONDS
+    deadlines.SLACK_SECONDS = scaled(deadlines.SLACK_SECONDS)
+    fl.run.client.RECONNECT_SECONDS = scaled(RECONNECT_SECONDS)
+    fl.run.client.CONNECT_SECONDS = scaled(CONNECT_SECONDS)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    fl.run.client.Client = ResettableClient  # type: ignore[attr-defined]
+    fl.run.client.Connection = ResettableClient  # type: ignore[attr-defined]
     if fault is not None:
         FaultyClient.fault = fault
-        fl.run.client.Client = FaultyClient  # type: ignore[attr-defined]
+        fl.run.client.Connection = FaultyClient  # type: ignore[attr-defined]

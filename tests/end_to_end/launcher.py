@@ -3,23 +3,35 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.patience import output_of, scaled, wait_until
+
 ROOT = Path(__file__).resolve().parents[2]
+LAUNCHERS = ("OMPI_", "PMIX_", "PMI_", "SLURM_", "MPI_")
 
 
-def free_port() -> int:
-    """Return a port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def unlaunched() -> dict[str, str]:
+    """Return the environment without what an outer launcher left in it."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHERS)}
+
+
+def party_flags(peers: int, port: int, desk: Path, index: int, output: Path) -> dict[str, str]:
+    """Return the flags of one party without a launcher; index 0 is the server."""
+    return {
+        "--num_peers": str(peers),
+        "--server_address": f"localhost:{port}",
+        "--robust": "True",
+        "--output": str(output),
+        "--role": "client" if index else "server",
+        "--roster": str(desk / "roster.json"),
+        "--identity": str(desk / str(index)),
+    }
 
 
 def command(peers: int, port: int, output: Path, *more: str) -> list[str]:
@@ -61,16 +73,16 @@ def started(words: list[str]) -> Iterator[subprocess.Popen[str]]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
             try:
-                process.wait(10)
+                process.wait(scaled(10))
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
-def run(words: list[str], timeout: float = 240) -> tuple[int, str]:
+def run(words: list[str]) -> tuple[int, str]:
     """Run a command to its end; return the exit code and everything it printed."""
     with started(words) as process:
-        text, _ = process.communicate(timeout=timeout)
+        text = output_of(process)
         return process.returncode, text
 
 
@@ -99,7 +111,12 @@ def metrics(output: Path) -> list[dict[str, Any]]:
 
 def wait_for_round(process: subprocess.Popen[str], output: Path, round: int) -> None:
     """Wait until a round is in metrics.jsonl; fail when the run ends before."""
-    while len(metrics(output)) < round:
-        if process.poll() is not None:
-            raise AssertionError(f"the run ended early:\n{process.communicate()[0]}")
-        time.sleep(0.05)
+
+    def has_ended() -> bool:
+        over = process.poll() is not None
+        if len(metrics(output)) >= round:
+            return True
+        assert not over, f"the run ended early:\n{process.communicate()[0]}"
+        return False
+
+    wait_until(has_ended, lambda: f"round {round} does not end", 240, pause=0.02)

@@ -75,8 +75,8 @@ class TunLink:
         """Connect two namespaces."""
         with ExitStack() as stack:
             files = [
-                stack.enter_context(self._device("tun-s", server, SERVER_IP)),
-                stack.enter_context(self._device("tun-c", client, CLIENT_IP)),
+                stack.enter_context(self._device(f"tun-s{os.getpid()}", server, SERVER_IP)),
+                stack.enter_context(self._device(f"tun-c{os.getpid()}", client, CLIENT_IP)),
             ]
             over, wake = os.pipe()
             thread = threading.Thread(target=self._forward, args=(*files, over))

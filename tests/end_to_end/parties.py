@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
@@ -18,11 +17,11 @@ import main
 from fl.launch.roster import identity_command
 from tests.end_to_end import faults, small
 from tests.end_to_end.faults import Fault
-from tests.end_to_end.launcher import free_port, metrics
+from tests.end_to_end.launcher import metrics, party_flags, unlaunched
+from tests.patience import Patience, scaled, wait_until
+from tests.ports import free_port
 
-LAUNCHERS = ("OMPI_", "PMIX_", "PMI_", "SLURM_", "MPI_")
 PAUSE = 0.05
-PATIENCE = 90.0
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["tests.end_to_end.parties"])
 
@@ -36,16 +35,15 @@ def play(
     draws: bool,
 ) -> None:
     """Be one party, in a process of its own."""
-    for name in [name for name in os.environ if name.startswith(LAUNCHERS)]:
+    for name in set(os.environ) - set(unlaunched()):
         del os.environ[name]
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    fl.run.server.SETUP_SECONDS = setup_seconds
+    fl.run.server.SETUP_SECONDS = scaled(setup_seconds)
     if not draws:  # half a second that many tests can do without
         fl.run.server.Run.draw = lambda self: None  # type: ignore[method-assign]
-    # What the end waits for a hung client.
-    fl.run.server.FLUSH_SECONDS = 1.0  # type: ignore[attr-defined]
+    fl.run.server.FLUSH_SECONDS = scaled(1.0)  # type: ignore[attr-defined]
     small.install(pause)
     faults.install(fault)
     main.leave(main.main(argv))
@@ -78,23 +76,19 @@ class Federation:
     processes: dict[int, ForkServerProcess] = field(default_factory=dict)
     past: list[ForkServerProcess] = field(default_factory=list)
 
-    def start(self, index: int, fault: Fault | None = None) -> None:
-        """Start a party, or start it again."""
+    def start(self, index: int, fault: Fault | None = None, /, **more: str) -> None:
+        """Start a party, or start it again; `more` are flags of its own."""
         if index in self.processes:
             self.past.append(self.processes[index])
         given = {
-            "--num_peers": str(self.peers),
+            **party_flags(self.peers, self.port, self.desk, index, self.output),
             "--server_address": f"127.0.0.1:{self.port}",
-            "--robust": "True",
             "--resiliency": "0.5",
             "--learning_rate": str(small.LEARNING_RATE),
             "--dataset": f"npz:{self.desk / 'data.npz'}",
-            "--output": str(self.output),
             "--evaluate_every": "1",
-            "--role": "client" if index else "server",
-            "--roster": str(self.desk / "roster.json"),
-            "--identity": str(self.desk / str(index)),
             **self.flags,
+            **{f"--{name}": text for name, text in more.items()},
         }
         argv = [word for pair in given.items() for word in pair]
         log = self._log(index)
@@ -114,18 +108,37 @@ class Federation:
         if process.is_alive() and process.pid is not None:
             os.kill(process.pid, number)
 
-    def wait(self, index: int, seconds: float = PATIENCE) -> int:
+    def wait(self, index: int, seconds: float = 90.0) -> int:
         """Return the exit code of a party, minus the signal that killed it."""
-        self.processes[index].join(seconds)
-        code = self.processes[index].exitcode
-        assert code is not None, f"party {index} hangs:\n{self.said(index)}"
-        return code
+        patience, process = Patience(seconds), self.processes[index]
+        while process.exitcode is None:
+            assert not patience.is_over(), f"party {index} hangs:\n{self.said(index)}"
+            process.join(1.0)
+        return process.exitcode
 
     def wait_for_round(self, round: int) -> None:
         """Wait until so many rounds have ended."""
-        while len(metrics(self.output)) < round:
-            assert self.processes[0].is_alive(), self.said(0)
-            time.sleep(0.005)
+
+        def has_ended() -> bool:
+            alive = self.processes[0].is_alive()
+            if len(metrics(self.output)) >= round:
+                return True
+            assert alive, self.said(0)
+            return False
+
+        wait_until(has_ended, lambda: f"round {round} does not end:\n{self.said(0)}")
+
+    def wait_for_text(self, index: int, text: str) -> None:
+        """Wait until a party has printed something."""
+
+        def has_said() -> bool:
+            alive = self.processes[index].is_alive()
+            if text in self.said(index):
+                return True
+            assert alive, self.said(index)
+            return False
+
+        wait_until(has_said, lambda: f"party {index} does not say {text!r}:\n{self.said(index)}")
 
     def said(self, index: int) -> str:
         """Return what a party printed."""

@@ -9,6 +9,7 @@ import pytest
 from tests.end_to_end.faults import KINDS, SETUP_STAGES, STAGES, Fault
 from tests.end_to_end.parties import Federation
 from tests.end_to_end.small import assert_sums
+from tests.patience import flag
 
 pytestmark = pytest.mark.timeout(120)
 STRUCK = 2
@@ -28,7 +29,7 @@ def rounds_for(kind: str) -> int:
 def struck_run(make: Make, stage: str, kind: str) -> tuple[Federation, dict[int, int]]:
     """Run a federation in which client 2 meets the fault; return it with all exit codes."""
     # The victim is the quickest, so the server asks it to decrypt.
-    federation = make(num_iterations=str(rounds_for(kind)), round_timeout="2")
+    federation = make(num_iterations=str(rounds_for(kind)), round_timeout=flag(2))
     fault = Fault(stage, kind, 0 if stage in SETUP_STAGES else STRUCK)
     for index in range(5):
         federation.pause = 0.0 if index == VICTIM else 0.1

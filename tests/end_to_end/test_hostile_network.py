@@ -6,7 +6,7 @@ the loops of server and clients and the transport are real.
 
 import asyncio
 import contextlib
-import time
+import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mphe
 from fl.config.configs import Config
-from fl.run.client_session import Session
+from fl.run.client import Training
 from fl.run.frames import max_frame
-from mphe.arithmetic.sampling import RandomSource
 from mphe.net.frames import encode_header
 from mphe.net.tcp import Client, Server, Unreachable
 from mphe.net.tls import (
@@ -30,11 +30,12 @@ from mphe.net.tls import (
     public_key,
     server_context,
 )
-from mphe.roles.setup.client import SetupClient
+from mphe.run.session import ClientSession
 from mphe.wire import codec
 from mphe.wire.messages import Contribution
 from tests.fl import federation
 from tests.fl.federation import SIZE, FakeLearner, Outcome, expected_weights, flags, plan_of
+from tests.patience import flag, scaled, wait_until
 
 HOST = "127.0.0.1"
 SERVER = new_identity("server")
@@ -42,11 +43,11 @@ CLIENTS = {index: new_identity(f"client {index}") for index in (1, 2, 3, 4)}
 KEYS = {index: public_key(identity.certificate) for index, identity in CLIENTS.items()}
 MALLORY = new_identity("client 2")
 EVERYBODY = 3 * [(1, 2, 3, 4)]
-LEARNING = 0.5
-"""Seconds that an update takes, so that an attack and the rounds overlap."""
 HANG = 120
 
-Attack = Callable[[int], AbstractAsyncContextManager[None]]
+Moves = Callable[[], tuple[int, ...]]
+"""Returns numbers that grow as an attack goes on."""
+Attack = Callable[[int], AbstractAsyncContextManager[Moves]]
 """Takes the server's port; under way inside of the block; asserts at its end that it was."""
 Wrap = Callable[[int, Client], Any]
 """(index, transport) → the transport that this client uses."""
@@ -61,17 +62,23 @@ async def connect(port: int, index: int, identity: Identity, timeout: float = HA
 # -- the federation --------------------------------------------------------------------------------
 
 
-def dawdle(index: int, round: int) -> None:
-    time.sleep(LEARNING)
+async def take_part(args: Config, port: int, index: int, wrap: Wrap, moves: Moves) -> None:
+    """Be a client until training is over; an update takes until the attack has gone on."""
 
+    def dawdle(index: int, round: int) -> None:
+        before = moves()
+        wait_until(
+            lambda: all(now > then for now, then in zip(moves(), before, strict=True)),
+            lambda: f"the attack does not go on: {before}",
+        )
 
-async def take_part(args: Config, port: int, index: int, wrap: Wrap) -> None:
-    """Be a client until training is over."""
     transport = await connect(port, index, CLIENTS[index])
     learner: Any = FakeLearner(args, index, dawdle)
-    session = Session(index, learner, wrap(index, transport))
-    source, key = RandomSource.from_system(), CLIENTS[index].private_key
-    session.join(SetupClient(index, plan_of(args, SIZE), key, KEYS, source))
+    identity = mphe.Identity(CLIENTS[index].private_key)
+    plan = plan_of(args, SIZE)
+    party = mphe.Client(index, plan.session, identity, KEYS)
+    session = ClientSession(party, wrap(index, transport), Training(learner))
+    session.start()
     try:
         await session.run()
     finally:
@@ -83,9 +90,12 @@ async def federate(args: Config, attack: Attack, wrap: Wrap) -> Outcome:
     plan = plan_of(args, SIZE)
     pins = {fingerprint(identity.certificate): index for index, identity in CLIENTS.items()}
     context = server_context(SERVER, [identity.certificate for identity in CLIENTS.values()])
-    server = await Server.listen(HOST, 0, pins, context, max_frame(plan, SIZE))
-    async with attack(server.port):
-        clients = [asyncio.create_task(take_part(args, server.port, i, wrap)) for i in CLIENTS]
+    frame, patient = max_frame(plan, SIZE), scaled(HANG)  # with whom says nothing, all the while
+    server = await Server.listen(HOST, 0, pins, context, frame, handshake_timeout=patient)
+    async with attack(server.port) as moves:
+        clients = [
+            asyncio.create_task(take_part(args, server.port, i, wrap, moves)) for i in CLIENTS
+        ]
         network: Any = SimpleNamespace(server=server)
         try:
             outcome = await federation._serve(args, network, plan, KEYS, lambda *_: None)
@@ -100,8 +110,9 @@ def train(path: Path, attack: Attack, *more: str, wrap: Wrap = lambda _, client:
     """Return how training went beside an attack."""
 
     async def guarded() -> Outcome:
-        async with asyncio.timeout(HANG):
-            return await federate(flags(path, "--resiliency", "0.5", *more), attack, wrap)
+        async with asyncio.timeout(scaled(HANG)):
+            words = ["--resiliency", "0.5", "--round_timeout", flag(60), *more]
+            return await federate(flags(path, *words), attack, wrap)
 
     return asyncio.run(guarded())
 
@@ -135,7 +146,7 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def one_byte_a_second(port: int) -> AsyncIterator[None]:
+async def one_byte_a_second(port: int) -> AsyncIterator[Moves]:
     """Begin a TLS record and never get to its end."""
     reader, writer = await asyncio.open_connection(HOST, port)
     sent = 0
@@ -147,20 +158,25 @@ async def one_byte_a_second(port: int) -> AsyncIterator[None]:
             sent += 1
             await asyncio.sleep(1)
 
-    async with beside(dribble()):
-        yield
-    assert sent >= 2 and not reader.at_eof()
-    await hang_up(writer)
+    try:
+        async with beside(dribble()):
+            yield lambda: (sent,)
+        assert sent >= 2 and not reader.at_eof()
+    finally:
+        await hang_up(writer)
 
 
 @asynccontextmanager
-async def idle_connections(port: int) -> AsyncIterator[None]:
+async def idle_connections(port: int) -> AsyncIterator[Moves]:
     """Open 300 connections and say nothing."""
     idle = [await asyncio.open_connection(HOST, port) for _ in range(300)]
-    yield
-    assert not any(reader.at_eof() for reader, _ in idle)
-    for _, writer in idle:
-        await hang_up(writer)
+    asked = itertools.count()  # there is nothing to wait for
+    try:
+        yield lambda: (next(asked),)
+        assert not any(reader.at_eof() for reader, _ in idle)
+    finally:
+        for _, writer in idle:
+            await hang_up(writer)
 
 
 GARBAGE = (
@@ -174,7 +190,7 @@ GARBAGE = (
 
 
 @asynccontextmanager
-async def garbage_before_the_handshake(port: int) -> AsyncIterator[None]:
+async def garbage_before_the_handshake(port: int) -> AsyncIterator[Moves]:
     """Connect again and again, and send what is no TLS."""
     refused = 0
 
@@ -193,12 +209,12 @@ async def garbage_before_the_handshake(port: int) -> AsyncIterator[None]:
             await asyncio.sleep(0.01)
 
     async with beside(shout()):
-        yield
+        yield lambda: (refused // len(GARBAGE),)
     assert refused > len(GARBAGE)
 
 
 @asynccontextmanager
-async def refused_client(port: int, index: int, identity: Identity) -> AsyncIterator[None]:
+async def refused_client(port: int, index: int, identity: Identity) -> AsyncIterator[Moves]:
     """Try to be client `index` with this certificate, again and again."""
     refused = 0
 
@@ -206,30 +222,29 @@ async def refused_client(port: int, index: int, identity: Identity) -> AsyncIter
         nonlocal refused
         while True:
             with pytest.raises(Unreachable):
-                await connect(port, index, identity, timeout=0.3)
+                await connect(port, index, identity, timeout=scaled(0.3))
             refused += 1
 
     async with beside(knock()):
-        yield
+        yield lambda: (refused,)
     assert refused >= 2
 
 
-def unpinned_certificate(port: int) -> AbstractAsyncContextManager[None]:
+def unpinned_certificate(port: int) -> AbstractAsyncContextManager[Moves]:
     """Use a certificate of the right name that nobody pinned."""
     return refused_client(port, 2, MALLORY)
 
 
-def another_clients_index(port: int) -> AbstractAsyncContextManager[None]:
+def another_clients_index(port: int) -> AbstractAsyncContextManager[Moves]:
     """Use client 4's certificate and say that it is client 3's."""
     return refused_client(port, 3, CLIENTS[4])
 
 
 @asynccontextmanager
-async def all_at_once(port: int) -> AsyncIterator[None]:
+async def all_at_once(port: int) -> AsyncIterator[Moves]:
     async with AsyncExitStack() as stack:
-        for attack in ATTACKS:
-            await stack.enter_async_context(attack(port))
-        yield
+        moves = [await stack.enter_async_context(attack(port)) for attack in ATTACKS]
+        yield lambda: tuple(number for move in moves for number in move())
 
 
 ATTACKS: tuple[Attack, ...] = (
@@ -282,8 +297,8 @@ class Dribbling:
 
 
 @asynccontextmanager
-async def no_attack(_: int) -> AsyncIterator[None]:
-    yield
+async def no_attack(_: int) -> AsyncIterator[Moves]:
+    yield tuple
 
 
 def test_a_client_of_one_byte_a_second_costs_its_own_place_only(tmp_path: Path) -> None:
@@ -295,6 +310,6 @@ def test_a_client_of_one_byte_a_second_costs_its_own_place_only(tmp_path: Path) 
         slow.append(Dribbling(client))
         return slow[0]
 
-    outcome = train(tmp_path, no_attack, "--round_timeout", "2", wrap=wrap)
+    outcome = train(tmp_path, no_attack, "--round_timeout", flag(2), wrap=wrap)
     assert_trained(outcome, tmp_path, [(1, 2, 3, 4), (1, 2, 3), (1, 2, 3)])
     assert slow[0].sent >= 2

@@ -18,7 +18,8 @@ import pytest
 from matplotlib.image import imread
 
 from fl.data.load import load_dataset
-from tests.end_to_end.launcher import command, free_port, metrics, ranks, run, started
+from tests.end_to_end.launcher import command, metrics, ranks, run, started
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(600)
 PEERS, SEED, ROUNDS = 2, 3, 9

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.launcher import ROOT
+from tests.end_to_end.launcher import ROOT, party_flags
 from tests.end_to_end.links import SERVER_IP, NetemLink, SilentProxy, TunLink, namespaces
 from tests.end_to_end.parties import Federation
 from tests.end_to_end.small import assert_sums
+from tests.patience import flag, scaled, wait_until
 
 pytestmark = pytest.mark.timeout(120)
 FAR = 4
@@ -22,7 +23,7 @@ Make = Callable[..., Federation]
 
 
 def test_a_link_that_falls_silent_is_noticed_by_the_deadline(federation: Make) -> None:
-    run = federation(num_iterations="5", round_timeout="2")
+    run = federation(num_iterations="5", round_timeout=flag(2))
     with SilentProxy(run.port) as proxy:
         server_port = run.port
         for index in range(5):
@@ -40,7 +41,7 @@ def test_a_link_that_falls_silent_is_noticed_by_the_deadline(federation: Make) -
     assert records[-1]["contributors"] == NEAR
     assert all(record["abandoned"] is None for record in records)
     assert_sums(records)
-    assert "no answer from client 4 within 2 s" in run.said(0)
+    assert "no answer from client 4 within" in run.said(0)
     # Nobody hung up: it is the deadline that told the server.
     assert "client 4 is gone" not in run.said(0)
 
@@ -55,24 +56,19 @@ class Apart:
         self.run, self._spaces, self._stack = run, spaces, stack
         self._processes: dict[int, subprocess.Popen[str]] = {}
 
-    def start_all(self, rounds: int, timeout: float) -> None:
-        more = {"--num_iterations": str(rounds), "--round_timeout": f"{timeout:g}"}
+    def start_all(self, rounds: int, limit: str) -> None:
+        more = {"--num_iterations": str(rounds), "--round_timeout": limit}
         for index in range(5):
             self._start(index, {**more, "--server_address": f"{SERVER_IP}:8080"})
 
     def _start(self, index: int, more: dict[str, str]) -> None:
         run = self.run
         flags = {
-            "--num_peers": "4",
-            "--robust": "True",
+            **party_flags(4, 8080, run.desk, index, run.output),
             "--resiliency": "0.5",
             "--learning_rate": "0.1",
             "--dataset": f"npz:{run.desk / 'data.npz'}",
-            "--output": str(run.output),
             "--evaluate_every": "1",
-            "--role": "client" if index else "server",
-            "--roster": str(run.desk / "roster.json"),
-            "--identity": str(run.desk / str(index)),
             **more,
         }
         words = ["ip", "netns", "exec", self._spaces[index == FAR], sys.executable, "-m"]
@@ -84,11 +80,17 @@ class Apart:
         self._stack.callback(process.kill)
 
     def wait_for_round(self, round: int) -> None:
-        while len(self.run.records()) < round:
-            assert self._processes[0].poll() is None, self.run.said(0)
+        def has_ended() -> bool:
+            over = self._processes[0].poll() is not None
+            if len(self.run.records()) >= round:
+                return True
+            assert not over, self.run.said(0)
+            return False
+
+        wait_until(has_ended, lambda: f"round {round} does not end:\n{self.run.said(0)}")
 
     def wait(self, index: int) -> int:
-        return self._processes[index].wait(90)
+        return self._processes[index].wait(scaled(90))
 
 
 @pytest.fixture(params=["netem", "tun"])
@@ -109,7 +111,7 @@ def apart(desks: Callable[[int], Path], tmp_path: Path, link: Any) -> Iterator[A
 
 def test_one_packet_in_a_hundred_lost_changes_nothing(apart: Apart, link: Any) -> None:
     link.lose(0.01)
-    apart.start_all(rounds=30, timeout=30)
+    apart.start_all(rounds=30, limit=flag(30))
     assert [apart.wait(index) for index in range(5)] == 5 * [0], apart.run.said(0)
     records = apart.run.records()
     assert [record["contributors"] for record in records] == 30 * [EVERYBODY]
@@ -122,7 +124,7 @@ def test_one_packet_in_a_hundred_lost_changes_nothing(apart: Apart, link: Any) -
 def test_a_link_that_breaks_costs_one_client_its_place(
     apart: Apart, link: Any, share: float
 ) -> None:
-    apart.start_all(rounds=5, timeout=2)
+    apart.start_all(rounds=5, limit=flag(2))
     apart.wait_for_round(2)
     link.lose(share)
     assert apart.wait(0) == 0, apart.run.said(0)
@@ -134,5 +136,5 @@ def test_a_link_that_breaks_costs_one_client_its_place(
     assert all(record["abandoned"] is None for record in records)
     assert_sums(records)
     said = apart.run.said(0)
-    assert "no answer from client 4 within 2 s" in said
+    assert "no answer from client 4 within" in said
     assert "client 4 in round" in said[said.index("clients lost") :]

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.launcher import command, free_port, started
+from tests.end_to_end.launcher import command, started
+from tests.patience import output_of
+from tests.ports import free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("programs")]
 
 
 PRIVACY = "--dp_noise_multiplier 1.5 --batch_size_per_worker 250 --clip_norm 1 --value_bits 20"
@@ -19,7 +21,7 @@ def run(directory: Path, *more: str) -> tuple[int, list[str]]:
     words = f"{PRIVACY} {LEARNING} --resiliency 0.75 --state_dir {directory / 'state'}".split()
     output = directory / "results"
     with started(command(4, free_port(), output, *words, *more)) as process:
-        said, _ = process.communicate(timeout=180)
+        said = output_of(process)
     return process.returncode, [line for line in said.splitlines() if line.strip()]
 
 

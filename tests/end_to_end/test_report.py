@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.launcher import ROOT, command, free_port, metrics, run
+from tests.end_to_end.launcher import ROOT, command, metrics, run
+from tests.patience import scaled
+from tests.ports import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.xdist_group("programs"),
+]
 
 
 def scalars(directory: Path, tag: str) -> list[tuple[int, Any]]:
@@ -32,7 +38,7 @@ def test_a_quiet_run_can_be_compared_and_watched(tmp_path: Path) -> None:
         assert "round 1/3" not in text and "updates" not in text
     words = [sys.executable, "-m", "fl.report", "--picture", str(tmp_path / "report.png")]
     line = [*words, *map(str, outputs)]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=scaled(60))
     assert done.returncode == 0, done.stderr
     for output in outputs:
         records = metrics(output)

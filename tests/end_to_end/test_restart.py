@@ -4,18 +4,24 @@ import os
 import signal
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.end_to_end.launcher import command, free_port, metrics, ranks, started, wait_for_round
+from tests.end_to_end.launcher import command, metrics, ranks, started, wait_for_round
+from tests.end_to_end.parties import Federation
+from tests.end_to_end.small import assert_sums
 from tests.end_to_end.test_roster import PEERS, desk, ended, party
+from tests.patience import flag, output_of
+from tests.ports import free_port
 
 __all__ = ["desk"]
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("programs")]
 EVERYBODY = list(range(1, PEERS + 1))
+Make = Callable[..., Federation]
 
 
 class Parties:
@@ -42,33 +48,79 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def wait_for_sum(server: subprocess.Popen[str], output: Path) -> None:
-    """Wait for a sum of everybody's updates in a round that is yet to end."""
-    wait_for_round(server, output, len(metrics(output)) + 1)
-    while metrics(output)[-1]["contributors"] != EVERYBODY:
-        wait_for_round(server, output, len(metrics(output)) + 1)
+# -- a model so small that a round takes milliseconds ----------------------------------------------
 
 
-def test_a_client_that_was_killed_decrypts_again(desk: Path) -> None:
+def test_a_client_that_was_killed_decrypts_again(federation: Make, tmp_path: Path) -> None:
     """All shares are needed, so a sum after the restart is a sum that it helped to decrypt."""
-    everyone = ["--resiliency", "1", "--num_iterations", "1000", "--max_failed_rounds", "1000"]
-    # After an abandoned round the server waits that long for those who are gone.
-    everyone += ["--round_timeout", "15"]
-    output = desk / "out"
-    with parties(desk, *everyone, "--min_contributors", "2") as start:
-        server, first, *_ = [start.start(index) for index in range(PEERS + 1)]
-        wait_for_round(server, output, 2)
-        kill(first)
-        before = len(metrics(output))
-        wait_for_round(server, output, before + 1)
-        while metrics(output)[-1]["abandoned"] is None:
-            wait_for_round(server, output, len(metrics(output)) + 1)
-        assert metrics(output)[-1]["abandoned"] is not None
-        start.start(1)
-        wait_for_sum(server, output)
-        assert metrics(output)[-1]["abandoned"] is None
-    for path in (desk / "state").rglob("*"):
+    run = federation(
+        peers=PEERS,
+        num_iterations="1000",
+        resiliency="1",
+        min_contributors="2",
+        max_failed_rounds="1000",
+        # After an abandoned round the server waits that long for those who are gone.
+        round_timeout=flag(15),
+        state_dir=str(tmp_path / "state"),
+    )
+    run.start_all()
+    run.wait_for_round(2)
+    run.signal(1, signal.SIGKILL)
+    run.wait(1)
+    while run.records()[-1]["abandoned"] is None:
+        run.wait_for_round(len(run.records()) + 1)
+    run.start(1)
+    run.wait_for_round(len(run.records()) + 1)
+    while run.records()[-1]["contributors"] != EVERYBODY:
+        run.wait_for_round(len(run.records()) + 1)
+    assert_sums(run.records())
+    for path in (tmp_path / "state").rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"resiliency": "1"},
+        {"resiliency": "1", "verify_aggregate": "True"},
+        {"resiliency": "1", "aggregation": "plain"},
+    ],
+    ids=["hybrid", "verified", "plain"],
+)
+def test_a_server_that_was_killed_goes_on(
+    federation: Make, tmp_path: Path, more: dict[str, str]
+) -> None:
+    rounds = 10
+    run = federation(
+        peers=PEERS, num_iterations=str(rounds), state_dir=str(tmp_path / "state"), **more
+    )
+    run.start_all()
+    run.wait_for_round(3)
+    run.signal(0, signal.SIGKILL)
+    run.wait(0)
+    done = len(run.records())
+    with (run.output / "metrics.jsonl").open("a") as file:
+        file.write('{"round": 99, "contrib')
+    run.start(0, resume="True")
+    assert [run.wait(index) for index in (0, *EVERYBODY)] == (PEERS + 1) * [0], run.said(0)
+    assert_went_on(run.records(), rounds, done, run.said(0))
+    assert_sums(run.records())
+
+
+def assert_went_on(records: list[dict[str, Any]], rounds: int, done: int, said: str) -> None:
+    """All rounds were run, and the restart after `done` of them cost one at most."""
+    # All said that they are back; nobody was waited for in vain.
+    assert "no answer from" not in said
+    assert [record["round"] for record in records] == list(range(1, rounds + 1))
+    lost = [record["round"] for record in records if record["abandoned"] is not None]
+    assert lost in ([], [done + 1], [done + 2]), lost
+    assert all(
+        record["contributors"] == EVERYBODY for record in records if record["round"] not in lost
+    )
+    assert f"{rounds - len(lost)} completed, {len(lost)} abandoned" in said
+
+
+# -- the real program ------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -91,14 +143,8 @@ def test_damaged_state_is_refused_in_one_line(desk: Path) -> None:
         assert "add --resume True" in text and text.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        [],
-        pytest.param(["--verify_aggregate", "True"], marks=pytest.mark.slow),
-        pytest.param(["--aggregation", "plain"], marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["--verify_aggregate", "True"]], ids=["hybrid", "verified"])
 def test_a_server_that_was_killed_goes_on_without_a_launcher(desk: Path, more: list[str]) -> None:
     rounds, output = 10, desk / "out"
     flags = ["--num_iterations", str(rounds), "--resiliency", "1", *more]
@@ -112,17 +158,9 @@ def test_a_server_that_was_killed_goes_on_without_a_launcher(desk: Path, more: l
         server = start.start(0, "--resume", "True")
         outcomes = [ended(process) for process in (server, *clients)]
     assert [code for code, _ in outcomes] == [0] * (PEERS + 1), outcomes
-    # All said that they are back; nobody was waited for in vain.
-    assert "no answer from" not in outcomes[0][1]
     records = metrics(output)
-    assert [record["round"] for record in records] == list(range(1, rounds + 1))
-    lost = [record["round"] for record in records if record["abandoned"] is not None]
-    assert lost in ([], [done + 1], [done + 2]), lost
-    assert all(
-        record["contributors"] == EVERYBODY for record in records if record["round"] not in lost
-    )
+    assert_went_on(records, rounds, done, outcomes[0][1])
     assert records[-1]["loss"] < records[0]["loss"]
-    assert f"{rounds - len(lost)} completed, {len(lost)} abandoned" in outcomes[0][1]
 
 
 @pytest.mark.slow
@@ -134,14 +172,14 @@ def test_a_job_that_was_killed_goes_on_under_mpirun(tmp_path: Path) -> None:
         wait_for_round(process, output, 2)
         for rank in ranks(port).values():
             os.kill(rank, signal.SIGKILL)
-        process.communicate(timeout=60)
+        output_of(process)
     again = command(PEERS, free_port(), output, *flags)
     with started(again) as process:
-        text, _ = process.communicate(timeout=120)
+        text = output_of(process)
         assert process.returncode == 2
         assert "add --resume True" in text and text.count("\n") == 1, text
     with started([*again, "--resume", "True"]) as process:
-        text, _ = process.communicate(timeout=240)
+        text = output_of(process)
         assert process.returncode == 0, text
     records = metrics(output)
     assert [record["round"] for record in records] == list(range(1, rounds + 1))

@@ -5,23 +5,25 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.end_to_end.launcher import ROOT, free_port, metrics, wait_for_round
+from tests.end_to_end.launcher import ROOT, metrics, party_flags, unlaunched, wait_for_round
+from tests.end_to_end.parties import Federation
+from tests.patience import flag, output_of, scaled
+from tests.ports import free_port
 
-pytestmark = pytest.mark.timeout(300)
-LAUNCHERS = ("OMPI_", "PMIX_", "PMI_", "SLURM_", "MPI_")
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("programs")]
 PEERS = 3
 MAIN = ("main.py",)
-# An impostor is to give up within the run: the real program tries for two minutes.
+# An impostor is to give up soon: the real program tries for two minutes.
 IMPATIENT = (
     "import sys, fl.run.client, main\n"
-    "fl.run.client.CONNECT_SECONDS = 20\n"
+    "fl.run.client.CONNECT_SECONDS = {}\n"
     "main.leave(main.main(sys.argv[1:]))\n"
 )
 
@@ -33,7 +35,7 @@ def new_identity(directory: Path) -> dict[str, str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
         check=True,
     )
     line: dict[str, str] = json.loads(done.stdout)
@@ -55,24 +57,17 @@ def party(
 ) -> Iterator[subprocess.Popen[str]]:
     """Start one party; it does not survive the block."""
     flags = {
-        "--num_peers": str(PEERS),
-        "--server_address": f"localhost:{port}",
-        "--robust": "True",
+        **party_flags(PEERS, port, desk, index, desk / "out"),
         "--resiliency": "0.6",
         "--dataset": "mnist5k",
         "--batch_size_per_worker": "32",
-        "--output": str(desk / "out"),
         "--evaluate_every": "1",
-        "--role": "client" if index else "server",
-        "--roster": str(desk / "roster.json"),
-        "--identity": str(desk / str(index)),
     }
     flags |= dict(zip(more[::2], more[1::2], strict=True))
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHERS)}
     process = subprocess.Popen(
         [sys.executable, *program, *(word for pair in flags.items() for word in pair)],
         cwd=ROOT,
-        env=clean,
+        env=unlaunched(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -87,7 +82,7 @@ def party(
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Wait for a process; return its exit code and what it printed."""
-    text, _ = process.communicate(timeout=240)
+    text = output_of(process)
     return process.returncode, text
 
 
@@ -103,7 +98,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
 
 
 def test_parties_train_and_an_impostor_does_not(desk: Path) -> None:
-    port, rounds = free_port(), 12
+    port, rounds, limit = free_port(), 12, flag(10)
     # The impostor tells itself that it is client 3; only the server's roster counts.
     roster = json.loads((desk / "roster.json").read_text())
     roster["clients"][2] = new_identity(desk / "impostor")
@@ -113,16 +108,17 @@ def test_parties_train_and_an_impostor_does_not(desk: Path) -> None:
     x, y = np.tile(np.arange(28, dtype=np.uint8), (40, 28, 1)), np.arange(40) % 10
     np.savez(desk / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     own = ["--dataset", f"npz:{desk / 'own.npz'}"]
-    flags = ["--num_iterations", str(rounds), "--round_timeout", "120"]
+    flags = ["--num_iterations", str(rounds), "--round_timeout", flag(120)]
     with ExitStack() as stack:
 
         def start(index: int, *more: str, program: Sequence[str] = MAIN) -> subprocess.Popen[str]:
             return stack.enter_context(party(port, desk, index, *flags, *more, program=program))
 
         parties = [start(0), start(1), start(2, *own)]
-        impostor = start(3, *forged, program=["-c", IMPATIENT])
+        said = read_until(parties[0], "waits for clients")
+        impostor = start(3, *forged, program=["-c", IMPATIENT.format(limit)])
         # Client 3's place is free when the impostor asks for it.
-        said = read_until(parties[0], "refused a connection from 127.0.0.1:")
+        read_until(parties[0], "refused a connection from 127.0.0.1:")
         parties.append(start(3))
         code, refusal = ended(impostor)
         outcomes = [ended(process) for process in parties]
@@ -133,7 +129,7 @@ def test_parties_train_and_an_impostor_does_not(desk: Path) -> None:
     assert f"main.py: server on localhost:{port}, waits for clients 1 to 3\n" in said
     assert all("main.py: the server ended the run\n" in text for _, text in outcomes[1:])
     assert code == 1
-    assert f"client 3: client 3 was not let in at localhost:{port} within 20 s" in refusal
+    assert f"client 3: client 3 was not let in at localhost:{port} within {limit} s" in refusal
 
 
 def test_a_fresh_identity_is_told_that_it_is_not_on_the_roster(desk: Path) -> None:
@@ -168,16 +164,16 @@ def test_a_client_that_was_killed_comes_back_and_a_dead_server_is_noticed(desk: 
             assert f"client {index}: " in text
 
 
-def test_a_client_with_other_flags_is_left_out(desk: Path) -> None:
-    port, flags = free_port(), ["--num_iterations", "2"]
-    with ExitStack() as stack:
-        parties = [
-            stack.enter_context(party(port, desk, index, *flags, *more))
-            for index, more in enumerate([[], [], ["--value_bits", "12"], []])
-        ]
-        codes, texts = zip(*(ended(process) for process in parties), strict=True)
-    assert codes == (0, 0, 1, 0), texts
-    assert "client 2 is left out" in texts[0]
-    assert "start all parties with the same flags" in texts[0]
-    assert "client 2: the server ended the run without this client" in texts[2]
-    assert [record["contributors"] for record in metrics(desk / "out")] == [[1, 3], [1, 3]]
+def test_a_client_with_other_flags_is_left_out(federation: Callable[..., Federation]) -> None:
+    run = federation(peers=PEERS, num_iterations="2")
+    for index in range(PEERS + 1):
+        run.start(index, **({"value_bits": "12"} if index == 2 else {}))
+    assert [run.wait(index) for index in range(PEERS + 1)] == [0, 0, 1, 0]
+    assert "client 2 is left out" in run.said(0)
+    assert "start all parties with the same flags" in run.said(0)
+    # It hears the reason at once, and does not wait for the end of the run.
+    assert "client 2: the server leaves this client out: the join of client 2" in run.said(2)
+    assert "start all parties with the same flags" in run.said(2)
+    said = run.said(0)
+    assert said.index("client 2 is left out") < said.index("collective key of 2 clients")
+    assert [record["contributors"] for record in run.records()] == [[1, 3], [1, 3]]

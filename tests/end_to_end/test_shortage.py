@@ -10,6 +10,7 @@ import pytest
 from tests.end_to_end.faults import Fault
 from tests.end_to_end.parties import Federation
 from tests.end_to_end.small import assert_sums
+from tests.patience import flag
 
 pytestmark = pytest.mark.timeout(120)
 EVERYBODY = [1, 2, 3, 4]
@@ -36,7 +37,7 @@ def assert_recovered(federation: Federation, rounds: int) -> None:
 
 
 def test_training_goes_on_when_hung_decryptors_wake_up(federation: Make) -> None:
-    run = federation(num_iterations="40", round_timeout="1", resiliency="0.75")
+    run = federation(num_iterations="40", round_timeout=flag(1), resiliency="0.75")
     run.start_all()
     run.wait_for_round(3)
     run.signal(1, signal.SIGSTOP)
@@ -49,7 +50,7 @@ def test_training_goes_on_when_hung_decryptors_wake_up(federation: Make) -> None
 
 
 def test_training_goes_on_when_lost_connections_come_back(federation: Make) -> None:
-    run = federation(num_iterations="8", round_timeout="5", resiliency="0.75")
+    run = federation(num_iterations="8", round_timeout=flag(5), resiliency="0.75")
     for index in (0, *EVERYBODY):
         run.pause = 0.2 if index in (1, 2) else 0.0
         run.start(index, Fault("before_upload", "reset", 2) if index in (1, 2) else None)
@@ -58,8 +59,9 @@ def test_training_goes_on_when_lost_connections_come_back(federation: Make) -> N
 
 
 def test_the_server_waits_for_a_client_that_is_started_again(federation: Make) -> None:
+    limit = flag(60)
     run = federation(
-        num_iterations="8", round_timeout="60", min_contributors="4", max_failed_rounds="3"
+        num_iterations="8", round_timeout=limit, min_contributors="4", max_failed_rounds="3"
     )
     run.start_all({2: Fault("before_upload", "kill", 3)})
     assert run.wait(2) == -signal.SIGKILL
@@ -67,12 +69,12 @@ def test_the_server_waits_for_a_client_that_is_started_again(federation: Make) -
     run.start(2)
     assert_recovered(run, 8)
     assert len(abandoned(run.records())) <= 2
-    assert "waits up to 60 s for client 2 to come back" in run.said(0)
+    assert f"waits up to {limit} s for client 2 to come back" in run.said(0)
 
 
 def test_training_gives_up_when_nobody_comes_back(federation: Make) -> None:
     run = federation(
-        num_iterations="40", round_timeout="0.5", resiliency="0.75", max_failed_rounds="3"
+        num_iterations="40", round_timeout=flag(0.5), resiliency="0.75", max_failed_rounds="3"
     )
     run.start_all()
     run.wait_for_round(3)
@@ -94,7 +96,7 @@ def test_training_gives_up_when_nobody_comes_back(federation: Make) -> None:
 def test_a_restarted_client_contributes_but_cannot_make_up_for_a_decryptor(
     federation: Make,
 ) -> None:
-    run = federation(num_iterations="100", round_timeout="2", max_failed_rounds="3")
+    run = federation(num_iterations="100", round_timeout=flag(2), max_failed_rounds="3")
     run.start_all()
     run.wait_for_round(2)
     run.signal(1, signal.SIGKILL)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.end_to_end.parties import Federation
 from tests.end_to_end.small import wrong_rounds
+from tests.patience import flag, scaled, slowness
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 CLIENTS, THRESHOLD, ROUNDS = range(1, 9), 4, 200
@@ -41,7 +42,8 @@ class Chaos:
         for index in CLIENTS:  # who was struck before it was let in has given up
             if index not in self._returns and not self._run.processes[index].is_alive():
                 self._run.start(index)
-        if self._random.random() < FAULTS_A_SECOND * TICK and len(self._returns) < MOST_DOWN:
+        often = FAULTS_A_SECOND * TICK / slowness()  # as many a round on a busy machine
+        if self._random.random() < often and len(self._returns) < MOST_DOWN:
             self._strike(now)
 
     def calm(self) -> None:
@@ -62,7 +64,7 @@ class Chaos:
         number = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "reset": signal.SIGUSR1}[kind]
         self._run.signal(index, number)
         if kind != "reset":
-            self._returns[index] = (now + self._random.uniform(0.1, 2.0), kind)
+            self._returns[index] = (now + scaled(self._random.uniform(0.1, 2.0)), kind)
 
     def _let_return(self, index: int) -> None:
         _, kind = self._returns.pop(index)
@@ -109,7 +111,7 @@ def test_every_finished_round_is_right_and_nothing_leaks(
         peers=8,
         pause=0.05,
         num_iterations=str(ROUNDS),
-        round_timeout="1",
+        round_timeout=flag(1),
         max_failed_rounds=str(ROUNDS),
     )
     run.start_all()

@@ -9,23 +9,24 @@ import pytest
 
 from tests.end_to_end.launcher import (
     command,
-    free_port,
     metrics,
     ranks,
     run,
     started,
     wait_for_round,
 )
+from tests.patience import flag, output_of
+from tests.ports import free_port
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("programs")]
 
 
 @pytest.mark.parametrize(
     "more",
     [
         ["--encryption", "hybrid", "--crypto_threads", "2"],
-        ["--encryption", "direct"],
-        ["--robust", "False"],
+        pytest.param(["--encryption", "direct"], marks=pytest.mark.slow),
+        pytest.param(["--robust", "False"], marks=pytest.mark.slow),
     ],
     ids=["hybrid", "direct", "all needed"],
 )
@@ -45,6 +46,7 @@ def test_three_clients_train(tmp_path: Path, more: list[str]) -> None:
     assert "4 completed, 0 abandoned" in text
 
 
+@pytest.mark.slow
 def test_encrypted_training_follows_plain_training(tmp_path: Path) -> None:
     losses = {}
     for aggregation in ("mphe", "plain"):
@@ -66,13 +68,14 @@ def test_hybrid_sends_fewer_bytes_than_float32(tmp_path: Path) -> None:
         assert record["upload_bytes_per_client"] <= 3.1 * 199_658
 
 
+@pytest.mark.slow
 def test_training_goes_on_when_a_client_is_killed(tmp_path: Path) -> None:
     port = free_port()
     line = command(4, port, tmp_path, "--num_iterations", "8", "--resiliency", "0.5")
     with started(line) as process:
         wait_for_round(process, tmp_path, 2)
         os.kill(ranks(port)[3], signal.SIGKILL)
-        text, _ = process.communicate(timeout=240)
+        text = output_of(process)
         assert process.returncode == 0, text
     records = metrics(tmp_path)
     assert [record["round"] for record in records] == list(range(1, 9))
@@ -87,11 +90,11 @@ def test_training_goes_on_when_a_client_is_killed(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_hung_client_is_left_out_at_the_deadline(tmp_path: Path) -> None:
     port = free_port()
-    more = ["--num_iterations", "4", "--resiliency", "0.6", "--round_timeout", "6"]
+    more = ["--num_iterations", "4", "--resiliency", "0.6", "--round_timeout", flag(6)]
     with started(command(3, port, tmp_path, *more)) as process:
         wait_for_round(process, tmp_path, 1)
         os.kill(ranks(port)[2], signal.SIGSTOP)
-        text, _ = process.communicate(timeout=240)
+        text = output_of(process)
         assert process.returncode == 0, text
     records = metrics(tmp_path)
     assert [record["round"] for record in records] == [1, 2, 3, 4]
@@ -105,5 +108,5 @@ def test_clients_leave_when_the_server_is_killed(tmp_path: Path) -> None:
     with started(command(3, port, tmp_path, "--num_iterations", "1000")) as process:
         wait_for_round(process, tmp_path, 1)
         os.kill(ranks(port)[0], signal.SIGKILL)
-        process.communicate(timeout=120)
+        output_of(process)
     assert ranks(port) == {}

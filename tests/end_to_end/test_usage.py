@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.end_to_end.launcher import ROOT
+from tests.patience import scaled
+
 MPIRUN = Path(sys.executable).with_name("mpirun")
 FLAGS = ["--num_peers", "2", "--robust", "True", "--dataset", "mnist5k", "--server_address"]
 
@@ -24,7 +26,7 @@ def mpirun(ranks: int, *argv: str, **environ: str) -> subprocess.CompletedProces
         env=os.environ | environ,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=scaled(120),
     )
 
 
@@ -87,7 +89,7 @@ def test_another_launcher_does_not_start_lonely_servers(tmp_path: Path) -> None:
             env=os.environ | {"PMI_RANK": str(rank), "PMI_SIZE": "3"},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=scaled(120),
         )
         codes.append(done.returncode)
         lines += [line for line in done.stderr.splitlines() if line.startswith("main.py: ")]

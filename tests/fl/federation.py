@@ -22,20 +22,20 @@ from fl.privacy.privacy import Privacy, make_privacy
 from fl.report.metrics import History
 from fl.report.progress import Display
 from fl.run.background import Background
-from fl.run.client_session import Session, follow
-from fl.run.driver import Driver, Observer
+from fl.run.client import Training as ClientTraining
 from fl.run.rounds import Training
-from fl.schemes.plain import PlainAggregator, PlainSetup
-from mphe.arithmetic.sampling import RandomSource
+from fl.schemes.plain import PlainClient, PlainServer
+from mphe import Client, Identity, Server, Step
 from mphe.net.loopback import LoopbackClient, Network
 from mphe.net.tcp import Unreachable
 from mphe.plan.plan import Plan, make_plan
-from mphe.roles.rounds.aggregator import Aggregator
-from mphe.roles.setup.client import SetupClient
-from mphe.roles.setup.server import SetupDone, SetupServer
+from mphe.run.driver import Driver, Observer
+from mphe.run.party import ClientParty
+from mphe.run.session import ClientSession, follow
 from mphe.update import Counts
 from mphe.wire import codec
 from mphe.wire.messages import Finish
+from tests.patience import flag, scaled
 
 SIZE = 50
 
@@ -133,7 +133,9 @@ class Outcome:
 def flags(directory: Path, *more: str, peers: int = 4) -> Config:
     """Return parsed flags of a short run."""
     line = f"--num_peers {peers} --server_address localhost:8080 --robust True --clip_norm 3"
-    rounds = f"--num_iterations 3 --round_timeout 20 --evaluate_every 1 --output {directory}"
+    rounds = (
+        f"--num_iterations 3 --round_timeout {flag(20)} --evaluate_every 1 --output {directory}"
+    )
     given = {word for word in more if word.startswith("--")}
     words = [*line.split(), *rounds.split()]
     pairs = [pair for pair in zip(words[::2], words[1::2], strict=True) if pair[0] not in given]
@@ -188,14 +190,16 @@ async def _run(
         learner: Any = real.learners.get(index) or FakeLearner(args, index, before)
         transport: LoopbackClient = network.connect(index)
         dropout = args.rounds.dropout
-        session = Session(
-            index, learner, transport, leaves=lambda round: index in dropout.of(round)
+        party: ClientParty = PlainClient(index)
+        if args.codec.aggregation != "plain":
+            party = Client(index, plan.session, Identity(identities[index]), keys)
+        session = ClientSession(
+            party,
+            transport,
+            ClientTraining(learner),
+            leaves=lambda round: index in dropout.of(round),
         )
-        if args.codec.aggregation == "plain":
-            session.join_plain()
-        else:
-            source = RandomSource.from_system()
-            session.join(SetupClient(index, plan, identities[index], keys, source))
+        session.start()
 
         async def connect() -> LoopbackClient:
             if index not in reconnect:
@@ -210,7 +214,7 @@ async def _run(
         outcome = await _serve(args, network, plan, keys, meddle, real)
     finally:
         everybody = asyncio.gather(*clients.values(), return_exceptions=True)
-        done = await asyncio.wait_for(everybody, timeout=60)
+        done = await asyncio.wait_for(everybody, timeout=scaled(60))
     outcome.client_errors = {
         index: error
         for index, error in zip(clients, done, strict=True)
@@ -225,44 +229,36 @@ async def _serve(
     real = real or Real()
     display = Display(args.rounds.rounds, Console(quiet=True))
     driver = Driver(network.server, display)
-    history = History(Path(args.party.output or ""))
+    directory = Path(args.party.output or "")
+    history = History(directory)
     if args.codec.aggregation == "plain":
-        await driver.run(PlainSetup(args.session.num_clients), [], 20, Observer())
-        aggregator: Any = PlainAggregator(
-            codec_for(args.codec, real.size).payload_length,
-            args.session.num_clients,
-            args.session.min_contributors,
-        )
+        length = codec_for(args.codec, real.size).payload_length
+        party: Any = PlainServer(length, args.session.num_clients, args.session.min_contributors)
     else:
-        observer = Observer()
-        role = SetupServer(plan, keys)
-        await driver.run(role, [], 20, observer)
-        done = next(event for event in observer.events if isinstance(event, SetupDone))
-        aggregator = Aggregator(done.session)
-        # As the server does: where aggregates are verified, round 1 needs what is pledged before.
-        await driver.run(aggregator, [], 20, Observer())
+        party = Server(plan.session, keys)
+    await driver.run(party, Step(), scaled(20), Observer())
     privacy = privacy_of(args, real.size, real.data.train_y)
     updates = codec_for(args.codec, real.size, privacy)
     model = GlobalModel(args.learning, real.trainer.get_vector(), updates)
-    background = Background(real.trainer, real.data, history.path.parent, lambda: None)
+    background = Background(real.trainer, real.data, directory, lambda: None)
     training = Training(
         args.rounds,
         model,
         driver,
-        aggregator,
+        party,
         real.trainer,
         background,
         history,
         display,
         privacy=privacy,
     )
-    started = aggregator.start_round
+    started = party.start_round
 
     def start_round(model: bytes, present: set[int]) -> Any:
-        meddle(network, aggregator.round + 1)
+        meddle(network, party.round + 1)
         return started(model, present & set(network.server.connected))
 
-    aggregator.start_round = start_round
+    party.start_round = start_round
     try:
         await training.run()
     finally:

@@ -1,22 +1,21 @@
 """Runs main.py as a user does who has no launcher."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-LAUNCHERS = ("OMPI_", "PMIX_", "PMI_", "SLURM_", "MPI_")
+from tests.end_to_end.launcher import ROOT, unlaunched
+from tests.patience import scaled
+
+__all__ = ["ROOT", "run"]
 
 
 def run(*argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run it to its end, without what an outer launcher left in the environment."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHERS)}
     return subprocess.run(
         [sys.executable, "main.py", *argv],
         cwd=ROOT,
-        env=clean | environ,
+        env=unlaunched() | environ,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=scaled(120),
     )

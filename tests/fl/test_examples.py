@@ -8,6 +8,12 @@ import pytest
 from tests.fl.federation import Real, flags, run
 
 EXAMPLES = {
+    "own": (
+        "--model examples/own.py:model --dataset examples/own.py:data --num_iterations 12 "
+        "--learning_rate 1",
+        370,
+        0.6,
+    ),
     "logistic": (
         "--model examples/logistic.py:model --dataset mnist5k --num_iterations 8",
         7_850,
@@ -27,7 +33,9 @@ EXAMPLES = {
 }
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize(
+    "name", ["logistic", pytest.param("resnet", marks=pytest.mark.slow), "tabular"]
+)
 def test_an_example_learns(tmp_path: Path, name: str) -> None:
     words, size, accuracy = EXAMPLES[name]
     args = flags(

@@ -29,7 +29,7 @@ from mphe.roles.setup import common as setup
 from mphe.roles.setup.client import SetupClient
 from mphe.roles.setup.common import KeyShareReader, PublicSession, SessionKeys
 from mphe.roles.setup.server import SetupServer
-from mphe.roles.verified.evidence import Notary, Verifier
+from mphe.roles.verified.evidence import Prover, Verifier
 from mphe.scheme import sealing
 from mphe.scheme.encryptor import Encryptor
 from mphe.scheme.onetime import OneTimeCipher
@@ -42,11 +42,11 @@ from mphe.wire.messages import (
     Commitments,
     DecryptionShare,
     Join,
+    JoinList,
     Message,
     Qualified,
     Ready,
     Reveal,
-    Roster,
 )
 from tests.fuzz.fuzzing import EDGES, SMALL_MESSAGES, alter, damage, inputs, peak_of, traced
 from tests.simulation import Simulation, snapshot
@@ -66,16 +66,16 @@ SHARED = (
     OneTimeCipher,
     CollectiveKey,
     KeyShareReader,
-    Notary,
+    Prover,
     Verifier,
 )
 """What copies of a role have in common: it never changes, or it is a stream."""
 
 NO_STATE = {"plan", "session", "_cipher", "_encryptor", "_identities", "_scaled"}
-NO_STATE |= {"_keys", "_key", "_reader", "_verifier", "_notary", "_proof"}
+NO_STATE |= {"_keys", "_key", "_reader", "_verifier", "_prover", "_proof"}
 """Attributes that are frozen, and the decryptor's transform of λ·s, which is a cache."""
 
-PARTS = ("_sum", "_confirmation", "_ledger", "_pledger")
+PARTS = ("_sum", "_confirmation", "_ledger", "_pledged")
 """Attributes with a state of their own."""
 
 MEMORY = 8 << 20
@@ -115,7 +115,7 @@ class Recorder(Simulation):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.scenes: dict[type[Machine[Any]], list[Scene]] = {}
+        self.scenes: dict[type[Any], list[Scene]] = {}
 
     def deliver(self, sender: int, receiver: int, message: Message) -> None:
         if receiver in (SERVER, CLIENT):
@@ -169,9 +169,9 @@ def sign(recorder: Recorder, purpose: str, index: int, parts: Callable[[], Any])
 
 def signed(recorder: Recorder, message: Any, sender: int) -> Any:
     """Return the message with signatures that fit its content, as a dishonest signer's would."""
-    session = recorder.clients[CLIENT]._session
+    session = recorder.names[CLIENT]
     if isinstance(message, Join):
-        parts = recorder.parameters
+        parts = recorder.server._epoch
         signature = sign(recorder, "join", message.index, lambda: setup.join_parts(parts, message))
         return replace(message, signature=signature)
     if isinstance(message, Commit):
@@ -184,9 +184,9 @@ def signed(recorder: Recorder, message: Any, sender: int) -> Any:
         signature = sign(recorder, "reveal", by, lambda: setup.reveal_parts(session, reveal))
         return replace(message, reveal=replace(reveal, signature=signature))
     if isinstance(message, Ready):
-        name = recorder.server._transcript
+        name = recorder.session.transcript
         return replace(message, signature=sign(recorder, "ready", sender, lambda: [name]))
-    if isinstance(message, Roster):
+    if isinstance(message, JoinList):
         return replace(message, joins=tuple(signed(recorder, j, sender) for j in message.joins))
     if isinstance(message, Commitments):
         return replace(message, commits=tuple(signed(recorder, c, sender) for c in message.commits))

@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.ring import Element
 from mphe.arithmetic.rings import RingParameters
 from mphe.arithmetic.sampling import error, ternary, uniform
 from mphe.errors import EncodingError
@@ -34,11 +34,11 @@ def prover_of(parameters: RingParameters, label: str = "reference") -> Shortness
 
 
 @cache
-def reference_of(parameters: RingParameters, label: str = "reference") -> Limbs:
+def reference_of(parameters: RingParameters, label: str = "reference") -> Element:
     return uniform(seeded(label), ring_of(parameters))
 
 
-def element_of(parameters: RingParameters, u: Sequence[int], e: Sequence[int]) -> Limbs:
+def element_of(parameters: RingParameters, u: Sequence[int], e: Sequence[int]) -> Element:
     """Return a·u + e, by FLINT."""
     ring = ring_of(parameters)
     image = product(element_to_integers(ring, reference_of(parameters)), u, ring.modulus)
@@ -46,7 +46,7 @@ def element_of(parameters: RingParameters, u: Sequence[int], e: Sequence[int]) -
 
 
 @cache
-def made(parameters: RingParameters, label: str = "opening") -> tuple[Limbs, Opening, bytes]:
+def made(parameters: RingParameters, label: str = "opening") -> tuple[Element, Opening, bytes]:
     """Return an element, what it is made of, and a proof of that."""
     source, degree = seeded(label), parameters.degree
     opening = Opening(ternary(source, degree), error(source, degree))
@@ -54,7 +54,7 @@ def made(parameters: RingParameters, label: str = "opening") -> tuple[Limbs, Ope
     return element, opening, prover_of(parameters).prove(element, opening, CONTEXT, source)
 
 
-def refused(prover: ShortnessProof, element: Limbs, context: bytes, data: bytes) -> str:
+def refused(prover: ShortnessProof, element: Element, context: bytes, data: bytes) -> str:
     with pytest.raises(EncodingError) as caught:
         prover.verify(element, context, data)
     return str(caught.value)

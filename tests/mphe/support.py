@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Ring
 from mphe.arithmetic.rings import RINGS, RingParameters
 from mphe.arithmetic.sampling import uniform
 from tests.support import integers_to_element, seeded
@@ -21,7 +21,7 @@ def ring_of(parameters: RingParameters) -> Ring:
     return Ring(parameters)
 
 
-def sample(ring: Ring, label: str) -> Limbs:
+def sample(ring: Ring, label: str) -> Element:
     """Return a uniform element whose first coefficients are the extremes of [0, q)."""
     element = uniform(seeded(label), ring)
     edges = [0, 1, ring.modulus - 1, ring.modulus - 2, ring.modulus // 2, ring.modulus // 2 + 1]
@@ -29,5 +29,5 @@ def sample(ring: Ring, label: str) -> Limbs:
     return element
 
 
-def times(ring: Ring, left: Limbs, right: Limbs) -> Limbs:
+def times(ring: Ring, left: Element, right: Element) -> Element:
     return ring.reduce(ring.multiply(ring.spectrum(left, 16), ring.spectrum(right, 16)))

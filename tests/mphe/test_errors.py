@@ -17,7 +17,6 @@ from mphe.errors import (
     ProtocolError,
     RefusedDecryption,
     RemoteProtocolError,
-    RoundAborted,
     SetupFailed,
     UnexpectedSender,
 )
@@ -50,10 +49,9 @@ def test_our_own_faults_are_not_blamed_on_a_peer() -> None:
     assert not issubclass(LocalProtocolError, RemoteProtocolError)
 
 
-@pytest.mark.parametrize("cls", [SetupFailed, RoundAborted])
-def test_outcomes_are_no_protocol_errors(cls: type[MpheError]) -> None:
-    # Whoever catches a peer's fault must not swallow the end of a round or of the set-up.
-    assert not issubclass(cls, ProtocolError)
+def test_the_end_of_the_set_up_is_no_protocol_error() -> None:
+    # Whoever catches a peer's fault must not swallow it.
+    assert not issubclass(SetupFailed, ProtocolError)
 
 
 def test_a_failed_setup_names_the_missing_in_order() -> None:
@@ -61,9 +59,3 @@ def test_a_failed_setup_names_the_missing_in_order() -> None:
     assert error.missing == (1, 2, 3)
     assert str(error) == "setup failed: too few (missing clients: 1, 2, 3)"
     assert "none" in str(SetupFailed("mismatch", ()))
-
-
-def test_an_aborted_round_names_the_round_and_the_missing() -> None:
-    error = RoundAborted(4, "silence", [9, 2])
-    assert (error.round, error.reason, error.missing) == (4, "silence", (2, 9))
-    assert str(error) == "round 4 abandoned: silence"

@@ -7,12 +7,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from mphe.arithmetic.ring import Small
+from mphe.arithmetic.ring import Integers
 from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
 from mphe.roles.setup.client import SetupClient
 from mphe.roles.setup.client import State as ClientState
-from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer
-from mphe.roles.setup.server import State as ServerState
+from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer, SetupState
 from mphe.wire.codec import MESSAGE_TYPES
 from mphe.wire.messages import SERVER, Contribution, DecryptionRequest, Message
 from tests.simulation import Simulation
@@ -63,7 +62,7 @@ def client_in(state: ClientState, **options: Any) -> tuple[Simulation, SetupClie
     return simulation, client, held
 
 
-def server_in(state: ServerState) -> tuple[Simulation, SetupServer, list[Any]]:
+def server_in(state: SetupState) -> tuple[Simulation, SetupServer, list[Any]]:
     """Return the server in that state, with the messages of client 3 that it waits for.
 
     It waits for client 4 as well, so a message of client 3 ends no stage.
@@ -78,7 +77,7 @@ def server_in(state: ServerState) -> tuple[Simulation, SetupServer, list[Any]]:
         return []
 
     simulation.intercept = hold
-    if state is ServerState.FAILED:
+    if state is SetupState.FAILED:
         for index in (1, 2, 3, 4):
             server.lost(index)
     else:
@@ -132,12 +131,12 @@ def collecting(simulation: Simulation, senders: tuple[int, ...] = ()) -> dict[in
     return made
 
 
-def total_of(updates: dict[int, Small], contributors: tuple[int, ...]) -> Small:
+def total_of(updates: dict[int, Integers], contributors: tuple[int, ...]) -> Integers:
     """Return the plain sum of exactly these updates."""
     return sum((updates[i] for i in contributors), np.zeros_like(updates[contributors[0]]))
 
 
-def assert_exact(end: Summed | Abandoned, updates: dict[int, Small], *who: int) -> None:
+def assert_exact(end: Summed | Abandoned, updates: dict[int, Integers], *who: int) -> None:
     """The round gave the sum of exactly these updates, to the last bit."""
     assert isinstance(end, Summed), end
     assert end.contributors == who

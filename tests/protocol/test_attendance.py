@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mphe.roles.attendance import Attendance
-from mphe.roles.rounds.aggregator import Late, Summed
+from mphe.roles.rounds.aggregator import Outdated, Summed
 from mphe.wire.messages import RoundStart
 from tests.simulation import Simulation
 
@@ -101,5 +101,5 @@ def test_a_tardy_client_that_is_in_time_is_counted() -> None:
         if isinstance(message, RoundStart):
             simulation.contributors[output.receiver].receive(0, message)  # type: ignore[union-attr]
     third = simulation.contribution(3, 2, updates[3])
-    assert not any(isinstance(o, Late) for o in simulation.aggregator.receive(3, third))
+    assert not any(isinstance(o, Outdated) for o in simulation.aggregator.receive(3, third))
     assert simulation.aggregator.waiting_for() == (1, 2)

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.ring import Element, Limbs, Small
 from mphe.roles.machine import Output
 from mphe.roles.rounds.aggregator import Summed
-from mphe.roles.setup.client import KeysReady, SetupClient
+from mphe.roles.setup.client import Committed, KeysReady, Revealed, SetupClient
+from mphe.scheme.sealing import PairwiseKeys
 from mphe.wire.messages import DecryptionRequest, Qualified, Ready, SealedShare
 from tests.protocol.support import done, failed
 from tests.simulation import Simulation, altering
@@ -57,17 +58,18 @@ def test_sealed_share_that_does_not_open_is_named_and_costs_a_decryptor(
 class InsecureOverflowingDealer(SetupClient):
     """Seals residues that are not below q."""
 
-    def _seal(self, receiver: int, share: Limbs) -> SealedShare:
+    def _seal(self, stage: Committed, receiver: int, share: Element) -> SealedShare:
         text = b"\xff" * len(self.ring.to_bytes(share))
-        peer = self._exchange_keys[receiver]
-        return SealedShare(receiver, self._pairwise.seal(receiver, peer, self._session, text))
+        peer = next(join.exchange_key for join in stage.joins if join.index == receiver)
+        pairwise = PairwiseKeys(self.index, stage.exchange_key)
+        return SealedShare(receiver, pairwise.seal(receiver, peer, stage.session, text))
 
 
 class InsecureSilentDealer(SetupClient):
     """Seals nothing of use to anybody."""
 
-    def _seal(self, receiver: int, share: Limbs) -> SealedShare:
-        return replace(super()._seal(receiver, share), sealed=bytes(4096 * 12 + 16))
+    def _seal(self, stage: Committed, receiver: int, share: Element) -> SealedShare:
+        return replace(super()._seal(stage, receiver, share), sealed=bytes(4096 * 12 + 16))
 
 
 @pytest.mark.parametrize("dealer", [InsecureOverflowingDealer, InsecureSilentDealer])
@@ -95,10 +97,11 @@ def inconsistent_for(*victims: int) -> type[SetupClient]:
     """Return a dealer whose shares for these receivers lie on no polynomial with the others."""
 
     class InsecureInconsistentDealer(SetupClient):
-        def _seal(self, receiver: int, share: Limbs) -> SealedShare:
+        def _seal(self, stage: Committed, receiver: int, share: Element) -> SealedShare:
             if receiver in victims:
-                share = self.ring.reduce(share + self.ring.from_small(np.ones(4096, np.int64)))
-            return super()._seal(receiver, share)
+                one = self.ring.from_small(Small(np.ones(4096, np.int64)))
+                share = self.ring.reduce(Limbs(share + one))
+            return super()._seal(stage, receiver, share)
 
     return InsecureInconsistentDealer
 
@@ -146,7 +149,7 @@ class InsecureForgetfulClient(SetupClient):
     """Forgets its secret after having revealed b_i (without robustness it decrypts with it)."""
 
     def _on_qualified(self, sender: int, message: Qualified) -> list[Output]:
-        self._own_share = self.ring.zero()
+        self.stage = replace(self._at(Revealed), own_share=self.ring.to_bytes(self.ring.zero()))
         return super()._on_qualified(sender, message)
 
 

@@ -12,8 +12,8 @@ from mphe.errors import RefusedDecryption, UnexpectedSender
 from mphe.roles.machine import Send
 from mphe.roles.rounds.decryptor import Decryptor
 from mphe.roles.setup import confirmation
-from mphe.wire.messages import SERVER, DecryptionRequest, DecryptionShare
-from tests.simulation import SeededSource, Simulation, altering, snapshot
+from mphe.wire.messages import SERVER, DecryptionRequest, DecryptionShare, Draw
+from tests.simulation import SeededSource, Simulation, altering, only_group, rephrased, snapshot
 
 
 def session(**options: Any) -> tuple[Simulation, Decryptor, DecryptionRequest]:
@@ -73,6 +73,11 @@ UNACCEPTABLE: dict[str, dict[str, Any]] = {
     "one attempt too many": {"attempt": 5},
     "round beyond the session": {"round": 51},
     "confirmation with contributors in a later round's clothes": {"round": 0},
+    "another session": {"transcript": bytes(32)},
+    "no session": {"transcript": b""},
+    "a second draw": {"draw": Draw(number=1)},
+    "two groups announced": {"draw": Draw(groups=2)},
+    "a salt that nobody committed to": {"draw": Draw(salt=b"salt")},
     "c1 too short": {"c1": b""},
     "c1 a byte too long": {"c1": bytes(4096 * 12 + 1)},
     "c1 with two blocks for one": {"c1": bytes(2 * 4096 * 12)},
@@ -83,8 +88,8 @@ UNACCEPTABLE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", UNACCEPTABLE)
 def test_unacceptable_request_is_refused_and_changes_nothing(name: str) -> None:
     simulation, decryptor, request = session()
-    assert len(request.c1) == 4096 * 12
-    assert_refused(decryptor, replace(request, **UNACCEPTABLE[name]))
+    assert len(only_group(request).c1) == 4096 * 12
+    assert_refused(decryptor, rephrased(request, **UNACCEPTABLE[name]))
     twin = Decryptor(simulation.keys[2], SeededSource("simulation/smudging/2"))
     confirmations = [m for _, r, m in simulation.log if r == 2 and isinstance(m, DecryptionRequest)]
     for message in confirmations:
@@ -106,7 +111,15 @@ def test_unacceptable_request_is_refused_and_changes_nothing(name: str) -> None:
 )
 def test_request_at_the_edge_of_the_policy_is_answered(changes: dict[str, Any]) -> None:
     simulation, decryptor, request = session()
-    assert len(answer(decryptor, replace(request, **changes))) == simulation.plan.share_bytes
+    assert len(answer(decryptor, rephrased(request, **changes))) == simulation.plan.share_bytes
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_request_for_any_number_of_groups_but_one_is_refused(count: int) -> None:
+    _, decryptor, request = session()
+    with pytest.raises(RefusedDecryption, match="draws groups, which nobody agreed to"):
+        decryptor.receive(SERVER, replace(request, groups=request.groups * count))
+    assert answer(decryptor, request)
 
 
 def test_only_the_server_may_ask() -> None:
@@ -119,8 +132,8 @@ def test_only_the_server_may_ask() -> None:
 
 def test_capacity_admits_late_joiners_as_contributors() -> None:
     _, decryptor, request = session(capacity=8)
-    assert_refused(decryptor, replace(request, contributors=(1, 2, 9)))
-    answer(decryptor, replace(request, contributors=(1, 2, 8)))
+    assert_refused(decryptor, rephrased(request, contributors=(1, 2, 9)))
+    answer(decryptor, rephrased(request, contributors=(1, 2, 8)))
 
 
 # -- one aggregate a round -------------------------------------------------------------------------
@@ -129,10 +142,11 @@ def test_capacity_admits_late_joiners_as_contributors() -> None:
 def test_second_aggregate_of_a_round_is_refused() -> None:
     _, decryptor, request = session()
     answer(decryptor, request)
-    other = bytes([request.c1[0] ^ 1]) + request.c1[1:]
+    c1 = only_group(request).c1
+    other = bytes([c1[0] ^ 1]) + c1[1:]
     for attempt in (1, 2):
-        assert_refused(decryptor, replace(request, c1=other, attempt=attempt))
-        assert_refused(decryptor, replace(request, contributors=(1, 2, 5), attempt=attempt))
+        assert_refused(decryptor, rephrased(request, c1=other, attempt=attempt))
+        assert_refused(decryptor, rephrased(request, contributors=(1, 2, 5), attempt=attempt))
 
 
 def test_older_round_is_refused() -> None:
@@ -176,9 +190,9 @@ def test_nobody_chooses_what_confirms_the_key() -> None:
     request = replace(last, attempt=last.attempt + 1)
     # Not even the right one is taken from the server.
     for c1 in (bytes(len(own)), own, own[:-1], b"\0"):
-        assert_refused(decryptor, replace(request, c1=c1))
-        assert_refused(unasked, replace(request, c1=c1))
-    assert last.c1 == b""
+        assert_refused(decryptor, rephrased(request, c1=c1))
+        assert_refused(unasked, rephrased(request, c1=c1))
+    assert only_group(last).c1 == b""
     answer(decryptor, request)
     answer(unasked, request)
 
@@ -203,7 +217,7 @@ def test_what_confirms_the_key_follows_from_the_session() -> None:
 def test_confirmation_has_no_contributors(contributors: tuple[int, ...]) -> None:
     _, decryptor, last = confirming()
     request = replace(last, attempt=last.attempt + 1)
-    assert_refused(decryptor, replace(request, contributors=contributors))
+    assert_refused(decryptor, rephrased(request, contributors=contributors))
     answer(decryptor, request)
 
 
@@ -374,7 +388,7 @@ def test_evidence_with_any_part_changed_is_refused_and_changes_nothing() -> None
             broken = (replace(first, **changed), *request.evidence[1:])
             changes[f"{name} of {len(wrong)} bytes {wrong[-1:].hex()}"] = {"evidence": broken}
     for change in changes.values():
-        assert_refused(decryptor, replace(request, **change))
+        assert_refused(decryptor, rephrased(request, **change))
     assert answer(decryptor, request)
 
 
@@ -389,7 +403,7 @@ def test_two_lists_of_pledges_with_the_same_bytes_are_not_both_believed() -> Non
     simulation = Simulation(5, 4, verified=True, max_corrupt=1)
     simulation.run_setup()
     _, request = simulation.collect(simulation.random_updates())
-    honest = replace(request, contributors=(1, 2, 3), evidence=request.evidence[:3])
+    honest = rephrased(request, contributors=(1, 2, 3), evidence=request.evidence[:3])
     # The last pledge hides behind the one before it, so nobody's signature notices.
     *others, fourth, fifth = request.pledges
     hidden = fourth.digest + fifth.index.to_bytes(4, "big") + fifth.digest

@@ -10,7 +10,7 @@ import pytest
 
 from mphe.errors import DuplicateMessage, RemoteProtocolError, UnexpectedSender
 from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Joined, Summed
+from mphe.roles.rounds.aggregator import Admitted, Summed
 from mphe.roles.setup.client import SetupClient, State
 from mphe.roles.setup.server import SetupDone
 from mphe.wire.messages import SERVER, Commit, DecryptionRequest, Join, Message, Welcome
@@ -61,7 +61,7 @@ def test_a_client_that_joins_after_the_setup_contributes_from_the_next_round() -
     assert total_of(simulation, 1, 2, 4).contributors == (1, 2, 4)
     client = join(simulation, 3)
     assert client.state is State.OPEN
-    assert (SERVER, Joined(3)) in simulation.events
+    assert (SERVER, Admitted(3)) in simulation.events
     assert simulation.aggregator is not None and 3 in simulation.aggregator.members
     assert total_of(simulation, 1, 2, 3, 4).contributors == (1, 2, 3, 4)
 
@@ -104,7 +104,7 @@ def test_a_client_that_joins_while_the_others_commit_is_welcomed_at_the_end() ->
         simulation.push(index, simulation.clients[index].start())
     simulation.pump()
     assert simulation.session.qualified == (1, 2, 4)
-    assert simulation.session.late == (3,)
+    assert simulation.session.admitted == (3,)
     assert client.state is State.OPEN
     assert total_of(simulation, 1, 2, 3, 4).contributors == (1, 2, 3, 4)
 
@@ -117,7 +117,30 @@ def test_nobody_joins_for_another_client() -> None:
     assert 3 not in simulation.aggregator.members
 
 
+def test_the_welcome_lists_nobody_who_left_while_others_joined() -> None:
+    simulation = Simulation(4, 2)
+    simulation.push(3, simulation.clients[3].start())
+    simulation.pump()
+    simulation.vanish(3)
+    for index in (1, 2, 4):
+        simulation.push(index, simulation.clients[index].start())
+    simulation.pump()
+    client = newcomer(simulation, 3)
+    client.start()
+    client.receive(SERVER, simulation.session.welcome)
+    assert client.state is State.OPEN
+
+
+def test_nobody_joins_in_another_epoch() -> None:
+    simulation = without(3)
+    assert simulation.aggregator is not None
+    with pytest.raises(RemoteProtocolError, match="epoch 1"):
+        simulation.aggregator.receive(3, Join(3, b"", b"", b"", 1))
+    assert 3 not in simulation.aggregator.members
+
+
 FORGERIES: dict[str, Callable[[Welcome], Welcome]] = {
+    "another epoch": lambda w: replace(w, epoch=1),
     "a join left out": lambda w: replace(w, joins=w.joins[1:]),
     "a join altered": lambda w: replace(w, joins=(replace(w.joins[0], entropy=bytes(32)),)),
     "a commitment altered": lambda w: replace(

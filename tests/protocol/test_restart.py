@@ -18,12 +18,11 @@ from mphe.roles.rounds.aggregator import Aggregator
 from mphe.roles.rounds.contributor import Contributor
 from mphe.roles.rounds.decryptor import Decryptor, Memory
 from mphe.roles.setup import returning
-from mphe.roles.setup.client import KeysReady, Opened
-from mphe.roles.setup.returning import ReturningClient, State
+from mphe.roles.setup.client import Keyed, Opened, SetupClient, State
 from mphe.scheme.encryptor import Encryptor
 from mphe.wire.messages import SERVER, DecryptionRequest, Join, Ready, SessionOpen
 from tests.protocol.support import aggregator_of, assert_exact, ready
-from tests.simulation import Simulation
+from tests.simulation import Simulation, rephrased, snapshot
 
 OPENED = Memory(confirming=False)
 
@@ -95,7 +94,7 @@ def test_what_was_refused_before_a_restart_is_refused_after_it() -> None:
     # The bytes of an exact repeat are gone with the process.
     refuse("attempt 2 is not newer", replace(request, attempt=2, active=(1, 3)))
     refuse("at most 2", replace(request, attempt=3))
-    refuse("the key is confirmed once", replace(request, round=0, contributors=(), c1=b""))
+    refuse("the key is confirmed once", rephrased(request, round=0, contributors=(), c1=b""))
     later = started_again(simulation, 1, replace(memory, round=9))
     with pytest.raises(RefusedDecryption, match="not newer than round 9"):
         later.receive(SERVER, request)
@@ -105,20 +104,28 @@ def test_what_was_refused_before_a_restart_is_refused_after_it() -> None:
     assert started_again(simulation, 1, memory).receive(SERVER, replace(request, round=2))
 
 
+def returned(simulation: Simulation, index: int) -> SetupClient:
+    """Return a client that was started again with its keys."""
+    source, identity = simulation.source("returned"), simulation.identities[index]
+    stage = Keyed(simulation.keys[index])
+    return SetupClient(index, simulation.plan, identity, simulation.roster, source, stage)
+
+
 def come_back(simulation: Simulation, index: int, aggregator: Aggregator) -> None:
     """Start a client again with its keys, and let the server take it back."""
-    client = ReturningClient(simulation.keys[index], simulation.identities[index])
-    keys, announced = client.start()
-    assert isinstance(keys, KeysReady) and isinstance(announced, Send)
-    (opened,) = aggregator.receive(index, announced.message)
+    client, keys = returned(simulation, index), simulation.keys[index]
+    announced = returning.announce(keys, simulation.identities[index])
+    (opened,) = aggregator.receive(index, announced)
     assert isinstance(opened, Send) and opened.receiver == index
     (event,) = client.receive(SERVER, opened.message)
     assert isinstance(event, Opened) and client.state is State.OPEN
-    encryptor = Encryptor(simulation.plan, keys.keys.key, keys.keys.crs_seed)
+    encryptor = Encryptor(simulation.plan, keys.key, keys.crs_seed)
     source = simulation.source(f"again/{index}/{aggregator.round}")
-    simulation.contributors[index] = Contributor(index, encryptor, source)
+    simulation.contributors[index] = Contributor(
+        index, encryptor, source, transcript=keys.transcript
+    )
     memory = simulation.decryptors[index].memory
-    simulation.decryptors[index] = Decryptor(keys.keys, source, memory=memory)
+    simulation.decryptors[index] = Decryptor(keys, source, memory=memory)
 
 
 def test_a_client_that_comes_back_contributes_and_decrypts() -> None:
@@ -134,7 +141,7 @@ def test_a_server_that_was_started_again_goes_on_with_the_same_keys() -> None:
     updates = simulation.random_updates()
     assert_exact(simulation.run_round(updates), updates, 1, 2, 3)
     again = Aggregator(simulation.session)
-    again.round = 2
+    again.resume_at(2)
     simulation.aggregator = again
     for index in simulation.identities:
         come_back(simulation, index, again)
@@ -182,21 +189,37 @@ def test_keys_of_another_session_or_client_are_refused() -> None:
     aggregator = aggregator_of(simulation)
     foreign = returning.announce(other.keys[1], simulation.identities[1])
     stolen = returning.announce(simulation.keys[1], simulation.identities[2])
-    for message in (foreign, stolen, Ready(b"", ())):
+    # What was signed when the key was made does not say that its client is back.
+    (made,) = (m for s, _, m in simulation.log if s == 1 and isinstance(m, Ready))
+    for message in (foreign, stolen, made, Ready(b"", ())):
         with pytest.raises(MalformedMessage, match="another session"):
             aggregator.receive(1, message)
 
 
 def test_a_returning_client_takes_nothing_but_the_opening_of_the_session() -> None:
     simulation = ready(3, 2)
-    client = ReturningClient(simulation.keys[1], simulation.identities[1])
-    with pytest.raises(RemoteProtocolError, match="not expected"):
-        client.receive(SERVER, SessionOpen((1, 2), ()))
-    client.start()
+    client = returned(simulation, 1)
     with pytest.raises(LocalProtocolError):
         client.start()
     with pytest.raises(UnexpectedSender):
         client.receive(2, SessionOpen((1, 2), ()))
     with pytest.raises(RemoteProtocolError, match="not expected"):
         client.receive(SERVER, simulation.session.welcome)
-    assert client.state is State.ANNOUNCED
+    with pytest.raises(RemoteProtocolError, match="0 clients signed"):
+        client.receive(SERVER, SessionOpen((1, 2), ()))
+    assert client.state is State.READY
+
+
+def test_a_round_is_resumed_only_between_rounds_and_never_earlier() -> None:
+    simulation = ready(3, 3)
+    aggregator = aggregator_of(simulation)
+    aggregator.resume_at(4)
+    assert aggregator.round == 4
+    with pytest.raises(LocalProtocolError):
+        aggregator.resume_at(3)
+    simulation.begin_round(simulation.random_updates())
+    assert aggregator.round == 5
+    before = snapshot(aggregator)
+    with pytest.raises(LocalProtocolError):
+        aggregator.resume_at(7)
+    assert snapshot(aggregator) == before

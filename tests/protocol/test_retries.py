@@ -92,5 +92,5 @@ def test_silent_decryptor_is_not_asked_again_in_the_same_round() -> None:
     simulation = ready(3, 3)
     simulation.vanish_before(2, DecryptionShare)
     end = simulation.run_round(simulation.random_updates())
-    assert isinstance(end, Abandoned) and end.error.missing == (2,)
+    assert isinstance(end, Abandoned) and end.missing == (2,)
     assert end.attempts == 1

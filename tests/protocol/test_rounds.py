@@ -15,8 +15,8 @@ from mphe.errors import (
     UnexpectedSender,
 )
 from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Abandoned, Late
-from mphe.roles.rounds.contributor import Counted
+from mphe.roles.rounds.aggregator import Abandoned, Outdated
+from mphe.roles.rounds.contributor import RoundEnded
 from mphe.wire.messages import (
     SERVER,
     Contribution,
@@ -37,8 +37,8 @@ def test_round_end_goes_to_those_present_and_says_who_counted() -> None:
     simulation.vanish_before(4, Contribution, told=True)
     simulation.run_round({i: updates[i] for i in (1, 2, 4)})
     told = {r: m for _, r, m in simulation.log if isinstance(m, RoundEnd)}
-    assert told == {i: RoundEnd(1, (1, 2)) for i in (1, 2, 3)}
-    counted = {i: e.counted for i, e in simulation.events if isinstance(e, Counted)}
+    assert told == {i: RoundEnd(1, (1, 2), simulation.session.transcript) for i in (1, 2, 3)}
+    counted = {i: e.counted for i, e in simulation.events if isinstance(e, RoundEnded)}
     assert counted == {1: True, 2: True, 3: False}
 
 
@@ -46,7 +46,7 @@ def test_abandoned_round_tells_everybody_that_nobody_counted() -> None:
     simulation = ready(3, 2)
     simulation.run_round({1: simulation.random_updates()[1]})
     told = [m for _, _, m in simulation.log if isinstance(m, RoundEnd)]
-    assert told == [RoundEnd(1, ())] * 3
+    assert told == [RoundEnd(1, (), simulation.session.transcript)] * 3
 
 
 def test_fewer_updates_than_min_contributors_are_never_decrypted() -> None:
@@ -81,7 +81,7 @@ def test_late_contribution_is_left_out_and_nobody_is_blamed() -> None:
         return {k: v for k, v in snapshot(aggregator).items() if k != "_attendance"}
 
     before = without_attendance()
-    assert aggregator.receive(3, made[3]) == [Late(3)]
+    assert aggregator.receive(3, made[3]) == [Outdated(3)]
     assert without_attendance() == before
 
 
@@ -91,7 +91,7 @@ def test_contribution_to_an_earlier_round_is_late_in_the_next() -> None:
     made = collecting(simulation)
     aggregator.deadline_passed()
     aggregator.start_round(b"model", (1, 2, 3))
-    assert aggregator.receive(3, made[3]) == [Late(3)]
+    assert aggregator.receive(3, made[3]) == [Outdated(3)]
     assert aggregator.waiting_for() == (1, 2, 3)
 
 
@@ -104,7 +104,7 @@ def test_share_of_an_earlier_attempt_is_late() -> None:
     aggregator.lost(1)
     (answer,) = simulation.decryptors[2].receive(SERVER, requests[1])
     assert isinstance(answer, Send)
-    assert aggregator.receive(2, answer.message) == [Late(2)]
+    assert aggregator.receive(2, answer.message) == [Outdated(2)]
     assert aggregator.waiting_for() == (2, 3)
 
 
@@ -169,6 +169,7 @@ def test_duplicate_contribution_costs_its_sender_its_place_but_is_counted_once()
         (3, {}, UnexpectedSender),
         (2, {"share": b""}, MalformedMessage),
         (2, {"share": bytes(1 << 20)}, MalformedMessage),
+        (2, {"transcript": bytes(32)}, RemoteProtocolError),
     ],
 )
 def test_wrong_share_is_refused_and_changes_nothing(
@@ -177,9 +178,10 @@ def test_wrong_share_is_refused_and_changes_nothing(
     simulation = ready(3, 2)
     aggregator = aggregator_of(simulation)
     collecting(simulation, (1, 2, 3))
-    aggregator.receive(1, DecryptionShare(1, 1, bytes(simulation.plan.share_bytes)))
+    name = simulation.session.transcript
+    share = DecryptionShare(1, 1, bytes(simulation.plan.share_bytes), name)
+    aggregator.receive(1, share)
     before = snapshot(aggregator)
-    share = DecryptionShare(1, 1, bytes(simulation.plan.share_bytes))
     with pytest.raises(error) as caught:
         aggregator.receive(sender, replace(share, **change))  # type: ignore[arg-type]
     assert caught.value.sender == sender

@@ -29,8 +29,8 @@ def test_round_survives_every_permitted_number_of_dropouts_before_upload(
         assert_exact(end, updates, *range(1, alive + 1))
         simulation.vanish(alive)
     end = simulation.run_round(updates)
-    assert isinstance(end, Abandoned) and end.error.round == n - t + 2
-    assert end.error.missing == tuple(range(t, n + 1))
+    assert isinstance(end, Abandoned) and end.round == n - t + 2
+    assert end.missing == tuple(range(t, n + 1))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -50,7 +50,7 @@ def test_round_survives_exactly_n_minus_t_dropouts_before_decryption(
         assert_exact(end, updates, *range(1, n + 1))
     else:
         assert isinstance(end, Abandoned)
-        assert set(end.error.missing) <= set(range(1, dropouts + 1))
+        assert set(end.missing) <= set(range(1, dropouts + 1))
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -65,7 +65,7 @@ def test_without_robustness_one_dropout_abandons_the_round() -> None:
     simulation = ready(3, 3, robust=False)
     simulation.vanish_before(2, DecryptionShare)
     end = simulation.run_round(simulation.random_updates())
-    assert isinstance(end, Abandoned) and end.error.missing == (2,)
+    assert isinstance(end, Abandoned) and end.missing == (2,)
 
 
 def test_next_round_succeeds_after_an_abandoned_one() -> None:

@@ -7,8 +7,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from mphe.arithmetic.ring import Small
 from mphe.roles.setup.client import Opened
-from mphe.scheme import rlwe, shamir
+from mphe.scheme import rlwe, sharing
 from mphe.scheme.rlwe import KeyShare
 from mphe.wire.messages import Reveal
 from tests.protocol.support import done
@@ -19,17 +20,18 @@ from tests.simulation import SeededSource, Simulation
 def test_any_t_shares_give_the_sum_of_all_secrets(n: int, t: int) -> None:
     simulation = Simulation(n, t)
     done(simulation)
-    secrets = sum(client._key_share.secret for client in simulation.clients.values())
+    secrets = sum(share.secret for share in simulation.key_shares.values())
     shares = {i: keys.share for i, keys in simulation.keys.items() if keys.share is not None}
+    scheme = sharing.sharing_of(simulation.parameters, simulation.ring)
     for chosen in combinations(range(1, n + 1), t):
-        got = shamir.reconstruct(simulation.ring, {i: shares[i] for i in chosen})
-        assert np.array_equal(got, simulation.ring.from_small(np.asarray(secrets)))
+        got = sharing.reconstruct(scheme, {i: shares[i] for i in chosen})
+        assert np.array_equal(got, simulation.ring.from_small(Small(np.asarray(secrets))))
 
 
 def test_all_parties_agree_on_the_transcript_and_the_key() -> None:
     simulation = Simulation(3, 2)
     end = done(simulation)
-    key_shares = [client._key_share.public for client in simulation.clients.values()]
+    key_shares = [share.public for share in simulation.key_shares.values()]
     expected = rlwe.aggregate_shares(simulation.ring, key_shares)
     for keys in simulation.keys.values():
         assert keys.transcript == end.session.transcript
@@ -53,10 +55,12 @@ def test_mask_keys_differ_between_sessions() -> None:
 def test_without_robustness_every_client_keeps_its_own_secret() -> None:
     simulation = Simulation(3, 3, robust=False)
     assert done(simulation).session.decryptors == (1, 2, 3)
-    for index, client in simulation.clients.items():
+    for index in simulation.clients:
         share = simulation.keys[index].share
         assert share is not None
-        assert np.array_equal(share, simulation.ring.from_small(client._key_share.secret))
+        assert np.array_equal(
+            share, simulation.ring.from_small(simulation.key_shares[index].secret)
+        )
     assert all(not m.shares for _, _, m in simulation.log if isinstance(m, Reveal))
 
 

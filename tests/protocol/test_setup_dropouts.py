@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mphe.roles.rounds.aggregator import Summed
-from mphe.roles.setup.server import State as ServerState
+from mphe.roles.setup.server import SetupState
 from mphe.wire.messages import Commit, DecryptionShare, Join, Message, Ready, Reveal
 from tests.protocol.support import done, failed, start
 from tests.simulation import Simulation
@@ -116,6 +116,6 @@ def test_answers_of_a_lost_decryptors_set_do_not_stall_the_confirmation() -> Non
         server.receive(sender, answers[sender, attempt])
     assert server.waiting_for() == (1, 4)
     server.lost(4)
-    if server.state is ServerState.CONFIRMING:
+    if server.state is SetupState.CONFIRMING:
         server.receive(1, answers[1, 3])
-    assert server.state is ServerState.OPEN
+    assert server.state is SetupState.OPEN

@@ -8,22 +8,23 @@ from typing import Any
 
 import pytest
 
-from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.ring import Element, Ring
 from mphe.errors import DuplicateMessage, MalformedMessage, RemoteProtocolError, UnexpectedSender
 from mphe.roles.machine import Output
 from mphe.roles.setup import common as setup
-from mphe.roles.setup.client import SetupClient
-from mphe.roles.setup.server import State as ServerState
+from mphe.roles.setup.client import Committed, SetupClient
+from mphe.roles.setup.server import SetupState
 from mphe.scheme import sealing
+from mphe.scheme.rlwe import KeyShare
 from mphe.wire.messages import (
     SERVER,
     Commit,
     DecryptionShare,
     Join,
+    JoinList,
     Ready,
     Refusal,
     Reveal,
-    Roster,
     SealedShare,
 )
 from tests.protocol.support import done, failed, server_in
@@ -32,9 +33,9 @@ from tests.simulation import Simulation, altering, snapshot
 
 def resigned(simulation: Simulation, message: Any) -> Any:
     """Return client 3's message with a signature that fits its content."""
-    identity, session = simulation.identities[3], getattr(simulation.clients[3], "_session", b"")
+    identity, session = simulation.identities[3], simulation.names.get(3, b"")
     if isinstance(message, Join):
-        parts = setup.join_parts(simulation.parameters, message)
+        parts = setup.join_parts(simulation.server._epoch, message)
         return replace(message, signature=sealing.sign(identity, "join", *parts))
     if isinstance(message, Commit):
         parts = setup.commit_parts(session, message)
@@ -50,16 +51,26 @@ def edit(reveal: Reveal, simulation: Simulation, **changes: Any) -> Reveal:
 
 Forgery = Callable[[Simulation, Any], Any]
 J, C, R, Y, D = (
-    ServerState.JOINING,
-    ServerState.COMMITTING,
-    ServerState.REVEALING,
-    ServerState.READYING,
-    ServerState.CONFIRMING,
+    SetupState.JOINING,
+    SetupState.COMMITTING,
+    SetupState.REVEALING,
+    SetupState.READYING,
+    SetupState.CONFIRMING,
 )
-FORGERIES: dict[str, tuple[ServerState, type[RemoteProtocolError], Forgery]] = {
+FORGERIES: dict[str, tuple[SetupState, type[RemoteProtocolError], Forgery]] = {
     "join unsigned": (J, RemoteProtocolError, lambda s, m: replace(m, signature=bytes(64))),
     "join altered": (J, RemoteProtocolError, lambda s, m: replace(m, entropy=bytes(32))),
     "join for another": (J, UnexpectedSender, lambda s, m: replace(m, index=4)),
+    "join of another epoch": (
+        J,
+        RemoteProtocolError,
+        lambda s, m: resigned(s, replace(m, epoch=1)),
+    ),
+    "join with an encapsulation key": (
+        J,
+        RemoteProtocolError,
+        lambda s, m: resigned(s, replace(m, encapsulation_key=bytes(1184))),
+    ),
     "join with a key of small order": (
         J,
         RemoteProtocolError,
@@ -118,7 +129,21 @@ FORGERIES: dict[str, tuple[ServerState, type[RemoteProtocolError], Forgery]] = {
     "ready unsigned": (Y, MalformedMessage, lambda s, m: replace(m, signature=bytes(64))),
     "ready about a stranger": (Y, MalformedMessage, lambda s, m: replace(m, unopened=(7,))),
     "share too short": (D, MalformedMessage, lambda s, m: replace(m, share=m.share[1:])),
-    "confirmation refused": (D, RemoteProtocolError, lambda s, m: Refusal(0, m.attempt, "no")),
+    "share of another session": (
+        D,
+        RemoteProtocolError,
+        lambda s, m: replace(m, transcript=bytes(32)),
+    ),
+    "refusal of another session": (
+        D,
+        RemoteProtocolError,
+        lambda s, m: Refusal(0, m.attempt, "no", bytes(32)),
+    ),
+    "confirmation refused": (
+        D,
+        RemoteProtocolError,
+        lambda s, m: Refusal(0, m.attempt, "no", m.transcript),
+    ),
 }
 
 
@@ -136,7 +161,7 @@ def test_forged_message_is_refused_and_changes_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("state", [J, C, R, Y, D])
-def test_duplicate_is_refused_and_changes_nothing(state: ServerState) -> None:
+def test_duplicate_is_refused_and_changes_nothing(state: SetupState) -> None:
     _, server, held = server_in(state)
     server.receive(3, held[0])
     before = snapshot(server)
@@ -159,14 +184,18 @@ def test_forgery_costs_its_sender_only(name: str) -> None:
 class InsecureNonCanonicalDealer(SetupClient):
     """Reveals a b_i that is no canonical ring element, but committed to it."""
 
-    def _on_roster(self, sender: int, roster: Roster) -> list[Output]:
+    def _on_joins(self, sender: int, roster: JoinList) -> list[Output]:
         plain = self.ring.to_bytes
 
-        def overflowing(x: Limbs, dropped: int = 0) -> bytes:
+        def overflowing(x: Element, dropped: int = 0) -> bytes:
             return b"\xff" * len(plain(x, dropped))
 
         self.ring.to_bytes = overflowing  # type: ignore[method-assign]
-        return super()._on_roster(sender, roster)
+        return super()._on_joins(sender, roster)
+
+    def _key_share(self, stage: Committed) -> KeyShare:
+        zero = Ring.to_bytes(self.ring, self.ring.zero())
+        return super()._key_share(replace(stage, key_share=zero))
 
 
 def test_key_share_that_is_not_canonical_costs_its_dealer() -> None:

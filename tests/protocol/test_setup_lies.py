@@ -11,9 +11,10 @@ import pytest
 from mphe.errors import RemoteProtocolError
 from mphe.roles.machine import Output, Send
 from mphe.roles.setup import common as setup
+from mphe.roles.setup.client import Committed
 from mphe.roles.setup.client import State as ClientState
 from mphe.scheme import sealing
-from mphe.wire.messages import SERVER, Commit, Commitments, Message, Qualified, Roster
+from mphe.wire.messages import SERVER, Commit, Commitments, JoinList, Message, Qualified
 from tests.protocol.support import client_in, start
 from tests.simulation import Simulation, altering, snapshot
 
@@ -30,10 +31,10 @@ def with_item(items: tuple[Any, ...], position: int, item: Any) -> tuple[Any, ..
     return (*items[:position], item, *items[position + 1 :])
 
 
-def other_join(simulation: Simulation, roster: Roster, position: int, **changes: Any) -> Roster:
+def other_join(simulation: Simulation, roster: JoinList, position: int, **changes: Any) -> JoinList:
     """Return a roster with a properly signed, but different join."""
     unsigned = replace(roster.joins[position], **changes)
-    parts = setup.join_parts(simulation.parameters, unsigned)
+    parts = setup.join_parts(simulation.server._epoch, unsigned)
     identity = simulation.identities[roster.joins[position].index]
     signed = replace(unsigned, signature=sealing.sign(identity, "join", *parts))
     return replace(roster, joins=with_item(roster.joins, position, signed))
@@ -42,7 +43,7 @@ def other_join(simulation: Simulation, roster: Roster, position: int, **changes:
 def other_commit(simulation: Simulation, message: Commitments, position: int) -> Commitments:
     """Return a list with a properly signed, but different commitment."""
     unsigned = replace(message.commits[position], commitment=bytes(32))
-    parts = setup.commit_parts(simulation.clients[1]._session, unsigned)
+    parts = setup.commit_parts(simulation.names[1], unsigned)
     signature = sealing.sign(simulation.identities[unsigned.index], "commit", *parts)
     commits = with_item(message.commits, position, replace(unsigned, signature=signature))
     return replace(message, commits=commits)
@@ -51,7 +52,7 @@ def other_commit(simulation: Simulation, message: Commitments, position: int) ->
 def other_reveal(s: Simulation, message: Qualified, position: int, **changes: Any) -> Qualified:
     """Return a qualified set with a properly signed, but different b_i."""
     unsigned = replace(message.reveals[position], **changes)
-    parts = setup.reveal_parts(s.clients[1]._session, unsigned)
+    parts = setup.reveal_parts(s.names[1], unsigned)
     signature = sealing.sign(s.identities[unsigned.index], "reveal", *parts)
     reveals = with_item(message.reveals, position, replace(unsigned, signature=signature))
     return replace(message, reveals=reveals)
@@ -60,6 +61,12 @@ def other_reveal(s: Simulation, message: Qualified, position: int, **changes: An
 JOINED, COMMITTED, REVEALED = ClientState.JOINED, ClientState.COMMITTED, ClientState.REVEALED
 LIES: dict[str, tuple[ClientState, Lie]] = {
     "other parameters": (JOINED, lambda s, m: replace(m, parameters=bytes(32))),
+    "roster of another epoch": (JOINED, lambda s, m: replace(m, epoch=1)),
+    "join of another epoch": (JOINED, lambda s, m: other_join(s, m, 1, epoch=1)),
+    "join with an encapsulation key": (
+        JOINED,
+        lambda s, m: other_join(s, m, 1, encapsulation_key=bytes(1184)),
+    ),
     "roster unsorted": (JOINED, lambda s, m: replace(m, joins=swap_first(m.joins))),
     "roster with a join twice": (JOINED, lambda s, m: replace(m, joins=(m.joins[0], *m.joins))),
     "roster with a stranger": (
@@ -139,13 +146,14 @@ def test_commitment_of_a_client_that_did_not_join_is_refused() -> None:
     """The server shows client 1 a roster without 4, and later 4's commitment."""
     simulation, client, held = client_in(ClientState.JOINED)
     client.receive(SERVER, replace(held[0], joins=held[0].joins[:3]))
-    commit = client._commit
+    stage = client.stage
+    assert isinstance(stage, Committed)
     identity = simulation.identities[4]
     stranger = Commit(4, bytes(32), b"")
-    parts = setup.commit_parts(client._session, stranger)
+    parts = setup.commit_parts(stage.session, stranger)
     signed = replace(stranger, signature=sealing.sign(identity, "commit", *parts))
     with pytest.raises(RemoteProtocolError):
-        client.receive(SERVER, Commitments((commit, signed)))
+        client.receive(SERVER, Commitments((stage.commit, signed)))
 
 
 def test_key_share_of_a_client_that_did_not_commit_is_refused() -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from mphe.errors import MalformedMessage, RemoteProtocolError
 from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Aggregator
-from mphe.roles.rounds.aggregator import State as AggregatorState
+from mphe.roles.rounds.aggregator import Aggregator, AggregatorState
 from mphe.wire.messages import (
     SERVER,
     Contribution,
     Message,
+    NextPledge,
     Pledge,
     RoundEnd,
     RoundStart,
@@ -141,14 +141,19 @@ def test_a_client_that_is_not_listed_cannot_contribute() -> None:
     # It pretends that it was listed.
     contributor = simulation.contributors[2]
     (pledge,) = contributor.pledge()
-    assert isinstance(pledge, Send) and isinstance(pledge.message, Pledge)
-    everybody = sorted([*start.pledges, pledge.message], key=lambda item: item.index)
+    assert isinstance(pledge, Send) and isinstance(pledge.message, NextPledge)
+    everybody = sorted([*start.pledges, pledge.message.pledge], key=lambda item: item.index)
     contributor.receive(SERVER, replace(start, pledges=tuple(everybody)))
     payload = contributor.encrypt(simulation.random_updates()[2])
     (output,) = contributor.contribute(1, payload)
     assert isinstance(output, Send)
     with pytest.raises(MalformedMessage, match="another c1 than it pledged"):
         aggregator.receive(2, output.message)
+
+
+def pledging(aggregator: Aggregator, pledge: Pledge) -> NextPledge:
+    """Return the message of a pledge."""
+    return NextPledge(pledge, aggregator.session.transcript)
 
 
 # -- every state and pledge ------------------------------------------------------------------------
@@ -174,10 +179,10 @@ def aggregator_in(state: AggregatorState, **options: bool) -> Aggregator:
 def test_a_pledge_is_taken_in_every_state_and_disturbs_none(state: AggregatorState) -> None:
     aggregator = aggregator_in(state, verified=True)
     waiting = aggregator.waiting_for()
-    assert aggregator.receive(2, Pledge(2, bytes(32))) == []
+    assert aggregator.receive(2, pledging(aggregator, Pledge(2, bytes(32)))) == []
     assert (aggregator.state, aggregator.waiting_for()) == (state, waiting)
-    assert aggregator._ledger is not None and 2 in aggregator._ledger.pledged()
-    assert Pledge(2, bytes(32)) not in aggregator._ledger.statement.pledges
+    assert aggregator._evidence is not None and 2 in aggregator._evidence.pledged()
+    assert Pledge(2, bytes(32)) not in aggregator._evidence.statement.pledges
 
 
 @pytest.mark.parametrize("state", AggregatorState)
@@ -190,8 +195,17 @@ def test_a_malformed_pledge_is_refused_in_every_state(
     aggregator = aggregator_in(state, verified=True)
     before = snapshot(aggregator)
     with pytest.raises(MalformedMessage) as caught:
-        aggregator.receive(2, pledge)
+        aggregator.receive(2, pledging(aggregator, pledge))
     assert caught.value.sender == 2
+    assert snapshot(aggregator) == before
+
+
+@pytest.mark.parametrize("state", AggregatorState)
+def test_a_pledge_of_another_session_is_refused_in_every_state(state: AggregatorState) -> None:
+    aggregator = aggregator_in(state, verified=True)
+    before = snapshot(aggregator)
+    with pytest.raises(RemoteProtocolError, match="another session"):
+        aggregator.receive(2, NextPledge(Pledge(2, bytes(32)), bytes(32)))
     assert snapshot(aggregator) == before
 
 
@@ -200,7 +214,7 @@ def test_a_pledge_is_refused_where_aggregates_are_not_verified(state: Aggregator
     aggregator = aggregator_in(state)
     before = snapshot(aggregator)
     with pytest.raises(RemoteProtocolError, match="not verified"):
-        aggregator.receive(2, Pledge(2, bytes(32)))
+        aggregator.receive(2, pledging(aggregator, Pledge(2, bytes(32))))
     assert snapshot(aggregator) == before
 
 
@@ -208,7 +222,7 @@ def test_contributors_and_decryptors_take_no_pledge() -> None:
     simulation = verified()
     for role in (simulation.contributors[1], simulation.decryptors[1]):
         with pytest.raises(RemoteProtocolError):
-            role.receive(SERVER, Pledge(1, bytes(32)))
+            role.receive(SERVER, NextPledge(Pledge(1, bytes(32)), simulation.session.transcript))
 
 
 def test_a_client_does_not_pledge_by_default() -> None:
@@ -219,10 +233,11 @@ def test_a_round_that_is_not_listed_spoils_no_earlier_one() -> None:
     simulation = verified()
     contributor = simulation.contributors[1]
     (output,) = contributor.pledge()
-    assert isinstance(output, Send) and isinstance(output.message, Pledge)
-    contributor.receive(SERVER, RoundStart(1, b"model", (output.message,)))
+    assert isinstance(output, Send) and isinstance(output.message, NextPledge)
+    name = simulation.session.transcript
+    contributor.receive(SERVER, RoundStart(1, b"model", (output.message.pledge,), name))
     payload = contributor.encrypt(simulation.random_updates()[1])
-    contributor.receive(SERVER, RoundStart(2, b"model", ()))
+    contributor.receive(SERVER, RoundStart(2, b"model", (), name))
     assert contributor.contribute(1, payload) == []
-    contributor.receive(SERVER, RoundEnd(2, ()))
+    contributor.receive(SERVER, RoundEnd(2, (), name))
     assert contributor.contribute(1, payload) == []

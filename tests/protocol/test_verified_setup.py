@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Ring
 from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import RemoteProtocolError
 from mphe.roles.machine import Output
@@ -18,12 +18,12 @@ from mphe.scheme import rlwe, sealing
 from mphe.wire.messages import (
     SERVER,
     Join,
+    JoinList,
     KeyReveal,
     Message,
     Qualified,
     Ready,
     Reveal,
-    Roster,
     SessionOpen,
     Vouch,
     Welcome,
@@ -34,7 +34,7 @@ from tests.simulation import Simulation
 
 def signed(simulation: Simulation, reveal: KeyReveal) -> KeyReveal:
     """Return a revealed key share with a signature that fits its content."""
-    session = simulation.clients[reveal.index]._session
+    session = simulation.names[reveal.index]
     parts = setup.reveal_parts(session, reveal)
     identity = simulation.identities[reveal.index]
     return replace(reveal, signature=sealing.sign(identity, "reveal", *parts))
@@ -46,8 +46,9 @@ def signed(simulation: Simulation, reveal: KeyReveal) -> KeyReveal:
 def reproved(simulation: Simulation, session: bytes, index: int, nonce: bytes) -> bytes:
     """Return a proof about client 3's key share that is bound to something else."""
     client = simulation.clients[3]
-    other = setup.KeyShareReader(client.plan, client.ring, session, client._crs_seed)
-    return other.prove(index, nonce, client._key_share, simulation.source("proof"))
+    seed = simulation.stages[3].crs_seed
+    other = setup.KeyShareReader(client.plan, client.ring, session, seed)
+    return other.prove(index, nonce, simulation.key_shares[3], simulation.source("proof"))
 
 
 FalseProof = Callable[[Simulation, KeyReveal, KeyReveal], bytes]
@@ -58,11 +59,9 @@ PROOFS: dict[str, FalseProof] = {
     "too long": lambda s, own, other: own.proof + b"x",
     "altered": lambda s, own, other: bytes([own.proof[0] ^ 1]) + own.proof[1:],
     "of another client's key share": lambda s, own, other: other.proof,
-    "of another client": lambda s, own, other: reproved(s, s.clients[3]._session, 2, own.nonce),
+    "of another client": lambda s, own, other: reproved(s, s.names[3], 2, own.nonce),
     "of another session": lambda s, own, other: reproved(s, bytes(32), 3, own.nonce),
-    "of another nonce": lambda s, own, other: reproved(
-        s, s.clients[3]._session, 3, bytes(setup.NONCE_BYTES)
-    ),
+    "of another nonce": lambda s, own, other: reproved(s, s.names[3], 3, bytes(setup.NONCE_BYTES)),
 }
 
 
@@ -107,10 +106,10 @@ def test_a_client_refuses_a_key_share_with_a_false_proof(name: str) -> None:
 class InsecureLongDealer(SetupClient):
     """Commits to a key share whose error is large, and proves what it can."""
 
-    def _on_roster(self, sender: int, roster: Roster) -> list[Output]:
+    def _on_joins(self, sender: int, roster: JoinList) -> list[Output]:
         plain = rlwe.gen_share
 
-        def shifted(ring: Ring, reference: Limbs, source: RandomSource) -> rlwe.KeyShare:
+        def shifted(ring: Ring, reference: Element, source: RandomSource) -> rlwe.KeyShare:
             share = plain(ring, reference, source)
             public = share.public.copy()
             public[2, 0] += 1 << 20
@@ -118,7 +117,7 @@ class InsecureLongDealer(SetupClient):
 
         rlwe.gen_share = shifted
         try:
-            return super()._on_roster(sender, roster)
+            return super()._on_joins(sender, roster)
         finally:
             rlwe.gen_share = plain
 

@@ -8,7 +8,7 @@ from mphe.roles.verified.evidence import c1_digest
 from mphe.wire.messages import (
     Contribution,
     Message,
-    Pledge,
+    NextPledge,
     RoundStart,
 )
 from tests.protocol.support import aggregator_of, ready
@@ -42,19 +42,19 @@ def assert_no_c1_twice(simulation: Simulation) -> None:
     shown: set[bytes] = set()
     pledged: dict[int, list[bytes]] = {}
     for sender, _, message in simulation.log:
-        if isinstance(message, Pledge):
-            pledged.setdefault(sender, []).append(message.digest)
+        if isinstance(message, NextPledge):
+            pledged.setdefault(sender, []).append(message.pledge.digest)
         elif isinstance(message, Contribution):
             assert message.c1 not in shown
             shown.add(message.c1)
-            assert c1_digest(message.c1) in pledged[sender]
+            assert c1_digest(message.transcript, message.c1) in pledged[sender]
     assert shown
 
 
 def unpledged(index: int) -> tuple[Simulation, Aggregator]:
     """Return a session before its first round, in which one client has not pledged yet."""
     simulation = Simulation(4, 3, verified=True)
-    simulation.intercept = lambda s, _, m: [] if s == index and isinstance(m, Pledge) else [m]
+    simulation.intercept = lambda s, _, m: [] if s == index and isinstance(m, NextPledge) else [m]
     simulation.run_setup()
     simulation.intercept = None
     return simulation, aggregator_of(simulation)

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.ring import Element
 from mphe.errors import (
     DuplicateMessage,
     EncodingError,
     LocalProtocolError,
     MalformedMessage,
     RemoteProtocolError,
-    RoundAborted,
     UnexpectedSender,
 )
 from mphe.roles.attendance import Attendance
-from mphe.roles.machine import Event, Machine, Output, Send, Transitions
+from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
 from mphe.roles.setup import returning
-from mphe.roles.setup.common import PublicSession
-from mphe.roles.verified.evidence_store import Ledger
+from mphe.roles.setup.common import PublicSession, check_epoch, check_transcript
+from mphe.roles.verified.evidence_store import EvidenceStore
 from mphe.scheme import decryption
 from mphe.scheme.packing import BlockMap
 from mphe.scheme.running_sum import RunningSum
@@ -33,8 +32,10 @@ from mphe.wire.messages import (
     Contribution,
     DecryptionRequest,
     DecryptionShare,
+    Group,
     Join,
     Message,
+    NextPledge,
     Pledge,
     Ready,
     Refusal,
@@ -44,7 +45,7 @@ from mphe.wire.messages import (
 )
 
 
-class State(Enum):
+class AggregatorState(Enum):
     """What the server does."""
 
     IDLE = "idle"
@@ -52,23 +53,27 @@ class State(Enum):
     DECRYPTING = "decrypting"
 
 
-@dataclass(frozen=True)
-class Accepted(Event):
-    """A contribution is in the sum."""
-
-    sender: int
-    note: bytes
+IDLE, COLLECTING, DECRYPTING = AggregatorState
 
 
 @dataclass(frozen=True)
-class Late(Event):
+class Counted(Event):
+    """A contribution is in the sum; `metrics` is what the client said in clear."""
+
+    round: int
+    client: int
+    metrics: bytes
+
+
+@dataclass(frozen=True)
+class Outdated(Event):
     """A message of a round or attempt that is over; nobody is blamed."""
 
     sender: int
 
 
 @dataclass(frozen=True)
-class Joined(Event):
+class Admitted(Event):
     """A client contributes from the next round on; it cannot decrypt."""
 
     sender: int
@@ -84,83 +89,134 @@ class Closed(Event):
 
 @dataclass(frozen=True)
 class Summed(Event):
-    """The sum of exactly these contributions, int64 (length,), or float64 without encryption."""
+    """The sum of exactly these contributions.
+
+    Attributes:
+        round: its number.
+        contributors: whose updates are in it, sorted.
+        total: int64 (length,), or float64 without encryption.
+        attempts: decryption attempts, 0 without encryption.
+        groups: sums of groups of contributors; none unless contributors are split.
+    """
 
     round: int
     contributors: tuple[int, ...]
     total: NDArray[np.int64] | NDArray[np.float64]
     attempts: int
+    groups: tuple[NDArray[np.int64], ...] = ()
 
 
 @dataclass(frozen=True)
 class Abandoned(Event):
-    """The round ended without a sum."""
+    """The round ended without a sum; the model is unchanged.
 
-    error: RoundAborted
+    Attributes:
+        round: its number.
+        reason: one line.
+        begun: whether decryption had begun, so that somebody may know the sum.
+        contributors: whose updates were in it.
+        missing: whose absence caused it.
+        attempts: decryption attempts.
+    """
+
+    round: int
+    reason: str
+    begun: bool
     contributors: tuple[int, ...]
+    missing: tuple[int, ...]
     attempts: int
 
 
-class Aggregator(Machine[State]):
+@dataclass
+class _Round:
+    """What is remembered of one round, and forgotten with it.
+
+    Attributes:
+        number: from 1; 0 before the first.
+        contributors: U, in the order of their arrival.
+        c1: Σ_U c1_i as on the wire, once U is fixed; empty for verified aggregates.
+        attempt: of the decryption.
+        active: D.
+        shares: of the members of D that answered, block after block.
+        implausible: decryptions that gave no sum of honest updates.
+        silent: decryptors that refused or did not answer.
+        fallen: clients that were lost during the decryption.
+        welcomed: clients that were sent the welcome.
+    """
+
+    number: int
+    contributors: list[int] = field(default_factory=list)
+    c1: bytes = b""
+    attempt: int = 0
+    active: tuple[int, ...] = ()
+    shares: dict[int, list[Element]] = field(default_factory=dict)
+    implausible: int = 0
+    silent: set[int] = field(default_factory=set)
+    fallen: set[int] = field(default_factory=set)
+    welcomed: set[int] = field(default_factory=set)
+
+    def announced(self) -> tuple[int, ...]:
+        """Return U as all others see it."""
+        return tuple(sorted(self.contributors))
+
+    def unanswered(self) -> tuple[int, ...]:
+        """Return the members of D whose shares are missing."""
+        return tuple(index for index in self.active if index not in self.shares)
+
+
+class Aggregator(Machine[AggregatorState]):
     """Runs one round after the other with whoever is there."""
 
-    TRANSITIONS: ClassVar[Transitions] = {
-        (State.IDLE, "start"): State.COLLECTING,
-        (State.IDLE, Join): State.IDLE,
-        (State.COLLECTING, Join): State.COLLECTING,
-        (State.DECRYPTING, Join): State.DECRYPTING,
-        (State.IDLE, Ready): State.IDLE,
-        (State.COLLECTING, Ready): State.COLLECTING,
-        (State.DECRYPTING, Ready): State.DECRYPTING,
-        (State.IDLE, Pledge): State.IDLE,
-        (State.COLLECTING, Pledge): State.COLLECTING,
-        (State.DECRYPTING, Pledge): State.DECRYPTING,
-        (State.IDLE, Contribution): State.IDLE,
-        (State.IDLE, DecryptionShare): State.IDLE,
-        (State.IDLE, Refusal): State.IDLE,
-        (State.COLLECTING, Contribution): State.COLLECTING,
-        (State.COLLECTING, DecryptionShare): State.COLLECTING,
-        (State.COLLECTING, Refusal): State.COLLECTING,
-        (State.COLLECTING, "close"): State.DECRYPTING,
-        (State.COLLECTING, "end"): State.IDLE,
-        (State.DECRYPTING, Contribution): State.DECRYPTING,
-        (State.DECRYPTING, DecryptionShare): State.DECRYPTING,
-        (State.DECRYPTING, Refusal): State.DECRYPTING,
-        (State.DECRYPTING, "end"): State.IDLE,
+    ACCEPTS: ClassVar[Accepts] = {
+        IDLE: {Join, Ready, NextPledge, Contribution, DecryptionShare, Refusal},
+        COLLECTING: {Join, Ready, NextPledge, Contribution, DecryptionShare, Refusal},
+        DECRYPTING: {Join, Ready, NextPledge, Contribution, DecryptionShare, Refusal},
+    }
+    MOVES: ClassVar[Moves] = {
+        IDLE: {"start": COLLECTING},
+        COLLECTING: {"close": DECRYPTING, "end": IDLE},
+        DECRYPTING: {"end": IDLE},
     }
 
     def __init__(self, session: PublicSession, blocks: BlockMap = map) -> None:
         """Take over a session whose key is confirmed; `blocks` computes those of a sum."""
-        super().__init__(State.IDLE)
+        super().__init__(IDLE)
         self.session = session
         self.plan = session.plan
-        self.round = 0
-        self.members = {*session.qualified, *session.late}
-        self._able = set(session.decryptors) - set(session.late)
+        self.members = {*session.qualified, *session.admitted}
+        self._able = set(session.decryptors) - set(session.admitted)
         self._sum = RunningSum(session.plan, session.crs_seed, blocks)
-        self._ledger = Ledger(session) if session.plan.session.verified else None
+        self._evidence = EvidenceStore(session) if session.plan.session.verified else None
         # The first round starts when those who made the key have pledged.
-        self._unpledged = set(session.qualified) if self._ledger else set()
+        self._unpledged = set(session.qualified) if self._evidence else set()
         self._attendance = Attendance()
-        self._contributors: list[int] = []
-        self._silent: set[int] = set()
-        self._active: tuple[int, ...] = ()
-        self._attempt = 0
-        self._implausible = 0
-        self._fallen: set[int] = set()
-        self._welcomed: set[int] = set()
         self._failures: Counter[int] = Counter()
-        self._shares: dict[int, list[Limbs]] = {}
+        self._now = _Round(0)
         self._handlers = {
             Join: self._on_join,
             Ready: self._on_return,
-            Pledge: self._on_pledge,
+            NextPledge: self._on_pledge,
             Contribution: self._on_contribution,
             DecryptionShare: self._on_share,
             Refusal: self._on_refusal,
         }
 
     # -- from outside --------------------------------------------------------------------------
+
+    @property
+    def round(self) -> int:
+        """Number of the round that is under way, or was last."""
+        return self._now.number
+
+    def resume_at(self, last: int) -> None:
+        """Count on from a round that is over: the next one has the number after it.
+
+        Raises:
+            LocalProtocolError: a round is under way, or this one is older than the last.
+        """
+        if self.state is not IDLE or last < self.round:
+            raise LocalProtocolError(f"round {self.round} cannot be followed by round {last + 1}")
+        self._now = _Round(last)
 
     def start_round(self, model: bytes, present: Iterable[int]) -> list[Output]:
         """Send the model to the clients that are present and expect their updates.
@@ -170,25 +226,23 @@ class Aggregator(Machine[State]):
         """
         if self.round >= self.plan.session.rounds:
             raise LocalProtocolError(f"the session has only {self.round} rounds")
-        self._fire("start")
-        self._welcomed = set()
-        self.round += 1
+        self._move("start")
+        self._now = _Round(self.round + 1)
         self._attendance.begin(present, self.plan.session.min_contributors)
-        self._contributors, self._silent, self._fallen = [], set(), set()
-        self._attempt, self._implausible = 0, 0
         self._sum.clear()
         pledges = self._list_pledges(model)
-        message = RoundStart(self.round, model, pledges)
+        message = RoundStart(self.round, model, pledges, self.session.transcript)
         outputs: list[Output] = [Send(index, message) for index in self._there()]
         return outputs if self._attendance.expected else outputs + self._close()
 
     def _list_pledges(self, model: bytes) -> tuple[Pledge, ...]:
         """Return who contributes which c1, where aggregates are verified; expect nobody else."""
-        if self._ledger is None:
+        if self._evidence is None:
             return ()
         self._unpledged = set()
-        pledges = self._ledger.begin(self.round, model, self._attendance.present)
-        self._attendance.excuse(self._attendance.present - {pledge.index for pledge in pledges})
+        pledges = self._evidence.begin(self.round, model, self._attendance.present)
+        named = {pledge.index for pledge in pledges}
+        self._attendance.expect_none_of(self._attendance.present - named)
         return pledges
 
     def receive(self, sender: int, message: Message) -> list[Output]:
@@ -201,10 +255,10 @@ class Aggregator(Machine[State]):
         """Go on without clients that vanished or misbehaved in this round, all at once."""
         self._attendance.lost(peers)
         self._unpledged.difference_update(peers)
-        if self.state is State.COLLECTING and not self._attendance.expected:
+        if self.state is COLLECTING and not self._attendance.expected:
             return self._close()
-        if self.state is State.DECRYPTING:
-            self._fallen.update(peers)
+        if self.state is DECRYPTING:
+            self._now.fallen.update(peers)
             if set(peers) & set(self.waiting_for()):
                 self._failures.update(peers)
                 return self._next_attempt()
@@ -212,11 +266,11 @@ class Aggregator(Machine[State]):
 
     def deadline_passed(self) -> list[Output]:
         """Close the round, or ask other decryptors instead of the silent ones."""
-        if self.state is State.COLLECTING:
+        if self.state is COLLECTING:
             self._attendance.deadline()
             return self._close()
-        if self.state is State.DECRYPTING:
-            self._silent |= set(self.waiting_for())
+        if self.state is DECRYPTING:
+            self._now.silent.update(self.waiting_for())
             self._failures.update(self.waiting_for())
             return self._next_attempt()
         self._unpledged = set()
@@ -224,30 +278,31 @@ class Aggregator(Machine[State]):
 
     def waiting_for(self) -> tuple[int, ...]:
         """Return whose answer is still missing."""
-        if self.state is State.COLLECTING:
+        if self.state is COLLECTING:
             return tuple(sorted(self._attendance.expected))
-        if self.state is State.DECRYPTING:
-            return tuple(index for index in self._active if index not in self._shares)
+        if self.state is DECRYPTING:
+            return self._now.unanswered()
         return tuple(sorted(self._unpledged))
 
     @property
     def step(self) -> tuple[object, ...]:
         """What changes whenever a new wait begins."""
-        return self.state, self.round, self._attempt
+        return self.state, self.round, self._now.attempt
 
     def _on_join(self, sender: int, message: Join) -> list[Output]:
-        """Welcome a client that comes late, or comes again without its share of the key."""
+        """Welcome a client that joins after the set-up, or again without its share of the key."""
         if message.index != sender:
             raise UnexpectedSender(sender, f"it speaks for client {message.index}")
+        check_epoch(message.epoch, sender)
         # The welcome is much longer than the join that asks for it.
-        if sender in self._welcomed:
+        if sender in self._now.welcomed:
             raise DuplicateMessage(sender, "it joined in this round before")
-        self._welcomed.add(sender)
+        self._now.welcomed.add(sender)
         self.members.add(sender)
         self._able.discard(sender)
         # It has lost what it knew of the round under way.
         rest = self.lost(sender)
-        return [Joined(sender), Send(sender, self.session.welcome), *rest]
+        return [Admitted(sender), Send(sender, self.session.welcome), *rest]
 
     def _on_return(self, sender: int, message: Ready) -> list[Output]:
         """Take back a client that still holds its keys."""
@@ -260,139 +315,156 @@ class Aggregator(Machine[State]):
         opened = SessionOpen(self.session.decryptors, self.session.welcome.vouches)
         return [Send(sender, opened)]
 
-    def _on_pledge(self, sender: int, message: Pledge) -> list[Output]:
-        if self._ledger is None:
+    def _on_pledge(self, sender: int, message: NextPledge) -> list[Output]:
+        if self._evidence is None:
             raise RemoteProtocolError(sender, "it pledges, but aggregates are not verified")
-        self._ledger.pledge(sender, message)
+        check_transcript(message.transcript, self.session.transcript, sender)
+        self._evidence.pledge(sender, message)
         self._unpledged.discard(sender)
         return []
 
     # -- contributions -------------------------------------------------------------------------
 
     def _on_contribution(self, sender: int, message: Contribution) -> list[Output]:
-        if message.round < self.round or self.state is not State.COLLECTING:
-            if message.round == self.round and sender not in self._contributors:
+        check_transcript(message.transcript, self.session.transcript, sender)
+        if message.segment:
+            raise MalformedMessage(sender, "its contribution is cut into segments")
+        contributors = self._now.contributors
+        if message.round < self.round or self.state is not COLLECTING:
+            if message.round == self.round and sender not in contributors:
                 self._attendance.just_missed(sender)
-            return [Late(sender)]
+            return [Outdated(sender)]
         if message.round > self.round:
             raise RemoteProtocolError(sender, f"contributes to round {message.round} too early")
-        if sender in self._contributors:
+        if sender in contributors:
             raise DuplicateMessage(sender, f"it contributed to round {self.round} before")
         if sender not in self._attendance.present:
             raise UnexpectedSender(sender, f"it takes no part in round {self.round}")
         try:
             parsed = self._sum.parse(message)
-            if self._ledger is not None:
-                self._ledger.accept(sender, message)
+            if self._evidence is not None:
+                self._evidence.accept(sender, message)
         except EncodingError as error:
             raise MalformedMessage(sender, f"its contribution is malformed: {error}") from error
         self._sum.add(parsed)
-        self._contributors.append(sender)
+        contributors.append(sender)
         self._attendance.arrived(sender)
-        accepted = Accepted(sender, message.note)
-        return [accepted] if self._attendance.expected else [accepted, *self._close()]
+        counted = Counted(self.round, sender, message.metrics)
+        return [counted] if self._attendance.expected else [counted, *self._close()]
 
     def _close(self) -> list[Output]:
         """Fix U and ask the first active set."""
-        contributors, minimum = self._announced(), self.plan.session.min_contributors
+        contributors, minimum = self._now.announced(), self.plan.session.min_contributors
         if len(contributors) < minimum:
             return self._abandon(
                 f"{len(contributors)} updates arrived, at least {minimum} must be in a sum"
             )
-        self._fire("close")
-        self._c1 = b"" if self._ledger else self._sum.c1()
+        self._move("close")
+        self._now.c1 = b"" if self._evidence else self._sum.c1()
         return [Closed(self.round, contributors), *self._next_attempt()]
 
     def _there(self) -> list[int]:
         return sorted(self._attendance.present)
 
-    def _announced(self) -> tuple[int, ...]:
-        return tuple(sorted(self._contributors))
-
     # -- decryption ----------------------------------------------------------------------------
 
     def _next_attempt(self) -> list[Output]:
         """Ask t live decryptors, the punctual contributors first."""
-        session = self.plan.session
-        needed = session.threshold
-        able = [i for i in self._ranked() if i in self._attendance.present - self._silent]
-        if len(able) < needed:
-            return self._abandon(f"{len(able)} decryptors answer, {needed} are needed")
-        if self._attempt >= session.max_attempts:
-            return self._abandon(f"no decryption in {self._attempt} attempts")
-        self._attempt += 1
-        self._active = tuple(sorted(able[:needed]))
-        self._shares = {}
+        now, session = self._now, self.plan.session
+        able = [i for i in self._ranked() if i in self._attendance.present - now.silent]
+        if len(able) < session.threshold:
+            return self._abandon(f"{len(able)} decryptors answer, {session.threshold} are needed")
+        if now.attempt >= session.max_attempts:
+            return self._abandon(f"no decryption in {now.attempt} attempts")
+        now.attempt += 1
+        now.active, now.shares = tuple(sorted(able[: session.threshold])), {}
+        request = self._request()
+        return [Send(index, request) for index in now.active]
+
+    def _request(self) -> DecryptionRequest:
+        """Return what D is asked for; with its evidence where aggregates are verified."""
+        now = self._now
+        groups = (Group(now.announced(), now.c1),)
         request = DecryptionRequest(
-            self.round, self._attempt, self._announced(), self._active, self._c1
+            now.number, now.attempt, now.active, groups, transcript=self.session.transcript
         )
-        if self._ledger is not None:
-            statement, evidence = self._ledger.statement, self._ledger.evidence()
-            request = replace(
-                request, model=statement.model, pledges=statement.pledges, evidence=evidence
-            )
-        return [Send(index, request) for index in self._active]
+        if self._evidence is None:
+            return request
+        statement, evidence = self._evidence.statement, self._evidence.evidence()
+        return replace(request, model=statement.model, pledges=statement.pledges, evidence=evidence)
 
     def _ranked(self) -> list[int]:
         """Return the decryptors: those that failed least first, then the early contributors.
 
         Failures are remembered from round to round, so that a bad one costs one round, not all.
         """
-        early = {index: place for place, index in enumerate(self._contributors)}
+        early = {index: place for place, index in enumerate(self._now.contributors)}
         return sorted(
             self._able,
             key=lambda index: (self._failures[index], early.get(index, len(early)), index),
         )
 
+    def _is_current(self, message: DecryptionShare | Refusal) -> bool:
+        """Return whether the attempt that a message answers is under way."""
+        now = self._now
+        answered = (message.round, message.attempt) == (now.number, now.attempt)
+        return answered and self.state is DECRYPTING
+
     def _on_share(self, sender: int, message: DecryptionShare) -> list[Output]:
-        current = (message.round, message.attempt) == (self.round, self._attempt)
-        if self.state is not State.DECRYPTING or not current:
-            return [Late(sender)]
-        if sender not in self._active:
+        check_transcript(message.transcript, self.session.transcript, sender)
+        now, plan = self._now, self.plan
+        if not self._is_current(message):
+            return [Outdated(sender)]
+        if sender not in now.active:
             raise UnexpectedSender(sender, "it was not asked for a decryption share")
-        if sender in self._shares:
+        if sender in now.shares:
             raise DuplicateMessage(sender, "it sent this decryption share before")
-        plan = self.plan
         try:
             share = decryption.read_blocks(
                 self._sum.ring, plan.threshold, message.share, plan.dropped_share
             )
         except EncodingError as error:
             raise MalformedMessage(sender, f"its share is malformed: {error}") from error
-        self._shares[sender] = share
-        return self._recover() if len(self._shares) == len(self._active) else []
+        now.shares[sender] = share
+        return [] if now.unanswered() else self._recover()
 
     def _recover(self) -> list[Output]:
-        contributors = self._announced()
-        total = self._sum.recover(list(self._shares.values()), len(contributors))
+        now, contributors = self._now, self._now.announced()
+        total = self._sum.recover(list(now.shares.values()), len(contributors))
         if total is None:
-            self._implausible += 1
-            self._failures.update(self._active)
-            if self._implausible > 1:
+            now.implausible += 1
+            self._failures.update(now.active)
+            if now.implausible > 1:
                 return self._abandon("the sum is out of range: an update or a share is forged")
             return self._next_attempt()
-        self._fire("end")
-        self._sum.clear()
-        end = RoundEnd(self.round, contributors)
-        summed = Summed(self.round, contributors, total, self._attempt)
-        return [summed, *(Send(index, end) for index in self._there())]
+        return [Summed(now.number, contributors, total, now.attempt), *self._end(contributors)]
 
     def _on_refusal(self, sender: int, message: Refusal) -> list[Output]:
-        if (message.round, message.attempt) != (self.round, self._attempt):
-            return [Late(sender)]
-        if self.state is not State.DECRYPTING or sender not in self._active:
-            return [Late(sender)]
-        self._silent.add(sender)
+        check_transcript(message.transcript, self.session.transcript, sender)
+        if not self._is_current(message) or sender not in self._now.active:
+            return [Outdated(sender)]
+        self._now.silent.add(sender)
         self._failures[sender] += 1
         return self._next_attempt()
 
     def _abandon(self, reason: str) -> list[Output]:
         """End the round without a sum."""
+        now = self._now
         expected = set(range(1, self.plan.session.num_clients + 1))
-        missing = (expected - set(self._contributors)) | self._silent | self._fallen
-        error = RoundAborted(self.round, reason, missing)
-        self._fire("end")
+        missing = (expected - set(now.contributors)) | now.silent | now.fallen
+        abandoned = Abandoned(
+            round=now.number,
+            reason=reason,
+            begun=now.attempt > 0,
+            contributors=now.announced(),
+            missing=tuple(sorted(missing)),
+            attempts=now.attempt,
+        )
+        return [abandoned, *self._end(())]
+
+    def _end(self, counted: tuple[int, ...]) -> list[Output]:
+        """Forget the sum, and tell everybody whose updates were counted."""
+        self._move("end")
         self._sum.clear()
-        end = RoundEnd(self.round, ())
-        abandoned = Abandoned(error, self._announced(), self._attempt)
-        return [abandoned, *(Send(index, end) for index in self._there())]
+        end = RoundEnd(self.round, counted, self.session.transcript)
+        return [Send(index, end) for index in self._there()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -10,18 +10,22 @@ from numpy.typing import NDArray
 
 from mphe.arithmetic.sampling import SEED_BYTES, RandomSource
 from mphe.errors import LocalProtocolError, RemoteProtocolError, UnexpectedSender
-from mphe.roles.machine import Event, Machine, Output, Send, Transitions
-from mphe.roles.verified.pledges import Pledger
+from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
+from mphe.roles.setup.common import check_transcript
+from mphe.roles.verified.pledges import Pledged, PledgedEncryptor
 from mphe.scheme.encryptor import Cipher, Payload
-from mphe.wire.messages import SERVER, Contribution, Message, RoundEnd, RoundStart
+from mphe.wire.messages import SERVER, UNDIVIDED, Contribution, Message, RoundEnd, RoundStart
 
 
-class State(Enum):
+class ContributorState(Enum):
     """What a contributor does."""
 
     IDLE = "idle"
     WORKING = "working"
     SENT = "sent"
+
+
+IDLE, WORKING, SENT = ContributorState
 
 
 @dataclass(frozen=True)
@@ -33,28 +37,51 @@ class TrainOn(Event):
 
 
 @dataclass(frozen=True)
-class Counted(Event):
+class RoundEnded(Event):
     """A round ended; says whether our contribution is in the sum."""
 
     round: int
     counted: bool
 
 
-class Contributor(Machine[State]):
+@dataclass(frozen=True)
+class Progress:
+    """What a contributor must not forget, even when it is started again.
+
+    Attributes:
+        round: the newest that it was told of.
+        state: what it does in that round, as the value of `ContributorState`.
+        pledged: where aggregates are verified.
+    """
+
+    round: int = 0
+    state: str = IDLE.value
+    pledged: Pledged = field(default_factory=Pledged)
+
+
+class Contributor(Machine[ContributorState]):
     """Follows the rounds; a newer round replaces an unfinished one."""
 
-    TRANSITIONS: ClassVar[Transitions] = {
-        (State.IDLE, RoundStart): State.WORKING,
-        (State.WORKING, RoundStart): State.WORKING,
-        (State.SENT, RoundStart): State.WORKING,
-        (State.IDLE, RoundEnd): State.IDLE,
-        (State.WORKING, RoundEnd): State.IDLE,
-        (State.SENT, RoundEnd): State.IDLE,
-        (State.WORKING, "contribute"): State.SENT,
+    ACCEPTS: ClassVar[Accepts] = {
+        IDLE: {RoundStart, RoundEnd},
+        WORKING: {RoundStart, RoundEnd},
+        SENT: {RoundStart, RoundEnd},
+    }
+    MOVES: ClassVar[Moves] = {
+        IDLE: {"start": WORKING, "end": IDLE},
+        WORKING: {"contribute": SENT, "start": WORKING, "end": IDLE},
+        SENT: {"start": WORKING, "end": IDLE},
     }
 
     def __init__(
-        self, index: int, cipher: Cipher, source: RandomSource, pledger: Pledger | None = None
+        self,
+        index: int,
+        cipher: Cipher,
+        source: RandomSource,
+        pledged: PledgedEncryptor | None = None,
+        *,
+        transcript: bytes,
+        progress: Progress | None = None,
     ) -> None:
         """Wait for the first round.
 
@@ -62,15 +89,19 @@ class Contributor(Machine[State]):
             index: of this client.
             cipher: of this session.
             source: of every key and error of its contributions.
-            pledger: where aggregates are verified; it wraps the cipher.
+            pledged: where aggregates are verified; it wraps the cipher.
+            transcript: T; empty where nothing is encrypted.
+            progress: what a process before this one kept of the rounds.
         """
-        super().__init__(State.IDLE)
+        progress = progress or Progress()
+        super().__init__(ContributorState(progress.state))
         self.index = index
-        self.round = 0
+        self.round = progress.round
+        self._transcript = transcript
         self._cipher = cipher
-        self._pledger = pledger
+        self._pledged = pledged
         self._source = source
-        self._round_source = source
+        self._round_source = RandomSource(source.bytes(SEED_BYTES)) if self.round else source
         self._last_c1 = b""
         self._handlers = {RoundStart: self._on_start, RoundEnd: self._on_end}
 
@@ -80,14 +111,24 @@ class Contributor(Machine[State]):
             raise UnexpectedSender(sender, "only the server speaks to a client")
         return super().receive(sender, message)
 
+    @property
+    def progress(self) -> Progress:
+        """What must outlive this process."""
+        pledged = Pledged() if self._pledged is None else self._pledged.pledged
+        return Progress(self.round, self.state.value, pledged)
+
     def pledge(self) -> list[Output]:
         """Say which c1 comes next, where aggregates are verified; on every new connection."""
-        return [] if self._pledger is None else [Send(SERVER, self._pledger.pledge(self._source))]
+        return [] if self._pledged is None else [Send(SERVER, self._pledged.pledge(self._source))]
 
     def _on_start(self, sender: int, message: RoundStart) -> list[Output]:
+        check_transcript(message.transcript, self._transcript, sender)
+        if message.draw != UNDIVIDED:
+            raise RemoteProtocolError(sender, "it draws groups, which nobody agreed to")
         if message.round <= self.round:
             raise RemoteProtocolError(sender, f"round {message.round} after round {self.round}")
-        listed = self._pledger is None or self._pledger.begin(message)
+        listed = self._pledged is None or self._pledged.begin(message)
+        self._move("start")
         self.round = message.round
         # A stream of its own, so that encryption may run in another thread than `receive`.
         self._round_source = RandomSource(self._source.bytes(SEED_BYTES))
@@ -96,29 +137,37 @@ class Contributor(Machine[State]):
         return [*self.pledge(), *train]
 
     def _on_end(self, sender: int, message: RoundEnd) -> list[Output]:
+        check_transcript(message.transcript, self._transcript, sender)
         if message.round != self.round:
             raise RemoteProtocolError(sender, f"end of round {message.round} in {self.round}")
-        return [Counted(message.round, self.index in message.contributors)]
+        self._move("end")
+        return [RoundEnded(message.round, self.index in message.contributors)]
 
     def encrypt(self, values: NDArray[Any]) -> Payload:
         """Return the payload of an update; may run beside `receive`, in another thread."""
-        cipher = self._cipher if self._pledger is None else self._pledger
+        cipher = self._cipher if self._pledged is None else self._pledged
         return cipher.encrypt(values, self._round_source)
 
-    def contribute(self, round: int, payload: Payload, note: bytes = b"") -> list[Output]:
+    def contribute(self, round: int, payload: Payload, metrics: bytes = b"") -> list[Output]:
         """Return the contribution, or nothing when its round is over.
 
         Raises:
             LocalProtocolError: no round waits for a contribution, or this payload was sent before.
         """
-        if round != self.round or self.state is State.IDLE:
+        if round != self.round or self.state is IDLE:
             return []
         if payload.c1 and payload.c1 == self._last_c1:
             raise LocalProtocolError("a payload serves one round: its keys must never be reused")
-        self._fire("contribute")
-        self._last_c1 = payload.c1
-        signature = b"" if self._pledger is None else self._pledger.sign(payload.c1)
         contribution = Contribution(
-            *(round, payload.c0, payload.c1, payload.body, note, payload.proof, signature)
+            round,
+            payload.c0,
+            payload.c1,
+            payload.body,
+            metrics,
+            payload.proof,
+            b"" if self._pledged is None else self._pledged.sign(payload.c1),
+            self._transcript,
         )
+        self._move("contribute")
+        self._last_c1 = payload.c1
         return [Send(SERVER, contribution)]

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
-from typing import ClassVar
 
 from mphe.arithmetic.ring import Ring, Spectrum
-from mphe.arithmetic.sampling import RandomSource, derive_seed
-from mphe.errors import EncodingError, ParameterError, RefusedDecryption, UnexpectedSender
-from mphe.roles.machine import Machine, Output, Send, Transitions
+from mphe.arithmetic.sampling import RandomSource
+from mphe.errors import (
+    EncodingError,
+    ParameterError,
+    RefusedDecryption,
+    RemoteProtocolError,
+    UnexpectedSender,
+)
+from mphe.roles.machine import Output, Send
 from mphe.roles.setup import confirmation
 from mphe.roles.setup.common import SessionKeys
 from mphe.roles.verified.evidence import Verifier
 from mphe.scheme import decryption
 from mphe.scheme.decryption import Request
-from mphe.wire.messages import SERVER, DecryptionRequest, DecryptionShare, Message
-
-
-class State(Enum):
-    """A decryptor has one state; what it remembers is in `Answered`."""
-
-    SERVING = "serving"
+from mphe.scheme.sharing import sharing_of
+from mphe.wire.messages import (
+    SERVER,
+    UNDIVIDED,
+    DecryptionRequest,
+    DecryptionShare,
+    Group,
+    Message,
+)
 
 
 @dataclass(frozen=True)
@@ -67,12 +73,8 @@ Journal = Callable[[Memory], None]
 """Keeps a memory for good before it returns; OSError when it cannot."""
 
 
-class Decryptor(Machine[State]):
+class Decryptor:
     """Answers for one aggregate a round, for at most `max_attempts` active sets."""
-
-    TRANSITIONS: ClassVar[Transitions] = {
-        (State.SERVING, DecryptionRequest): State.SERVING,
-    }
 
     def __init__(
         self,
@@ -92,13 +94,13 @@ class Decryptor(Machine[State]):
         Raises:
             ParameterError: this client has no share.
         """
-        super().__init__(State.SERVING)
         if keys.share is None:
             raise ParameterError("this client holds no share of the key, so it cannot decrypt")
         self._keys = keys
         self._share = keys.share
         self._source = source
         self._ring = Ring(keys.plan.threshold.ring)
+        self._sharing = sharing_of(keys.plan.session, self._ring)
         self._verifier: Verifier | None = None
         if keys.plan.session.verified:
             self._verifier = Verifier(keys.plan, keys.key, keys.identities)
@@ -109,7 +111,6 @@ class Decryptor(Machine[State]):
         self._spent = memory.spent
         self._confirming = memory.confirming
         self._scaled: tuple[tuple[int, ...], Spectrum] | None = None
-        self._handlers = {DecryptionRequest: self._on_request}
 
     def end_confirmation(self) -> None:
         """Refuse round 0 from now on: its sums may be of nobody, or of one."""
@@ -125,30 +126,55 @@ class Decryptor(Machine[State]):
         """Take one message of the server.
 
         Raises:
+            RemoteProtocolError: it is no request, or not of the server; nothing has changed.
             RefusedDecryption: the request breaks the policy; nothing has changed.
         """
         if sender != SERVER:
             raise UnexpectedSender(sender, "only the server asks for decryption")
-        return super().receive(sender, message)
+        if not isinstance(message, DecryptionRequest):
+            name = type(message).__name__
+            raise RemoteProtocolError(sender, f"{name} is nothing that a decryptor answers")
+        return self._on_request(message)
 
-    def _on_request(self, _: int, message: DecryptionRequest) -> list[Output]:
+    def _on_request(self, message: DecryptionRequest) -> list[Output]:
         last = self._last
         if message == last.request:
-            return [Send(SERVER, DecryptionShare(message.round, message.attempt, last.answer))]
+            return [self._share_of(message, last.answer)]
+        group = self._only_group(message)
         layout = self._keys.plan.threshold_layout(message.round)
         if self._spent + layout.blocks > self._keys.plan.answers:
             raise RefusedDecryption(SERVER, "the decryption budget of this session is spent")
-        self._check_sets(message)
+        self._check_sets(message, group)
         # First what costs nothing: proofs take milliseconds each.
         self._check_attempt(message)
-        c1 = self._c1(message)
-        digest = self._check_freshness(message, c1)
-        answer = self._answer(message, c1)
+        request = Request(
+            self._keys.transcript,
+            message.round,
+            message.attempt,
+            message.active,
+            self._c1(message, group),
+            group.contributors,
+            message.draw,
+        )
+        self._check_freshness(request)
+        answer, digest = self._answer(request), request.aggregate
         spent = self._spent + layout.blocks
         self._write(Memory(message.round, digest, message.attempt, spent, self._confirming))
         self._spent = spent
         self._last = Answered(message.round, digest, message.attempt, message, answer)
-        return [Send(SERVER, DecryptionShare(message.round, message.attempt, answer))]
+        return [self._share_of(message, answer)]
+
+    def _share_of(self, message: DecryptionRequest, answer: bytes) -> Send:
+        name = self._keys.transcript
+        return Send(SERVER, DecryptionShare(message.round, message.attempt, answer, name))
+
+    def _only_group(self, message: DecryptionRequest) -> Group:
+        """Return what is to be decrypted; refuse another session's, and what nobody agreed to."""
+        if message.transcript != self._keys.transcript:
+            raise RefusedDecryption(SERVER, "the request is of another session, with another key")
+        if message.draw != UNDIVIDED or len(message.groups) != 1:
+            raise RefusedDecryption(SERVER, "the request draws groups, which nobody agreed to")
+        return message.groups[0]
 
     def _write(self, memory: Memory) -> None:
         """Keep for good what the next answer means, or refuse to give it."""
@@ -162,14 +188,14 @@ class Decryptor(Machine[State]):
                 SERVER, f"this client cannot write down what it answers: {reason}"
             ) from error
 
-    def _check_sets(self, message: DecryptionRequest) -> None:
+    def _check_sets(self, message: DecryptionRequest, group: Group) -> None:
         """Refuse a D or U that names unknown, duplicate or too few parties."""
         keys, session = self._keys, self._keys.plan.session
-        active, contributors = message.active, message.contributors
+        active, contributors = message.active, group.contributors
         if list(active) != sorted(set(active)):
             raise RefusedDecryption(SERVER, "the active set is not sorted and distinct")
-        able = {index for index in keys.qualified if index <= session.decryptors}
-        if not set(active) <= able or keys.index not in active:
+        holders = self._sharing.holders(keys.qualified)
+        if not set(active) <= set(holders) or keys.index not in active:
             raise RefusedDecryption(SERVER, "the active set names unknown clients or not this one")
         # Fewer than t members would get an answer without a mask that hides it.
         if len(active) < session.threshold:
@@ -191,20 +217,20 @@ class Decryptor(Machine[State]):
                 "must be in it",
             )
 
-    def _c1(self, message: DecryptionRequest) -> bytes:
+    def _c1(self, message: DecryptionRequest, group: Group) -> bytes:
         """Return what is to be decrypted: derived, added up, or as the server says."""
         try:
             if message.round == 0:
-                return self._confirming_c1(message)
+                return self._confirming_c1(group)
             if self._verifier is not None:
-                return self._verifier.add_up(self._keys.transcript, message)
+                return self._verifier.add_up(self._keys.transcript, message, group)
         except EncodingError as error:
             raise RefusedDecryption(SERVER, f"the aggregate is not proven: {error}") from error
-        return message.c1
+        return group.c1
 
-    def _confirming_c1(self, message: DecryptionRequest) -> bytes:
+    def _confirming_c1(self, group: Group) -> bytes:
         keys = self._keys
-        if message.c1:
+        if group.c1:
             raise EncodingError("nobody chooses what confirms the key")
         _, derived = confirmation.ciphertext(keys.plan, keys.key, keys.transcript)
         return self._ring.to_bytes(derived.c1)
@@ -222,25 +248,20 @@ class Decryptor(Machine[State]):
         if not 1 <= message.attempt <= limit:
             raise RefusedDecryption(SERVER, f"attempt {message.attempt}; at most {limit} a round")
 
-    def _check_freshness(self, message: DecryptionRequest, c1: bytes) -> bytes:
+    def _check_freshness(self, request: Request) -> None:
         """Refuse a second aggregate of a round, and an attempt that is not newer."""
         last = self._last
-        digest = derive_seed(
-            "aggregate", c1, b"".join(i.to_bytes(4, "big") for i in message.contributors)
-        )
-        if message.round == last.round:
-            if digest != last.digest:
+        if request.round == last.round:
+            if request.aggregate != last.digest:
                 raise RefusedDecryption(
-                    SERVER, f"another aggregate of round {message.round} was answered for"
+                    SERVER, f"another aggregate of round {request.round} was answered for"
                 )
-            if message.attempt <= last.attempt:
-                raise RefusedDecryption(SERVER, f"attempt {message.attempt} is not newer")
-        return digest
+            if request.attempt <= last.attempt:
+                raise RefusedDecryption(SERVER, f"attempt {request.attempt} is not newer")
 
-    def _answer(self, message: DecryptionRequest, c1: bytes) -> bytes:
+    def _answer(self, request: Request) -> bytes:
         """Return h_j for every block."""
-        keys, active = self._keys, message.active
-        request = Request(keys.transcript, message.round, message.attempt, active, c1)
+        keys, active = self._keys, request.active
         mask_keys = {
             peer: (1 if peer > keys.index else -1, keys.mask_keys[peer])
             for peer in active
@@ -257,6 +278,6 @@ class Decryptor(Machine[State]):
         """Return the transform of λ_j·s_j, kept while the active set stays the same."""
         if self._scaled is None or self._scaled[0] != active:
             keys, share = self._keys, self._share
-            spectrum = decryption.scaled_share(keys.plan, self._ring, share, keys.index, active)
-            self._scaled = (active, spectrum)
+            additive = self._sharing.additive_share(share, keys.index, active)
+            self._scaled = (active, decryption.scaled_share(keys.plan, self._ring, additive))
         return self._scaled[1]

@@ -6,28 +6,29 @@ signatures on T from at least t members of Q: fewer than t liars cannot show it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mphe.arithmetic.ring import Ring
 from mphe.errors import RemoteProtocolError
 from mphe.plan.plan import Plan
 from mphe.roles.setup import common as setup
 from mphe.roles.setup.common import Identities, SessionKeys
+from mphe.scheme.sharing import sharing_of
 from mphe.wire.messages import SERVER, Commit, Join, Ready, Reveal, Vouch, Welcome
 
 
 def compose(
-    joins: Mapping[int, Join],
+    joins: tuple[Join, ...],
     commits: tuple[Commit, ...],
-    reveals: Mapping[int, Reveal],
+    reveals: Sequence[Reveal],
     ready: Mapping[int, Ready],
     decryptors: tuple[int, ...],
 ) -> Welcome:
     """Return what the server tells a client that joins later."""
     return Welcome(
-        tuple(joins[index] for index in sorted(joins)),
+        joins,
         commits,
-        tuple(reveals[index].reveal for index in sorted(reveals)),
+        tuple(message.reveal for message in reveals),
         vouches(ready),
         decryptors,
     )
@@ -48,20 +49,23 @@ def admit(plan: Plan, identities: Identities, index: int, welcome: Welcome) -> S
     joined = [join.index for join in welcome.joins]
     committed = [commit.index for commit in welcome.commits]
     qualified = tuple(reveal.index for reveal in welcome.reveals)
+    setup.check_epoch(welcome.epoch, SERVER)
     for indices in (joined, committed, qualified):
         setup.require_ascending(indices, "a list of the welcome")
     if not set(qualified) <= set(committed) <= set(joined):
         raise RemoteProtocolError(SERVER, "the welcome names clients that did not join")
-    setup.check_enough(parameters, qualified)
+    setup.check_enough(sharing_of(parameters, ring), parameters.threshold, qualified)
+    epoch = setup.epoch_parts(plan, identities)
     for join in welcome.joins:
-        setup.check_join(parameters, identities, join, SERVER)
-    session = setup.session_name(parameters, identities, welcome.joins)
+        setup.check_join(epoch, identities, join, SERVER)
+    digest = setup.joins_digest(identities, welcome.joins)
+    session = setup.session_name(epoch, digest)
     for commit in welcome.commits:
         setup.check_commit(identities, session, commit, SERVER)
     commitments = {commit.index: commit.commitment for commit in welcome.commits}
     for reveal in welcome.reveals:
         setup.check_reveal(identities, session, commitments[reveal.index], reveal, SERVER)
-    seed = setup.reference_seed(welcome.joins)
+    seed = setup.reference_seed(digest)
     reader = setup.KeyShareReader(plan, ring, session, seed)
     shares = [reader.read(reveal, SERVER) for reveal in welcome.reveals]
     key = setup.collective_key(ring, seed, shares)

@@ -1,34 +1,44 @@
-"""A client's side of the key set-up."""
+"""A client's side of the key set-up.
+
+What a client knows at each point is one frozen stage. It holds what later ones need and nothing
+else: s_i is gone once its shares are dealt. A stage is plain data that can be kept as bytes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Ring, Small
 from mphe.arithmetic.sampling import RandomSource
-from mphe.errors import EncodingError, RemoteProtocolError, UnexpectedSender
+from mphe.errors import (
+    EncodingError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    UnexpectedSender,
+)
 from mphe.plan.plan import Plan
-from mphe.roles.machine import Event, Machine, Output, Send, Transitions
-from mphe.roles.setup import admission as late
-from mphe.roles.setup import common as setup
+from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
+from mphe.roles.setup import admission, common
 from mphe.roles.setup.common import SessionKeys
-from mphe.scheme import rlwe, sealing, shamir
+from mphe.scheme import rlwe, sealing
+from mphe.scheme.sharing import sharing_of
 from mphe.wire.messages import (
     SERVER,
     Commit,
     Commitments,
     Join,
+    JoinList,
     KeyReveal,
     Message,
     Qualified,
     Ready,
     Reveal,
-    Roster,
     SealedShare,
     SessionOpen,
     Welcome,
@@ -44,6 +54,73 @@ class State(Enum):
     REVEALED = "revealed"
     READY = "ready"
     OPEN = "open"
+
+
+@dataclass(frozen=True)
+class New:
+    """Nothing is known yet."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Waits for all joins. `exchange_key` is the private X25519 key."""
+
+    exchange_key: bytes
+    join: Join
+
+
+@dataclass(frozen=True)
+class Committed:
+    """Waits for all commitments. `secret` and `error` open b_i = `key_share`."""
+
+    exchange_key: bytes
+    joins: tuple[Join, ...]
+    session: bytes
+    crs_seed: bytes
+    secret: bytes
+    error: bytes
+    key_share: bytes
+    nonce: bytes
+    commit: Commit
+
+
+@dataclass(frozen=True)
+class Revealed:
+    """Waits for the qualified set. `own_share` is the share that this client dealt to itself."""
+
+    exchange_key: bytes
+    joins: tuple[Join, ...]
+    session: bytes
+    crs_seed: bytes
+    commits: tuple[Commit, ...]
+    own_share: bytes
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """Holds the keys; `opened` once the server has shown that enough others hold the same."""
+
+    keys: SessionKeys
+    opened: bool = False
+
+
+Stage = New | Joined | Committed | Revealed | Keyed
+S = TypeVar("S", New, Joined, Committed, Revealed, Keyed)
+
+
+def state_of(stage: Stage) -> State:
+    """Return what a client in this stage may be sent."""
+    match stage:
+        case New():
+            return State.NEW
+        case Joined():
+            return State.JOINED
+        case Committed():
+            return State.COMMITTED
+        case Revealed():
+            return State.REVEALED
+        case Keyed(opened=opened):
+            return State.OPEN if opened else State.READY
 
 
 @dataclass(frozen=True)
@@ -64,13 +141,21 @@ class Opened(Event):
 class SetupClient(Machine[State]):
     """Joins, commits, reveals, checks everything that the server relays, and keeps the keys."""
 
-    TRANSITIONS: ClassVar[Transitions] = {
-        (State.NEW, "start"): State.JOINED,
-        (State.JOINED, Roster): State.COMMITTED,
-        (State.COMMITTED, Commitments): State.REVEALED,
-        (State.REVEALED, Qualified): State.READY,
-        (State.READY, SessionOpen): State.OPEN,
-        (State.JOINED, Welcome): State.OPEN,
+    ACCEPTS: ClassVar[Accepts] = {
+        State.NEW: set(),
+        State.JOINED: {JoinList, Welcome},
+        State.COMMITTED: {Commitments},
+        State.REVEALED: {Qualified},
+        State.READY: {SessionOpen},
+        State.OPEN: set(),
+    }
+    MOVES: ClassVar[Moves] = {
+        State.NEW: {"join": State.JOINED},
+        State.JOINED: {"commit": State.COMMITTED, "open": State.OPEN},
+        State.COMMITTED: {"reveal": State.REVEALED},
+        State.REVEALED: {"sign": State.READY},
+        State.READY: {"open": State.OPEN},
+        State.OPEN: {},
     }
 
     def __init__(
@@ -78,10 +163,11 @@ class SetupClient(Machine[State]):
         index: int,
         plan: Plan,
         identity: Ed25519PrivateKey,
-        identities: setup.Identities,
+        identities: common.Identities,
         source: RandomSource,
+        stage: Stage | None = None,
     ) -> None:
-        """Draw the keys of this session.
+        """Take part from the start, or from a stage that was kept.
 
         Args:
             index: of this client, from 1.
@@ -89,33 +175,41 @@ class SetupClient(Machine[State]):
             identity: signs what this client says.
             identities: public keys of all clients, not from the server.
             source: of every secret of the set-up.
+            stage: where to go on.
         """
-        super().__init__(State.NEW)
+        self.stage: Stage = stage or New()
+        super().__init__(state_of(self.stage))
         self.index = index
         self.plan = plan
         self.ring = Ring(plan.threshold.ring)
         self.identity = identity
+        self._sharing = sharing_of(plan.session, self.ring)
         self._identities = identities
+        self._epoch = common.epoch_parts(plan, identities)
         self._source = source
-        self._pairwise = sealing.PairwiseKeys(index, source)
         self._handlers = {
-            Roster: self._on_roster,
+            JoinList: self._on_joins,
             Commitments: self._on_commitments,
             Qualified: self._on_qualified,
             SessionOpen: self._on_open,
             Welcome: self._on_welcome,
         }
 
+    @property
+    def keys(self) -> SessionKeys | None:
+        """The keys of the session, as soon as there are any."""
+        return self.stage.keys if isinstance(self.stage, Keyed) else None
+
     def start(self) -> list[Output]:
         """Return the signed join."""
-        self._fire("start")
-        unsigned = Join(
-            self.index, self._pairwise.public, self._source.bytes(setup.ENTROPY_BYTES), b""
-        )
-        parts = setup.join_parts(self.plan.session, unsigned)
-        signature = sealing.sign(self.identity, "join", *parts)
-        self._join = Join(self.index, unsigned.exchange_key, unsigned.entropy, signature)
-        return [Send(SERVER, self._join)]
+        self._move("join")
+        pairwise = sealing.PairwiseKeys.generate(self.index, self._source)
+        entropy = self._source.bytes(common.ENTROPY_BYTES)
+        unsigned = Join(self.index, pairwise.public, entropy, b"")
+        parts = common.join_parts(self._epoch, unsigned)
+        join = replace(unsigned, signature=sealing.sign(self.identity, "join", *parts))
+        self.stage = Joined(pairwise.private, join)
+        return [Send(SERVER, join)]
 
     def receive(self, sender: int, message: Message) -> list[Output]:
         """Take one message of the server."""
@@ -123,142 +217,189 @@ class SetupClient(Machine[State]):
             raise UnexpectedSender(sender, "only the server speaks to a client")
         return super().receive(sender, message)
 
-    def _on_roster(self, sender: int, roster: Roster) -> list[Output]:
+    def _at(self, kind: type[S]) -> S:
+        """Return the present stage, which the table says to be of this kind."""
+        if not isinstance(self.stage, kind):
+            raise LocalProtocolError(f"this client is in no stage {kind.__name__}")
+        return self.stage
+
+    def _on_joins(self, sender: int, message: JoinList) -> list[Output]:
         """Check all joins, derive the session, commit to a fresh b_i."""
-        parameters = self.plan.session
-        if roster.parameters != parameters.digest():
+        stage = self._at(Joined)
+        common.check_epoch(message.epoch, sender)
+        if message.parameters != self.plan.digest:
             raise RemoteProtocolError(sender, "the server uses other parameters than this client")
-        setup.require_ascending([join.index for join in roster.joins], "the roster")
-        for join in roster.joins:
-            setup.check_join(parameters, self._identities, join, sender)
-        if self._join not in roster.joins:
-            raise RemoteProtocolError(sender, "the roster lacks or alters this client's join")
-        self._exchange_keys = {join.index: join.exchange_key for join in roster.joins}
-        self._session = setup.session_name(parameters, self._identities, roster.joins)
-        self._crs_seed = setup.reference_seed(roster.joins)
-        reference = rlwe.common_reference(self.ring, self._crs_seed)
-        self._key_share = rlwe.gen_share(self.ring, reference, self._source)
-        self._nonce = self._source.bytes(setup.NONCE_BYTES)
-        self._reader = setup.KeyShareReader(self.plan, self.ring, self._session, self._crs_seed)
-        public = self.ring.to_bytes(self._key_share.public)
-        commitment = setup.commitment_of(self._session, self.index, self._nonce, public)
+        common.require_ascending([join.index for join in message.joins], "the list of joins")
+        for join in message.joins:
+            common.check_join(self._epoch, self._identities, join, sender)
+        if stage.join not in message.joins:
+            raise RemoteProtocolError(sender, "the list lacks or alters this client's join")
+        joined = common.joins_digest(self._identities, message.joins)
+        session = common.session_name(self._epoch, joined)
+        crs_seed = common.reference_seed(joined)
+        reference = rlwe.common_reference(self.ring, crs_seed)
+        share = rlwe.gen_share(self.ring, reference, self._source)
+        nonce = self._source.bytes(common.NONCE_BYTES)
+        public = self.ring.to_bytes(share.public)
+        commitment = common.commitment_of(session, self.index, nonce, public)
         unsigned = Commit(self.index, commitment, b"")
-        parts = setup.commit_parts(self._session, unsigned)
-        signature = sealing.sign(self.identity, "commit", *parts)
-        self._commit = Commit(self.index, commitment, signature)
-        return [Send(SERVER, self._commit)]
+        parts = common.commit_parts(session, unsigned)
+        commit = replace(unsigned, signature=sealing.sign(self.identity, "commit", *parts))
+        secret, error = (half.astype(np.int8).tobytes() for half in (share.secret, share.error))
+        self.stage = Committed(
+            exchange_key=stage.exchange_key,
+            joins=message.joins,
+            session=session,
+            crs_seed=crs_seed,
+            secret=secret,
+            error=error,
+            key_share=public,
+            nonce=nonce,
+            commit=commit,
+        )
+        self._move("commit")
+        return [Send(SERVER, commit)]
+
+    def _reader(self, stage: Committed | Revealed) -> common.KeyShareReader:
+        return common.KeyShareReader(self.plan, self.ring, stage.session, stage.crs_seed)
 
     def _on_commitments(self, sender: int, message: Commitments) -> list[Output]:
         """Hold the complete list, then reveal b_i and deal the shares of s_i."""
+        stage = self._at(Committed)
         indices = [commit.index for commit in message.commits]
-        setup.require_ascending(indices, "the list of commitments")
-        if not set(indices) <= set(self._exchange_keys):
+        common.require_ascending(indices, "the list of commitments")
+        if not set(indices) <= {join.index for join in stage.joins}:
             raise RemoteProtocolError(sender, "a commitment of a client that did not join")
         for commit in message.commits:
-            setup.check_commit(self._identities, self._session, commit, sender)
-        if self._commit not in message.commits:
+            common.check_commit(self._identities, stage.session, commit, sender)
+        if stage.commit not in message.commits:
             raise RemoteProtocolError(sender, "the list lacks or alters this client's commitment")
-        shares = self._deal(indices)
-        self._commits = message.commits
-        public = self.ring.to_bytes(self._key_share.public)
-        proof = self._reader.prove(self.index, self._nonce, self._key_share, self._source)
-        unsigned = KeyReveal(self.index, public, self._nonce, b"", proof)
-        parts = setup.reveal_parts(self._session, unsigned)
-        signature = sealing.sign(self.identity, "reveal", *parts)
-        reveal = replace(unsigned, signature=signature)
+        share = self._key_share(stage)
+        own_share, shares = self._deal(stage, share, indices)
+        proof = self._reader(stage).prove(self.index, stage.nonce, share, self._source)
+        unsigned = KeyReveal(self.index, stage.key_share, stage.nonce, b"", proof)
+        parts = common.reveal_parts(stage.session, unsigned)
+        reveal = replace(unsigned, signature=sealing.sign(self.identity, "reveal", *parts))
+        self.stage = Revealed(
+            exchange_key=stage.exchange_key,
+            joins=stage.joins,
+            session=stage.session,
+            crs_seed=stage.crs_seed,
+            commits=message.commits,
+            own_share=b"" if own_share is None else self.ring.to_bytes(own_share),
+        )
+        self._move("reveal")
         return [Send(SERVER, Reveal(reveal, shares))]
 
-    def _deal(self, committed: Sequence[int]) -> tuple[SealedShare, ...]:
-        """Return a sealed share for each other decryptor; keep our own."""
-        parameters = self.plan.session
-        secret = self.ring.from_small(self._key_share.secret)
-        if not parameters.robust:
-            self._own_share = secret
-            return ()
-        points = [index for index in committed if index <= parameters.decryptors]
-        shares = shamir.gen_shares(self.ring, secret, parameters.threshold, points, self._source)
-        self._own_share = shares.pop(self.index, self.ring.zero())
-        return tuple(self._seal(receiver, share) for receiver, share in shares.items())
+    def _key_share(self, stage: Committed) -> rlwe.KeyShare:
+        """Return s_i, e_i and b_i as they were drawn."""
+        secret, error = (
+            Small(np.frombuffer(half, np.int8).astype(np.int64))
+            for half in (stage.secret, stage.error)
+        )
+        public = self.ring.from_bytes(stage.key_share, self.ring.degree)
+        return rlwe.KeyShare(rlwe.Opening(secret, error), public)
 
-    def _seal(self, receiver: int, share: Limbs) -> SealedShare:
-        text = self.ring.to_bytes(share)
-        peer = self._exchange_keys[receiver]
-        return SealedShare(receiver, self._pairwise.seal(receiver, peer, self._session, text))
+    def _deal(
+        self, stage: Committed, share: rlwe.KeyShare, committed: Sequence[int]
+    ) -> tuple[Element | None, tuple[SealedShare, ...]]:
+        """Return what this client keeps of s_i, if anything, and a sealed share a receiver."""
+        secret = self.ring.from_small(share.secret)
+        shares = self._sharing.deal(self.index, secret, committed, self._source)
+        own = shares.pop(self.index, None)
+        return own, tuple(self._seal(stage, receiver, dealt) for receiver, dealt in shares.items())
+
+    def _seal(self, stage: Committed, receiver: int, share: Element) -> SealedShare:
+        pairwise = sealing.PairwiseKeys(self.index, stage.exchange_key)
+        peer, text = _exchange_keys(stage.joins)[receiver], self.ring.to_bytes(share)
+        return SealedShare(receiver, pairwise.seal(receiver, peer, stage.session, text))
 
     def _on_qualified(self, sender: int, message: Qualified) -> list[Output]:
         """Check every b_i, add them up, open the shares, sign T."""
+        stage = self._at(Revealed)
         qualified = tuple(reveal.index for reveal in message.reveals)
-        setup.require_ascending(qualified, "the qualified set")
+        common.require_ascending(qualified, "the qualified set")
         if self.index not in qualified:
             raise RemoteProtocolError(sender, "the server left this client out of the key")
-        setup.check_enough(self.plan.session, qualified)
-        commitments = {commit.index: commit.commitment for commit in self._commits}
+        common.check_enough(self._sharing, self.plan.session.threshold, qualified)
+        commitments = {commit.index: commit.commitment for commit in stage.commits}
         if not set(qualified) <= set(commitments):
             raise RemoteProtocolError(sender, "the key has a part that nobody committed to")
         for reveal in message.reveals:
             commitment = commitments[reveal.index]
-            setup.check_reveal(self._identities, self._session, commitment, reveal, sender)
-        key_shares = [self._reader.read(reveal, sender) for reveal in message.reveals]
-        key = setup.collective_key(self.ring, self._crs_seed, key_shares)
-        name = setup.transcript(self._session, self._commits, qualified, key)
-        share, unopened = self._collect(qualified, message.shares)
+            common.check_reveal(self._identities, stage.session, commitment, reveal, sender)
+        reader = self._reader(stage)
+        key_shares = [reader.read(reveal, sender) for reveal in message.reveals]
+        key = common.collective_key(self.ring, stage.crs_seed, key_shares)
+        name = common.transcript(stage.session, stage.commits, qualified, key)
+        share, unopened = self._collect(stage, qualified, message.shares)
         keys = SessionKeys(
             index=self.index,
             plan=self.plan,
             transcript=name,
-            crs_seed=self._crs_seed,
+            crs_seed=stage.crs_seed,
             qualified=qualified,
             key=key,
             share=share,
-            mask_keys=self._mask_keys(qualified, name),
+            mask_keys=self._mask_keys(stage, qualified, name),
             identities=self._identities,
         )
-        self._keys = keys
         signature = sealing.sign(self.identity, "ready", name)
+        self.stage = Keyed(keys)
+        self._move("sign")
         return [KeysReady(keys, unopened), Send(SERVER, Ready(signature, unopened))]
 
     def _collect(
-        self, qualified: Sequence[int], sealed: Sequence[SealedShare]
-    ) -> tuple[Limbs | None, tuple[int, ...]]:
+        self, stage: Revealed, qualified: Sequence[int], sealed: Sequence[SealedShare]
+    ) -> tuple[Element | None, tuple[int, ...]]:
         """Return this client's share of s, or None with the dealers whose shares did not open."""
-        parameters = self.plan.session
-        if not parameters.robust:
-            return self._own_share, ()
-        if self.index > parameters.decryptors:
+        if not stage.own_share:
             return None, ()
         received = {item.peer: item.sealed for item in sealed}
-        shares, unopened = [self._own_share], []
-        for dealer in qualified:
-            if dealer == self.index:
-                continue
+        shares, unopened = [self.ring.from_bytes(stage.own_share, self.ring.degree)], []
+        for dealer in self._sharing.dealers(self.index, qualified):
             try:
-                shares.append(self._open(dealer, received.get(dealer, b"")))
+                shares.append(self._open(stage, dealer, received.get(dealer, b"")))
             except EncodingError:
                 unopened.append(dealer)
-        share = None if unopened else shamir.aggregate_shares(self.ring, shares)
+        share = None if unopened else self._sharing.aggregate(shares)
         return share, tuple(unopened)
 
-    def _open(self, dealer: int, sealed: bytes) -> Limbs:
-        peer = self._exchange_keys[dealer]
-        text = self._pairwise.open(dealer, peer, self._session, sealed)
+    def _open(self, stage: Revealed, dealer: int, sealed: bytes) -> Element:
+        pairwise = sealing.PairwiseKeys(self.index, stage.exchange_key)
+        peer = _exchange_keys(stage.joins)[dealer]
+        text = pairwise.open(dealer, peer, stage.session, sealed)
         return self.ring.from_bytes(text, self.ring.degree)
 
-    def _mask_keys(self, qualified: Sequence[int], name: bytes) -> dict[int, bytes]:
+    def _mask_keys(
+        self, stage: Revealed, qualified: Sequence[int], name: bytes
+    ) -> dict[int, bytes]:
+        pairwise = sealing.PairwiseKeys(self.index, stage.exchange_key)
+        exchange_keys = _exchange_keys(stage.joins)
         return {
-            peer: self._pairwise.zero_share_key(peer, self._exchange_keys[peer], name)
+            peer: pairwise.zero_share_key(peer, exchange_keys[peer], name)
             for peer in qualified
             if peer != self.index
         }
 
     def _on_welcome(self, _: int, message: Welcome) -> list[Output]:
         """Contribute to a session that was set up without this client."""
-        keys = late.admit(self.plan, self._identities, self.index, message)
+        keys = admission.admit(self.plan, self._identities, self.index, message)
+        self.stage = Keyed(keys, opened=True)
+        self._move("open")
         return [KeysReady(keys, ()), Opened(message.decryptors)]
 
     def _on_open(self, _: int, message: SessionOpen) -> list[Output]:
         """Make sure that enough others hold the same key and the same T."""
-        keys, needed = self._keys, self.plan.session.threshold
-        setup.check_vouches(
+        keys, needed = self._at(Keyed).keys, self.plan.session.threshold
+        common.check_vouches(
             self._identities, keys.qualified, message.vouches, keys.transcript, needed
         )
+        self.stage = Keyed(keys, opened=True)
+        self._move("open")
         return [Opened(message.decryptors)]
+
+
+def _exchange_keys(joins: Sequence[Join]) -> dict[int, bytes]:
+    """Return the public X25519 key of each client that joined."""
+    return {join.index: join.exchange_key for join in joins}

@@ -1,8 +1,11 @@
 """What both sides of the key set-up compute: names, commitments and checks.
 
-session = SHA-256(parameters, identities, signed joins),   crs_seed = SHA-256(joins)
-commitment_i = SHA-256(session, i, nonce_i, b_i)
-T = SHA-256(session, commitment list, Q, b);  T replaces session afterwards
+session = H(session, epoch, digest of joins),   crs_seed = H(crs, digest of joins)
+commitment_i = H(commitment, session, i, nonce_i, b_i)
+T = H(transcript, session, digest of commitments, digest of Q, 1, b);  T replaces session afterwards
+
+H is `derive_seed`. `epoch_parts` is what names an epoch before anybody has joined it; nothing in it
+but the digest of the plan and that of the identities has two values yet.
 """
 
 from __future__ import annotations
@@ -11,18 +14,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Ring
 from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.errors import EncodingError, RemoteProtocolError
-from mphe.plan.agreement import SessionParameters
+from mphe.plan.agreement import PROTOCOL_VERSION
 from mphe.plan.plan import Plan
 from mphe.scheme import sealing
 from mphe.scheme.proof import ShortnessProof
 from mphe.scheme.rlwe import CollectiveKey, KeyShare, aggregate_shares, common_reference
-from mphe.wire.messages import SERVER, Commit, Join, KeyReveal, Vouch, Welcome
+from mphe.scheme.sharing import Sharing
+from mphe.wire.messages import EPOCH, SERVER, Commit, Join, KeyReveal, Vouch, Welcome
 
 ENTROPY_BYTES = 32
 NONCE_BYTES = 32
+FIRST_ROUND = 1
+NO_FEDERATION = b""
+NO_ISSUER = b""
+NO_EPOCH_BEFORE = bytes(32)
+KEYS = 1
+"""Secrets that share one common reference polynomial."""
 Identities = Mapping[int, bytes]
 """Ed25519 public key of each client, from the launcher or the roster file."""
 
@@ -38,7 +48,7 @@ class PublicSession:
         qualified: Q.
         decryptors: those whose shares are confirmed.
         welcome: what a client that joins later needs.
-        late: clients that joined while the key was being made, and are not part of it.
+        admitted: clients that joined while the key was being made; they only contribute.
         identities: public keys of all clients.
         key: the collective public key.
     """
@@ -49,7 +59,7 @@ class PublicSession:
     qualified: tuple[int, ...]
     decryptors: tuple[int, ...]
     welcome: Welcome
-    late: tuple[int, ...]
+    admitted: tuple[int, ...]
     identities: Identities
     key: CollectiveKey
 
@@ -65,7 +75,7 @@ class SessionKeys:
         crs_seed: seed of the common reference polynomials.
         qualified: Q, whose secrets make up the collective secret.
         key: the collective public key.
-        share: this client's share of s, canonical (L, N); None when it cannot decrypt.
+        share: this client's share of s, (L, N); None when it cannot decrypt.
         mask_keys: zero-share key of every other member of Q.
         identities: public keys of all clients, not from the server.
     """
@@ -76,7 +86,7 @@ class SessionKeys:
     crs_seed: bytes
     qualified: tuple[int, ...]
     key: CollectiveKey
-    share: Limbs | None
+    share: Element | None
     mask_keys: Mapping[int, bytes]
     identities: Identities
 
@@ -86,9 +96,35 @@ def number(value: int) -> bytes:
     return value.to_bytes(4, "big")
 
 
-def join_parts(parameters: SessionParameters, join: Join) -> tuple[bytes, ...]:
+def long_number(value: int) -> bytes:
+    """Return a round or an attempt as it enters a hash."""
+    return value.to_bytes(8, "big")
+
+
+def candidates_digest(identities: Identities) -> bytes:
+    """Return the digest of who may make the key, by the public keys that are not the server's."""
+    listed = [(number(index), identities[index]) for index in sorted(identities)]
+    return derive_seed("candidates", *(part for pair in listed for part in pair))
+
+
+def epoch_parts(plan: Plan, identities: Identities) -> tuple[bytes, ...]:
+    """Return what every join is signed for, and what the name of the session begins with."""
+    return (
+        number(PROTOCOL_VERSION),
+        plan.digest,
+        NO_FEDERATION,
+        number(EPOCH),
+        NO_EPOCH_BEFORE,
+        long_number(FIRST_ROUND),
+        candidates_digest(identities),
+        NO_ISSUER,
+    )
+
+
+def join_parts(epoch: tuple[bytes, ...], join: Join) -> tuple[bytes, ...]:
     """Return what the signature of a join covers."""
-    return (parameters.digest(), number(join.index), join.exchange_key, join.entropy)
+    own = (number(join.index), join.exchange_key, join.encapsulation_key, join.entropy)
+    return (*epoch, *own)
 
 
 def commit_parts(session: bytes, commit: Commit) -> tuple[bytes, ...]:
@@ -106,20 +142,35 @@ def key_share_context(session: bytes, index: int, nonce: bytes) -> bytes:
     return derive_seed("key share", session, number(index), nonce)
 
 
-def check_join(
-    parameters: SessionParameters, identities: Identities, join: Join, sender: int
-) -> None:
+def check_transcript(named: bytes, transcript: bytes, sender: int) -> None:
+    """Raise RemoteProtocolError unless a message names T: it is meant for this key."""
+    if named != transcript:
+        raise RemoteProtocolError(sender, "it names another session, with another key")
+
+
+def check_epoch(epoch: int, sender: int) -> None:
+    """Raise RemoteProtocolError unless a message is of the only epoch."""
+    if epoch != EPOCH:
+        raise RemoteProtocolError(sender, f"epoch {epoch}; the key is made once, in epoch {EPOCH}")
+
+
+def check_join(epoch: tuple[bytes, ...], identities: Identities, join: Join, sender: int) -> None:
     """Raise RemoteProtocolError unless this join is well-formed and signed by its client."""
+    check_epoch(join.epoch, sender)
     identity = identities.get(join.index)
     if identity is None:
         raise RemoteProtocolError(sender, f"client {join.index} is on no roster")
     if not sealing.is_exchange_key(join.exchange_key) or len(join.entropy) != ENTROPY_BYTES:
         raise RemoteProtocolError(sender, f"the join of client {join.index} is malformed")
-    if not sealing.verify(identity, join.signature, "join", *join_parts(parameters, join)):
+    if join.encapsulation_key:
+        raise RemoteProtocolError(
+            sender, f"client {join.index} joins with an encapsulation key, which nobody uses"
+        )
+    if not sealing.verify(identity, join.signature, "join", *join_parts(epoch, join)):
         raise RemoteProtocolError(
             sender,
             f"the join of client {join.index} is not signed by it for these parameters; "
-            "start all parties with the same flags",
+            "start all parties with the same flags, roster and version",
         )
 
 
@@ -147,20 +198,23 @@ def check_reveal(
         )
 
 
-def session_name(
-    parameters: SessionParameters, identities: Identities, joins: Sequence[Join]
-) -> bytes:
-    """Return the name of the session before its key exists."""
-    parts = [parameters.digest()]
+def joins_digest(identities: Identities, joins: Sequence[Join]) -> bytes:
+    """Return the digest of who joined, with what."""
+    parts: list[bytes] = []
     for join in joins:
-        parts += [number(join.index), identities[join.index], join.exchange_key, join.entropy]
-        parts += [join.signature]
-    return derive_seed("session", *parts)
+        parts += [number(join.index), identities[join.index], join.exchange_key]
+        parts += [join.encapsulation_key, join.entropy, join.signature]
+    return derive_seed("joins", *parts)
 
 
-def reference_seed(joins: Sequence[Join]) -> bytes:
+def session_name(epoch: tuple[bytes, ...], joined: bytes) -> bytes:
+    """Return the name of the session before its key exists, from the digest of the joins."""
+    return derive_seed("session", *epoch, joined)
+
+
+def reference_seed(joined: bytes) -> bytes:
     """Return crs_seed: nobody who joined honestly can have chosen it."""
-    return derive_seed("crs", *(join.entropy + join.exchange_key for join in joins))
+    return derive_seed("crs", joined)
 
 
 def commitment_of(session: bytes, index: int, nonce: bytes, key_share: bytes) -> bytes:
@@ -172,7 +226,6 @@ class KeyShareReader:
     """Reads b_i, and checks where aggregates are verified that s_i and e_i are short."""
 
     def __init__(self, plan: Plan, ring: Ring, session: bytes, crs_seed: bytes) -> None:
-        """Prepare to verify proofs about the reference polynomial of this session."""
         self._ring = ring
         self._session = session
         self._proof: ShortnessProof | None = None
@@ -186,8 +239,8 @@ class KeyShareReader:
         context = key_share_context(self._session, index, nonce)
         return self._proof.prove(share.public, share.opening, context, source)
 
-    def read(self, reveal: KeyReveal, sender: int) -> Limbs:
-        """Return b_i, canonical (L, N).
+    def read(self, reveal: KeyReveal, sender: int) -> Element:
+        """Return b_i (L, N).
 
         Raises:
             RemoteProtocolError: it is no ring element, or its proof is wrong.
@@ -206,7 +259,7 @@ class KeyShareReader:
             ) from error
 
 
-def collective_key(ring: Ring, crs_seed: bytes, key_shares: Sequence[Limbs]) -> CollectiveKey:
+def collective_key(ring: Ring, crs_seed: bytes, key_shares: Sequence[Element]) -> CollectiveKey:
     """Return (a, b) with b = Σ_Q b_i."""
     return CollectiveKey(ring, common_reference(ring, crs_seed), aggregate_shares(ring, key_shares))
 
@@ -215,12 +268,13 @@ def transcript(
     session: bytes, commits: Sequence[Commit], qualified: Sequence[int], key: CollectiveKey
 ) -> bytes:
     """Return T."""
-    listed = [number(commit.index) + commit.commitment for commit in commits]
+    listed = [(number(commit.index), commit.commitment) for commit in commits]
     return derive_seed(
         "transcript",
         session,
-        b"".join(listed),
-        b"".join(map(number, qualified)),
+        derive_seed("commitments", *(part for pair in listed for part in pair)),
+        derive_seed("qualified", *map(number, qualified)),
+        number(KEYS),
         key.ring.to_bytes(key.key),
     )
 
@@ -246,11 +300,9 @@ def check_vouches(
         )
 
 
-def check_enough(parameters: SessionParameters, qualified: Sequence[int]) -> None:
+def check_enough(sharing: Sharing, threshold: int, qualified: Sequence[int]) -> None:
     """Raise RemoteProtocolError unless a key of these clients can decrypt, and hides."""
-    decryptors = [index for index in qualified if index <= parameters.decryptors]
-    needed = parameters.min_contributors if parameters.robust else parameters.num_clients
-    if len(decryptors) < parameters.threshold or len(qualified) < needed:
+    if len(sharing.holders(qualified)) < threshold or len(qualified) < sharing.min_members:
         raise RemoteProtocolError(SERVER, f"the server made a key of {len(qualified)} clients only")
 
 

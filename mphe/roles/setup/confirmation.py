@@ -10,48 +10,64 @@ Nobody chooses the ciphertext, so a lying server learns nothing here.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from mphe.arithmetic.ring import Limbs, Small
+from mphe.arithmetic.ring import Element, Integers
 from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan
 from mphe.roles.machine import Output, Send
 from mphe.scheme import decryption, packing
 from mphe.scheme.rlwe import Ciphertext, CollectiveKey
-from mphe.wire.messages import DecryptionRequest
+from mphe.wire.messages import DecryptionRequest, Group
 
 BASES = 2
 
 
-def ciphertext(plan: Plan, key: CollectiveKey, transcript: bytes) -> tuple[Small, Ciphertext]:
+def ciphertext(plan: Plan, key: CollectiveKey, transcript: bytes) -> tuple[Integers, Ciphertext]:
     """Return the message (length,) and its ciphertext that follow from T."""
     source = RandomSource(derive_seed("confirmation", transcript))
     layout = plan.encryption_layout(0)
     words = source.words(layout.length) >> np.uint64(64 - layout.slot_bits + 1)
-    message: Small = words.astype(np.int64)
+    message: Integers = words.astype(np.int64)
     packed = packing.pack(layout, packing.arrange(layout, message))
     return message, key.encrypt(packed, source)
 
 
-class Confirmation:
-    """The sets that are asked, and what they answered."""
+@dataclass
+class Trials:
+    """How far the confirmation has come.
 
-    def __init__(self, plan: Plan, key: CollectiveKey, transcript: bytes) -> None:
-        """Derive the message and its ciphertext."""
+    Attributes:
+        attempt: of the last set that was asked.
+        bases_tried: choices of B that no set was right with.
+        sets: that are still wanted, by attempt.
+        shares: what their members answered, block after block, by attempt.
+    """
+
+    attempt: int = 0
+    bases_tried: int = 0
+    sets: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    shares: dict[int, dict[int, list[Element]]] = field(default_factory=dict)
+
+
+class Confirmation:
+    """Asks sets of decryptors, and judges what they answer."""
+
+    def __init__(self, plan: Plan, key: CollectiveKey, transcript: bytes, trials: Trials) -> None:
+        """Derive the message and its ciphertext; `trials` is written to."""
         self._plan = plan
         self._ring = key.ring
         self._layout = plan.threshold_layout(0)
         self._dropped = plan.dropped_share
         self._threshold = plan.session.threshold
         self._limit = plan.session.confirmation_attempts
+        self._transcript = transcript
         self._message, derived = ciphertext(plan, key, transcript)
         self._c0 = derived.c0
-        self.attempt = 0
-        self._bases_tried = 0
-        self._sets: dict[int, tuple[int, ...]] = {}
-        self._shares: dict[int, dict[int, list[Limbs]]] = {}
+        self._trials = trials
 
     def ask(self, able: list[int]) -> list[Output]:
         """Return requests to B ∪ {j} for all others j of the able; none when attempts run out.
@@ -59,29 +75,38 @@ class Confirmation:
         Args:
             able: at least t decryptors, sorted.
         """
-        size = self._threshold - 1
-        base = able[:size] if self._bases_tried == 0 else able[len(able) - size :]
+        trials, size = self._trials, self._threshold - 1
+        base = able[:size] if trials.bases_tried == 0 else able[len(able) - size :]
         others = [index for index in able if index not in base]
-        self._sets, self._shares = {}, {}
-        if self.attempt + len(others) > self._limit:
+        trials.sets, trials.shares = {}, {}
+        if trials.attempt + len(others) > self._limit:
             return []
         for index in others:
-            self.attempt += 1
-            self._sets[self.attempt] = tuple(sorted((*base, index)))
-            self._shares[self.attempt] = {}
+            trials.attempt += 1
+            trials.sets[trials.attempt] = tuple(sorted((*base, index)))
+            trials.shares[trials.attempt] = {}
         return [
-            Send(index, DecryptionRequest(0, attempt, (), active, b""))
-            for attempt, active in self._sets.items()
+            Send(index, self._request(attempt))
+            for attempt, active in trials.sets.items()
             for index in active
         ]
 
+    def _request(self, attempt: int) -> DecryptionRequest:
+        """Return what one set is asked: nobody's sum, of a c1 that everybody derives."""
+        nobody = (Group((), b""),)
+        active = self._trials.sets[attempt]
+        return DecryptionRequest(0, attempt, active, nobody, transcript=self._transcript)
+
     def expects(self, sender: int, attempt: int) -> bool:
         """Return whether a set that is still wanted waits for this answer."""
-        return sender in self._sets.get(attempt, ()) and sender not in self._shares[attempt]
+        return (
+            sender in self._trials.sets.get(attempt, ())
+            and sender not in self._trials.shares[attempt]
+        )
 
     def wanted(self, attempt: int) -> bool:
         """Return whether a set has not been given up."""
-        return attempt in self._sets
+        return attempt in self._trials.sets
 
     def add(self, sender: int, attempt: int, share: bytes) -> None:
         """Take one share.
@@ -90,44 +115,44 @@ class Confirmation:
             EncodingError: it does not parse.
         """
         read = decryption.read_blocks(self._ring, self._layout, share, self._dropped)
-        self._shares[attempt][sender] = read
+        self._trials.shares[attempt][sender] = read
 
     def waiting(self) -> set[int]:
         """Return the decryptors whose answers are missing."""
         return {
             index
-            for attempt, active in self._sets.items()
+            for attempt, active in self._trials.sets.items()
             for index in active
-            if index not in self._shares[attempt]
+            if index not in self._trials.shares[attempt]
         }
 
     def drop(self, peers: Iterable[int]) -> bool:
         """Give up the sets with these members; return whether none is left."""
-        hit = [attempt for attempt, active in self._sets.items() if set(peers) & set(active)]
+        hit = [attempt for attempt, active in self._trials.sets.items() if set(peers) & set(active)]
         for attempt in hit:
-            del self._sets[attempt], self._shares[attempt]
-        return not self._sets
+            del self._trials.sets[attempt], self._trials.shares[attempt]
+        return not self._trials.sets
 
     def base(self) -> set[int]:
         """Return the members that all sets share."""
-        sets = [set(active) for active in self._sets.values()]
+        sets = [set(active) for active in self._trials.sets.values()]
         return sets[0].intersection(*sets[1:])
 
     def confirmed(self) -> set[int]:
         """Return the members of all sets that gave the message back."""
         return {
             index
-            for attempt, active in self._sets.items()
-            if self._matches(self._shares[attempt])
+            for attempt, active in self._trials.sets.items()
+            if self._matches(self._trials.shares[attempt])
             for index in active
         }
 
     def another_base(self) -> bool:
         """Return whether other fixed members should be tried, now that no set was right."""
-        self._bases_tried += 1
-        return self._bases_tried < BASES
+        self._trials.bases_tried += 1
+        return self._trials.bases_tried < BASES
 
-    def _matches(self, shares: dict[int, list[Limbs]]) -> bool:
+    def _matches(self, shares: dict[int, list[Element]]) -> bool:
         total = decryption.aggregate_shares(list(shares.values()))
         try:
             values = decryption.finish(self._plan, self._ring, self._layout, [self._c0], total)

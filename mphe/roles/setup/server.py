@@ -3,43 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Ring
 from mphe.errors import (
     DuplicateMessage,
     EncodingError,
+    LocalProtocolError,
     MalformedMessage,
     RemoteProtocolError,
     SetupFailed,
     UnexpectedSender,
 )
 from mphe.plan.plan import Plan
-from mphe.roles.machine import Event, Machine, Output, Send, Transitions
-from mphe.roles.setup import admission as late
+from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
+from mphe.roles.setup import admission
 from mphe.roles.setup import common as setup
-from mphe.roles.setup.common import PublicSession
-from mphe.roles.setup.confirmation import Confirmation
+from mphe.roles.setup.common import KeyShareReader, PublicSession
+from mphe.roles.setup.confirmation import Confirmation, Trials
 from mphe.scheme import sealing
+from mphe.scheme.rlwe import CollectiveKey
+from mphe.scheme.sharing import sharing_of
 from mphe.wire.messages import (
     Commit,
     Commitments,
     DecryptionShare,
     Join,
+    JoinList,
     Message,
     Qualified,
     Ready,
     Refusal,
     Reveal,
-    Roster,
     SealedShare,
     SessionOpen,
 )
 
 
-class State(Enum):
+class SetupState(Enum):
     """What the server waits for."""
 
     JOINING = "joining"
@@ -73,30 +76,109 @@ class SetupAbandoned(Event):
     error: SetupFailed
 
 
-class SetupServer(Machine[State]):
+@dataclass(frozen=True)
+class Named:
+    """What is known when all have joined.
+
+    Attributes:
+        joins: of the clients that are asked to commit, by index.
+        name: of the session, before its key exists.
+        crs_seed: seed of the common reference polynomials.
+    """
+
+    joins: tuple[Join, ...]
+    name: bytes
+    crs_seed: bytes
+
+
+@dataclass(frozen=True)
+class MadeKey:
+    """What is known when all have revealed.
+
+    Attributes:
+        reveals: of the qualified set, by index.
+        key: the collective public key.
+        transcript: T.
+    """
+
+    reveals: tuple[Reveal, ...]
+    key: CollectiveKey
+    transcript: bytes
+
+    @property
+    def qualified(self) -> tuple[int, ...]:
+        """Q."""
+        return tuple(message.reveal.index for message in self.reveals)
+
+
+# A stage is what the server knows in a state, and the answers that it collects there, by sender.
+
+
+@dataclass(frozen=True)
+class Joining:
+    """Nothing is known."""
+
+    answers: dict[int, Join] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Committing:
+    """The session has a name."""
+
+    session: Named
+    answers: dict[int, Commit] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Revealing:
+    """The commitments are listed."""
+
+    session: Named
+    commits: tuple[Commit, ...]
+    answers: dict[int, Reveal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Readying:
+    """The key exists."""
+
+    session: Named
+    commits: tuple[Commit, ...]
+    made: MadeKey
+    answers: dict[int, Ready] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Confirming(Readying):
+    """The key is tried out by those who are ready."""
+
+    trials: Trials = field(default_factory=Trials)
+
+
+Stage = Joining | Committing | Revealing | Readying
+K = TypeVar("K", Joining, Committing, Revealing, Readying, Confirming)
+
+
+class SetupServer(Machine[SetupState]):
     """Collects each stage from all who are left, then moves on."""
 
-    TRANSITIONS: ClassVar[Transitions] = {
-        (State.JOINING, Join): State.JOINING,
-        (State.JOINING, "complete"): State.COMMITTING,
-        (State.COMMITTING, Commit): State.COMMITTING,
-        (State.COMMITTING, "complete"): State.REVEALING,
-        (State.REVEALING, Reveal): State.REVEALING,
-        (State.REVEALING, "complete"): State.READYING,
-        (State.COMMITTING, Join): State.COMMITTING,
-        (State.REVEALING, Join): State.REVEALING,
-        (State.READYING, Join): State.READYING,
-        (State.CONFIRMING, Join): State.CONFIRMING,
-        (State.READYING, Ready): State.READYING,
-        (State.READYING, "complete"): State.CONFIRMING,
-        (State.CONFIRMING, DecryptionShare): State.CONFIRMING,
-        (State.CONFIRMING, Refusal): State.CONFIRMING,
-        (State.CONFIRMING, "complete"): State.OPEN,
-        (State.JOINING, "fail"): State.FAILED,
-        (State.COMMITTING, "fail"): State.FAILED,
-        (State.REVEALING, "fail"): State.FAILED,
-        (State.READYING, "fail"): State.FAILED,
-        (State.CONFIRMING, "fail"): State.FAILED,
+    ACCEPTS: ClassVar[Accepts] = {
+        SetupState.JOINING: {Join},
+        SetupState.COMMITTING: {Commit, Join},
+        SetupState.REVEALING: {Reveal, Join},
+        SetupState.READYING: {Ready, Join},
+        SetupState.CONFIRMING: {DecryptionShare, Refusal, Join},
+        SetupState.OPEN: set(),
+        SetupState.FAILED: set(),
+    }
+    MOVES: ClassVar[Moves] = {
+        SetupState.JOINING: {"complete": SetupState.COMMITTING, "fail": SetupState.FAILED},
+        SetupState.COMMITTING: {"complete": SetupState.REVEALING, "fail": SetupState.FAILED},
+        SetupState.REVEALING: {"complete": SetupState.READYING, "fail": SetupState.FAILED},
+        SetupState.READYING: {"complete": SetupState.CONFIRMING, "fail": SetupState.FAILED},
+        SetupState.CONFIRMING: {"complete": SetupState.OPEN, "fail": SetupState.FAILED},
+        SetupState.OPEN: {},
+        SetupState.FAILED: {},
     }
 
     def __init__(self, plan: Plan, identities: setup.Identities) -> None:
@@ -106,19 +188,20 @@ class SetupServer(Machine[State]):
             plan: the same for all parties.
             identities: Ed25519 public keys of all clients.
         """
-        super().__init__(State.JOINING)
+        super().__init__(SetupState.JOINING)
         self.plan = plan
         self.ring = Ring(plan.threshold.ring)
+        self._sharing = sharing_of(plan.session, self.ring)
         self._identities = identities
+        self._epoch = setup.epoch_parts(plan, identities)
         self._everybody = frozenset(range(1, plan.session.num_clients + 1))
+        self._stage: Stage = Joining()
         self._waiting: set[int] = set(self._everybody)
         self._gone: set[int] = set()
-        self._joins: dict[int, Join] = {}
-        self._commits: dict[int, Commit] = {}
-        self._reveals: dict[int, Reveal] = {}
-        self._key_shares: dict[int, Limbs] = {}
-        self._ready: dict[int, Ready] = {}
-        self._late: set[int] = set()
+        self._admitted: set[int] = set()
+        # Follow from the stage, and are made once: nothing in them has to be kept.
+        self._reader: KeyShareReader | None = None
+        self._confirmation: Confirmation | None = None
         self._handlers = {
             Join: self._on_join,
             Commit: self._on_commit,
@@ -127,20 +210,20 @@ class SetupServer(Machine[State]):
             DecryptionShare: self._on_share,
             Refusal: self._on_refusal,
         }
-        self._next: dict[State, Callable[[], list[Output]]] = {
-            State.JOINING: self._send_roster,
-            State.COMMITTING: self._send_commitments,
-            State.REVEALING: self._send_qualified,
-            State.READYING: self._start_confirmation,
-            State.CONFIRMING: self._conclude,
+        self._next: dict[SetupState, Callable[[], list[Output]]] = {
+            SetupState.JOINING: self._send_roster,
+            SetupState.COMMITTING: self._send_commitments,
+            SetupState.REVEALING: self._send_qualified,
+            SetupState.READYING: self._start_confirmation,
+            SetupState.CONFIRMING: self._conclude,
         }
 
     # -- from outside --------------------------------------------------------------------------
 
     def receive(self, sender: int, message: Message) -> list[Output]:
-        """Take one message of a client that is still in the set-up, or comes too late for it."""
-        late = isinstance(message, Join) and self.state is not State.JOINING
-        if sender not in self._everybody or (sender in self._gone and not late):
+        """Take one message of a client that is still in the set-up, or comes after it."""
+        after = isinstance(message, Join) and self.state is not SetupState.JOINING
+        if sender not in self._everybody or (sender in self._gone and not after):
             raise UnexpectedSender(sender, "it is not part of this set-up")
         return super().receive(sender, message)
 
@@ -159,15 +242,15 @@ class SetupServer(Machine[State]):
     @property
     def step(self) -> tuple[object, ...]:
         """What changes whenever a new wait begins."""
-        attempt = self._confirmation.attempt if self.state is State.CONFIRMING else 0
-        return self.state, attempt
+        stage = self._stage
+        return self.state, stage.trials.attempt if isinstance(stage, Confirming) else 0
 
     def _drop(self, peers: set[int]) -> list[Output]:
         if self.state not in self._next:
             return []
         self._gone |= peers & self._everybody
         self._waiting -= peers
-        if self.state is State.CONFIRMING:
+        if self.state is SetupState.CONFIRMING:
             return self._confirm_without(peers)
         return [] if self._waiting else self._complete()
 
@@ -181,43 +264,51 @@ class SetupServer(Machine[State]):
 
     def _shortage(self) -> list[Output]:
         """Return the failure if those who are left cannot make a key that is of use."""
-        parameters = self.plan.session
         left = self._taking_part()
-        decryptors = [index for index in left if index <= parameters.decryptors]
-        needed = parameters.num_clients if not parameters.robust else parameters.min_contributors
-        if len(decryptors) >= parameters.threshold and len(left) >= needed:
+        threshold, needed = self.plan.session.threshold, self._sharing.min_members
+        if len(self._sharing.holders(left)) >= threshold and len(left) >= needed:
             return []
-        return self._fail(
-            f"{len(left)} clients are left, {max(needed, parameters.threshold)} are needed"
-        )
+        return self._fail(f"{len(left)} clients are left, {max(needed, threshold)} are needed")
 
     def _taking_part(self) -> set[int]:
         """Return the clients that are in the key so far."""
-        if self.state in (State.READYING, State.CONFIRMING):
-            return set(self._ready) - self._gone
-        if self.state is State.REVEALING:
-            return set(self._reveals)
-        return set(self._commits if self.state is State.COMMITTING else self._joins) - self._gone
+        answered = set(self._stage.answers)
+        # What was revealed is in the key, whoever vanishes afterwards.
+        return answered if isinstance(self._stage, Revealing) else answered - self._gone
+
+    def _at(self, kind: type[K]) -> K:
+        """Return the stage, which is of this kind in the state that the caller belongs to."""
+        if not isinstance(self._stage, kind):
+            raise LocalProtocolError(f"the set-up is not {kind.__name__.lower()} ({self.state})")
+        return self._stage
 
     def _fail(self, reason: str, culprits: Iterable[int] = ()) -> list[Output]:
         missing = (self._everybody - self._taking_part()) | set(culprits)
-        self._fire("fail")
+        self._move("fail")
         return [SetupAbandoned(SetupFailed(reason, missing))]
 
-    def _next_stage(self, waiting: Iterable[int]) -> None:
-        self._fire("complete")
+    def _enter(self, stage: Stage, waiting: Iterable[int]) -> None:
+        self._move("complete")
+        self._stage = stage
         self._waiting = set(waiting) - self._gone
 
     # -- joining, committing, revealing ----------------------------------------------------------
 
     def _on_join(self, sender: int, join: Join) -> list[Output]:
-        self._own(sender, join.index, self._joins.keys() - self._gone)
-        setup.check_join(self.plan.session, self._identities, join, sender)
-        if self.state is not State.JOINING:
-            self._late.add(sender)
+        stage = self._stage
+        joined = stage.answers if isinstance(stage, Joining) else self._joined() - self._gone
+        self._own(sender, join.index, joined)
+        setup.check_join(self._epoch, self._identities, join, sender)
+        if not isinstance(stage, Joining):
+            self._admitted.add(sender)
             return []
-        self._joins[sender] = join
+        stage.answers[sender] = join
         return self._arrived(sender)
+
+    def _joined(self) -> set[int]:
+        """Return who was asked to commit."""
+        stage = self._stage
+        return set() if isinstance(stage, Joining) else {join.index for join in stage.session.joins}
 
     def _own(self, sender: int, index: int, collected: Container[int]) -> None:
         """Raise unless a client speaks for itself, and for the first time in this stage."""
@@ -227,42 +318,48 @@ class SetupServer(Machine[State]):
             raise DuplicateMessage(sender, "it sent this before")
 
     def _send_roster(self) -> list[Output]:
-        joins = tuple(self._joins[index] for index in sorted(self._taking_part()))
-        self._session = setup.session_name(self.plan.session, self._identities, joins)
-        self._crs_seed = setup.reference_seed(joins)
-        self._reader = setup.KeyShareReader(self.plan, self.ring, self._session, self._crs_seed)
-        self._next_stage(join.index for join in joins)
-        roster = Roster(self.plan.session.digest(), joins)
+        answers = self._at(Joining).answers
+        joins = tuple(answers[index] for index in sorted(self._taking_part()))
+        digest = setup.joins_digest(self._identities, joins)
+        name = setup.session_name(self._epoch, digest)
+        session = Named(joins, name, setup.reference_seed(digest))
+        self._enter(Committing(session), (join.index for join in joins))
+        roster = JoinList(self.plan.digest, joins)
         return [Send(join.index, roster) for join in joins]
 
     def _on_commit(self, sender: int, commit: Commit) -> list[Output]:
-        self._own(sender, commit.index, self._commits)
-        setup.check_commit(self._identities, self._session, commit, sender)
-        self._commits[sender] = commit
+        stage = self._at(Committing)
+        self._own(sender, commit.index, stage.answers)
+        setup.check_commit(self._identities, stage.session.name, commit, sender)
+        stage.answers[sender] = commit
         return self._arrived(sender)
 
     def _send_commitments(self) -> list[Output]:
-        present = sorted(self._taking_part())
-        self._commit_list = tuple(self._commits[index] for index in present)
-        self._next_stage(present)
-        return [Send(index, Commitments(self._commit_list)) for index in present]
+        stage, present = self._at(Committing), sorted(self._taking_part())
+        commits = tuple(stage.answers[index] for index in present)
+        self._enter(Revealing(stage.session, commits), present)
+        return [Send(index, Commitments(commits)) for index in present]
 
     def _on_reveal(self, sender: int, message: Reveal) -> list[Output]:
-        self._own(sender, message.reveal.index, self._reveals)
-        commitment = self._commits[sender].commitment
-        setup.check_reveal(self._identities, self._session, commitment, message.reveal, sender)
-        self._check_receivers(sender, message)
-        key_share = self._reader.read(message.reveal, sender)
-        self._key_shares[sender] = key_share
-        self._reveals[sender] = message
+        stage, reveal = self._at(Revealing), message.reveal
+        self._own(sender, reveal.index, stage.answers)
+        commitment = next(c.commitment for c in stage.commits if c.index == sender)
+        setup.check_reveal(self._identities, stage.session.name, commitment, reveal, sender)
+        self._check_receivers(sender, message, [commit.index for commit in stage.commits])
+        self._reading(stage.session).read(reveal, sender)
+        stage.answers[sender] = message
         return self._arrived(sender)
 
-    def _check_receivers(self, sender: int, message: Reveal) -> None:
-        """Raise unless there is one sealed share for each other decryptor that committed."""
-        parameters = self.plan.session
-        listed = [commit.index for commit in self._commit_list]
-        expected = [i for i in listed if i <= parameters.decryptors and i != sender]
-        if sorted(item.peer for item in message.shares) != (expected if parameters.robust else []):
+    def _reading(self, session: Named) -> KeyShareReader:
+        """Return what checks each b_i."""
+        if self._reader is None:
+            self._reader = KeyShareReader(self.plan, self.ring, session.name, session.crs_seed)
+        return self._reader
+
+    def _check_receivers(self, sender: int, message: Reveal, committed: list[int]) -> None:
+        """Raise unless there is one sealed share for each receiver that committed."""
+        expected = self._sharing.receivers(sender, committed)
+        if sorted(item.peer for item in message.shares) != expected:
             raise MalformedMessage(sender, "it dealt shares to the wrong clients")
         length = self.ring.wire_length(self.ring.degree) + sealing.TAG_BYTES
         if any(len(item.sealed) != length for item in message.shares):
@@ -270,66 +367,84 @@ class SetupServer(Machine[State]):
 
     def _send_qualified(self) -> list[Output]:
         """Fix Q; send everybody its b_i, and each decryptor what was sealed to it."""
-        qualified = sorted(self._reveals)
-        reveals = tuple(self._reveals[index].reveal for index in qualified)
-        shares = [self._key_shares[index] for index in qualified]
-        self._key = setup.collective_key(self.ring, self._crs_seed, shares)
-        self._transcript = setup.transcript(self._session, self._commit_list, qualified, self._key)
-        self._next_stage(qualified)
+        stage, ring = self._at(Revealing), self.ring
+        reveals = tuple(stage.answers[index] for index in sorted(stage.answers))
+        shares = [ring.from_bytes(item.reveal.key_share, ring.degree) for item in reveals]
+        key = setup.collective_key(ring, stage.session.crs_seed, shares)
+        qualified = [item.reveal.index for item in reveals]
+        transcript = setup.transcript(stage.session.name, stage.commits, qualified, key)
+        made = MadeKey(reveals, key, transcript)
+        self._enter(Readying(stage.session, stage.commits, made), qualified)
         sealed: dict[int, list[SealedShare]] = {index: [] for index in qualified}
-        for dealer in qualified:
-            for item in self._reveals[dealer].shares:
+        for dealer in reveals:
+            for item in dealer.shares:
                 if item.peer in sealed:
-                    sealed[item.peer].append(SealedShare(dealer, item.sealed))
-        return [Send(i, Qualified(reveals, tuple(sealed[i]))) for i in qualified]
+                    sealed[item.peer].append(SealedShare(dealer.reveal.index, item.sealed))
+        key_shares = tuple(item.reveal for item in reveals)
+        return [Send(i, Qualified(key_shares, tuple(sealed[i]))) for i in qualified]
 
     # -- readiness and confirmation ---------------------------------------------------------------
 
     def _on_ready(self, sender: int, message: Ready) -> list[Output]:
-        if sender in self._ready:
+        stage, identity = self._at(Readying), self._identities[sender]
+        if sender in stage.answers:
             raise DuplicateMessage(sender, "it sent this before")
-        identity = self._identities[sender]
-        if not sealing.verify(identity, message.signature, "ready", self._transcript):
+        if not sealing.verify(identity, message.signature, "ready", stage.made.transcript):
             raise MalformedMessage(sender, "it did not sign the session that all others signed")
-        if not set(message.unopened) <= set(self._reveals):
+        if not set(message.unopened) <= set(stage.made.qualified):
             raise MalformedMessage(sender, "it complains of a client that dealt no shares")
-        self._ready[sender] = message
+        stage.answers[sender] = message
         return self._arrived(sender)
 
     def _able(self) -> list[int]:
         """Return the clients that hold a share and are still there."""
-        limit = self.plan.session.decryptors
+        ready = self._at(Readying).answers
         return [
             index
-            for index in sorted(self._ready)
-            if index <= limit and not self._ready[index].unopened and index not in self._gone
+            for index in self._sharing.holders(sorted(ready))
+            if not ready[index].unopened and index not in self._gone
         ]
 
     def _start_confirmation(self) -> list[Output]:
         """Have the key tried out by those who can decrypt."""
-        if len(self._able()) >= self.plan.session.threshold:
-            self._fire("complete")
-            self._confirmation = Confirmation(self.plan, self._key, self._transcript)
+        stage = self._at(Readying)
+        if len(self._able()) < self.plan.session.threshold:
+            return self._too_few()
+        self._enter(Confirming(stage.session, stage.commits, stage.made, stage.answers), ())
         return self._confirm()
+
+    def _trying(self) -> Confirmation:
+        """Return what asks and judges the sets."""
+        if self._confirmation is None:
+            stage = self._at(Confirming)
+            made = stage.made
+            self._confirmation = Confirmation(self.plan, made.key, made.transcript, stage.trials)
+        return self._confirmation
 
     def _confirm(self) -> list[Output]:
         """Ask all sets, or fail when there are too few decryptors or attempts."""
-        able, threshold = self._able(), self.plan.session.threshold
-        if len(able) < threshold:
-            dealers = {dealer for ready in self._ready.values() for dealer in ready.unopened}
-            return self._fail(
-                f"{len(able)} decryptors are left, {threshold} are needed"
-                + (f"; shares dealt by {sorted(dealers)} did not open" if dealers else ""),
-                dealers,
-            )
-        requests = self._confirmation.ask(able)
+        able = self._able()
+        if len(able) < self.plan.session.threshold:
+            return self._too_few()
+        requests = self._trying().ask(able)
         if not requests:
             return self._fail("decryptors keep vanishing while the key is confirmed")
-        self._waiting = self._confirmation.waiting()
+        self._waiting = self._trying().waiting()
         return requests
 
+    def _too_few(self) -> list[Output]:
+        """Fail for want of decryptors, and name the dealers who cost some of them."""
+        ready, threshold = self._at(Readying).answers, self.plan.session.threshold
+        dealers = {dealer for message in ready.values() for dealer in message.unopened}
+        blame = f"; shares dealt by {sorted(dealers)} did not open" if dealers else ""
+        return self._fail(
+            f"{len(self._able())} decryptors are left, {threshold} are needed{blame}", dealers
+        )
+
     def _on_share(self, sender: int, message: DecryptionShare) -> list[Output]:
-        confirmation = self._confirmation
+        transcript = self._at(Confirming).made.transcript
+        setup.check_transcript(message.transcript, transcript, sender)
+        confirmation = self._trying()
         if message.round != 0 or not confirmation.wanted(message.attempt):
             # An answer to a set that was given up in the meantime.
             return []
@@ -342,55 +457,62 @@ class SetupServer(Machine[State]):
         return self._await_shares()
 
     def _await_shares(self) -> list[Output]:
-        self._waiting = self._confirmation.waiting()
+        self._waiting = self._trying().waiting()
         return [] if self._waiting else self._complete()
 
     def _on_refusal(self, sender: int, message: Refusal) -> list[Output]:
-        if not self._confirmation.wanted(message.attempt):
+        transcript = self._at(Confirming).made.transcript
+        setup.check_transcript(message.transcript, transcript, sender)
+        if not self._trying().wanted(message.attempt):
             return []
         raise RemoteProtocolError(sender, f"it refuses to confirm the key: {message.reason[:200]}")
 
     def _confirm_without(self, peers: set[int]) -> list[Output]:
         """Drop the sets of lost clients; start over when one of them was in every set."""
-        if self._confirmation.drop(peers):
+        if self._trying().drop(peers):
             return self._shortage() or self._confirm()
         return self._await_shares()
 
     def _conclude(self) -> list[Output]:
         """Open the session with the decryptors whose shares give back the message."""
-        confirmed = self._confirmation.confirmed()
-        if not confirmed:
-            base = self._confirmation.base()
-            if self._confirmation.another_base():
-                return self._confirm()
-            # A dealer who was unfair to one of them, or one of them itself.
-            return self._fail(
-                "the key does not decrypt what it encrypts, whoever is asked beside clients "
-                f"{sorted(base)}",
-                base,
-            )
-        present = sorted(self._taking_part())
-        missing = tuple(sorted(self._everybody.difference(present)))
-        limit = self.plan.session.decryptors
-        unconfirmed = tuple(i for i in present if i <= limit and i not in confirmed)
-        qualified, decryptors = tuple(sorted(self._reveals)), tuple(sorted(confirmed))
-        welcome = late.compose(
-            self._joins, self._commit_list, self._reveals, self._ready, decryptors
+        confirmation = self._trying()
+        confirmed = confirmation.confirmed()
+        if confirmed:
+            return self._open(tuple(sorted(confirmed)))
+        base = confirmation.base()
+        if confirmation.another_base():
+            return self._confirm()
+        # A dealer who was unfair to one of them, or one of them itself.
+        return self._fail(
+            "the key does not decrypt what it encrypts, whoever is asked beside clients "
+            f"{sorted(base)}",
+            base,
         )
-        session = PublicSession(
+
+    def _open(self, decryptors: tuple[int, ...]) -> list[Output]:
+        stage, present = self._at(Confirming), sorted(self._taking_part())
+        session, made = stage.session, stage.made
+        welcome = admission.compose(
+            session.joins, stage.commits, made.reveals, stage.answers, decryptors
+        )
+        public = PublicSession(
             self.plan,
-            self._transcript,
-            self._crs_seed,
-            qualified,
+            made.transcript,
+            session.crs_seed,
+            made.qualified,
             decryptors,
             welcome,
-            tuple(sorted(self._late)),
+            tuple(sorted(self._admitted)),
             self._identities,
-            self._key,
+            made.key,
         )
-        self._fire("complete")
+        self._move("complete")
+        done = SetupDone(
+            public,
+            missing=tuple(sorted(self._everybody.difference(present))),
+            unconfirmed=tuple(i for i in self._sharing.holders(present) if i not in decryptors),
+        )
         opened = SessionOpen(decryptors, welcome.vouches)
-        done = SetupDone(session, missing, unconfirmed)
         news: list[Output] = [Send(index, opened) for index in present]
         # First of all the session can be kept: clients keep their keys as soon as it is open.
-        return [done, *news, *(Send(index, welcome) for index in session.late)]
+        return [done, *news, *(Send(index, welcome) for index in public.admitted)]

@@ -1,6 +1,6 @@
 """What lets a decryptor check the aggregate itself (docs/protocol.md, Verified aggregates).
 
-A contributor signs (T, round, digest of the model it saw, digest of the pledges, digest of its c1)
+A contributor signs (T, round, draw, digest of the model it saw, pledges, segment, digest of its c1)
 and proves that its c1 is well-formed, bound to the same. Pledges name the c1 of a round before
 anybody has shown one, so none can be made from another's.
 """
@@ -12,22 +12,28 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Limbs, Ring
 from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan
-from mphe.roles.setup.common import Identities, number
+from mphe.roles.setup.common import Identities, long_number, number
 from mphe.scheme import decryption, sealing
 from mphe.scheme.proof import ShortnessProof
 from mphe.scheme.rlwe import CollectiveKey, Prepared
-from mphe.wire.messages import DecryptionRequest, Evidence, Pledge
+from mphe.wire.messages import UNDIVIDED, DecryptionRequest, Draw, Evidence, Group, Pledge
 
 DIGEST_BYTES = 32
+SEGMENT = 0
+"""An update comes in one piece."""
 
 
-def c1_digest(c1: bytes) -> bytes:
-    """Return what a pledge says of a c1."""
-    return derive_seed("pledge", c1)
+def c1_digest(session: bytes, c1: bytes) -> bytes:
+    """Return what a pledge says of a c1.
+
+    Not the round: what is pledged is listed once, in whatever round comes next, and the signature
+    on that list names it.
+    """
+    return derive_seed("pledge", session, c1)
 
 
 def model_digest(model: bytes) -> bytes:
@@ -57,18 +63,21 @@ class Statement:
         round: number, from 1.
         model: digest of the model.
         pledges: who contributes which c1, by index.
+        draw: how the contributors are split.
     """
 
     session: bytes
     round: int
     model: bytes
     pledges: tuple[Pledge, ...]
+    draw: Draw = UNDIVIDED
 
     def digest(self) -> bytes:
         """Return the digest of all of it."""
         listed = b"".join(number(pledge.index) + pledge.digest for pledge in self.pledges)
-        round = self.round.to_bytes(8, "big")
-        return derive_seed("statement", self.session, round, self.model, listed)
+        draw = (number(self.draw.number), self.draw.salt, number(self.draw.groups))
+        round = long_number(self.round)
+        return derive_seed("statement", self.session, round, *draw, self.model, listed)
 
     def pledged(self, index: int) -> bytes:
         """Return the digest of the c1 that a client pledged, or nothing."""
@@ -76,16 +85,21 @@ class Statement:
 
 
 def _context(statement: bytes, index: int, block: int) -> bytes:
-    return derive_seed("contribution", statement, number(index), number(block))
+    return derive_seed("contribution", statement, number(index), number(SEGMENT), number(block))
 
 
-class Notary:
-    """A contributor's pen: proves and signs."""
+def _signed(statement: Statement, index: int, c1: bytes) -> tuple[bytes, ...]:
+    """Return what the signature of a contribution covers."""
+    own = (number(index), number(SEGMENT), c1_digest(statement.session, c1))
+    return (statement.digest(), *own)
+
+
+class Prover:
+    """Proves and signs in the name of one contributor."""
 
     def __init__(
         self, plan: Plan, key: CollectiveKey, index: int, identity: Ed25519PrivateKey
     ) -> None:
-        """Write in the name of client `index`."""
         self._proof = ShortnessProof(Ring(plan.threshold.ring), key.reference)
         self._index = index
         self._identity = identity
@@ -102,7 +116,7 @@ class Notary:
 
     def sign(self, statement: Statement, c1: bytes) -> bytes:
         """Return the signature of a contribution."""
-        parts = (statement.digest(), number(self._index), c1_digest(c1))
+        parts = _signed(statement, self._index, c1)
         return sealing.sign(self._identity, "contribution", *parts)
 
 
@@ -110,13 +124,12 @@ class Verifier:
     """Checks evidence; the server does to name a liar, the decryptors since the server may lie."""
 
     def __init__(self, plan: Plan, key: CollectiveKey, identities: Identities) -> None:
-        """Know the reference polynomial and everybody's public key."""
         self._plan = plan
         self._ring = Ring(plan.threshold.ring)
         self._proof = ShortnessProof(self._ring, key.reference)
         self._identities = identities
 
-    def check(self, statement: Statement, evidence: Evidence) -> list[Limbs]:
+    def check(self, statement: Statement, evidence: Evidence) -> list[Element]:
         """Return c1 of every block.
 
         Raises:
@@ -124,10 +137,10 @@ class Verifier:
         """
         index, digest = evidence.index, statement.digest()
         who = f"client {index}"
-        if statement.pledged(index) != c1_digest(evidence.c1):
+        if statement.pledged(index) != c1_digest(statement.session, evidence.c1):
             raise EncodingError(f"{who} contributes another c1 than it pledged")
         identity = self._identities.get(index, b"")
-        parts = (digest, number(index), c1_digest(evidence.c1))
+        parts = _signed(statement, index, evidence.c1)
         if not sealing.verify(identity, evidence.signature, "contribution", *parts):
             raise EncodingError(
                 f"{who} did not sign this contribution to this round, model and list of pledges"
@@ -141,18 +154,18 @@ class Verifier:
             self._proof.verify(c1, _context(digest, index, block), proof)
         return blocks
 
-    def add_up(self, session: bytes, request: DecryptionRequest) -> bytes:
+    def add_up(self, session: bytes, request: DecryptionRequest, group: Group) -> bytes:
         """Return Σ c1_i of a request's evidence, as on the wire.
 
         Raises:
             EncodingError: evidence is missing or wrong, or the request brings a c1 of its own.
         """
-        if request.c1 or tuple(item.index for item in request.evidence) != request.contributors:
+        if group.c1 or tuple(item.index for item in request.evidence) != group.contributors:
             raise EncodingError("the evidence is not that of the contributors")
         check_pledges(request.pledges, self._plan.session.num_clients)
-        statement = Statement(session, request.round, request.model, request.pledges)
-        total = [self._ring.zero() for _ in range(self._plan.threshold.blocks)]
+        statement = Statement(session, request.round, request.model, request.pledges, request.draw)
+        sums: list[Limbs] = [self._ring.zero() for _ in range(self._plan.threshold.blocks)]
         for item in request.evidence:
-            for block, c1 in zip(total, self.check(statement, item), strict=True):
-                block += c1
-        return b"".join(self._ring.to_bytes(self._ring.reduce(block)) for block in total)
+            for total, c1 in zip(sums, self.check(statement, item), strict=True):
+                total += c1
+        return b"".join(self._ring.to_bytes(self._ring.reduce(total)) for total in sums)

@@ -7,29 +7,29 @@ from collections.abc import Collection
 from mphe.errors import MalformedMessage
 from mphe.roles.setup.common import PublicSession
 from mphe.roles.verified.evidence import DIGEST_BYTES, Statement, Verifier, model_digest
-from mphe.wire.messages import Contribution, Evidence, Pledge
+from mphe.wire.messages import Contribution, Evidence, NextPledge, Pledge
 
 
-class Ledger:
+class EvidenceStore:
     """Pledges for the next round, and the evidence of this one."""
 
     def __init__(self, session: PublicSession) -> None:
-        """Start empty."""
         self._name = session.transcript
         self._verifier = Verifier(session.plan, session.key, session.identities)
         self._next: dict[int, bytes] = {}
         self._evidence: dict[int, Evidence] = {}
         self.statement = Statement(self._name, 0, b"", ())
 
-    def pledge(self, sender: int, message: Pledge) -> None:
+    def pledge(self, sender: int, message: NextPledge) -> None:
         """Note what a client contributes next.
 
         Raises:
             MalformedMessage: it is no digest, or speaks for another client.
         """
-        if message.index != sender or len(message.digest) != DIGEST_BYTES:
+        pledge = message.pledge
+        if pledge.index != sender or len(pledge.digest) != DIGEST_BYTES:
             raise MalformedMessage(sender, "its pledge is malformed")
-        self._next[sender] = message.digest
+        self._next[sender] = pledge.digest
 
     def pledged(self) -> set[int]:
         """Return who can contribute to the next round."""

@@ -130,6 +130,10 @@ def test_the_minimum_without_verified_aggregates_is_the_threshold() -> None:
 
 BAD = [
     ("--resiliency 50", "did you mean 0.5?"),
+    ("--resiliency 2", "for 2 of 4 clients give 0.5"),
+    ("--resiliency 3 --num_peers 7", "for 3 of 7 clients give 0.4285"),
+    ("--evaluate_every 0", "--evaluate_every must be at least 1, not 0"),
+    ("--evaluate_every -1", "--evaluate_every must be at least 1, not -1"),
     ("--resiliency 1.5", "fraction"),
     ("--resiliency 0", "above 0"),
     ("--resiliency nan", "finite"),
@@ -207,7 +211,10 @@ BAD = [
     ("--verify_aggregate True --max_corrupt one", "whole number"),
     ("--verify_aggregate True --aggregation plain", "leave out --verify_aggregate"),
     ("--verify_aggregate True --num_peers 2", "needs at least 3 clients: raise --num_peers"),
-    ("--verify_aggregate True --resiliency 0.5", "2 of 4 decryptors (at most -1): raise --resil"),
+    (
+        "--verify_aggregate True --resiliency 0.5",
+        "more than half of the 4 decryptors to decrypt, not 2",
+    ),
     ("--verify_aggregate True --resiliency 0.75 --max_corrupt 2", "cannot withstand 2 corrupt"),
     ("--verify_aggregate True --max_corrupt 3", "lower --max_corrupt"),
     ("--verify_aggregate True --min_contributors 3", "must be at least 4 with --max_corrupt 2"),

@@ -8,9 +8,11 @@ import pytest
 from fl.config.dropout import Dropout, dropped_count
 from fl.report.metrics import Summary
 from mphe.roles.rounds.decryptor import Decryptor
-from tests.end_to_end.launcher import command, free_port, metrics
+from tests.end_to_end.launcher import command, metrics
 from tests.end_to_end.launcher import run as launch
 from tests.fl.federation import expected_weights, flags, run
+from tests.patience import flag
+from tests.ports import free_port
 
 EVERYBODY = (1, 2, 3, 4)
 
@@ -67,7 +69,7 @@ def test_rounds_are_without_those_that_drop_out(
 
 
 def test_whoever_stays_away_after_a_round_is_named(tmp_path: Path) -> None:
-    words = "--resiliency 0.5 --simulate_dropout 0.25 --round_timeout 0.5"
+    words = f"--resiliency 0.5 --simulate_dropout 0.25 --round_timeout {flag(0.5)}"
     args = flags(tmp_path, *words.split())
     (away,) = args.rounds.dropout.of(1)
     outcome = run(args, reconnect=[index for index in EVERYBODY if index != away])
@@ -77,7 +79,7 @@ def test_whoever_stays_away_after_a_round_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.xdist_group("programs")
 def test_half_of_the_clients_drop_out_of_every_round_of_a_real_run(tmp_path: Path) -> None:
     more = ["--resiliency", "0.5", "--simulate_dropout", "0.5", "--num_iterations", "8"]
     code, text = launch(command(4, free_port(), tmp_path, *more))

@@ -29,6 +29,8 @@ from fl.launch.mpi import (
 )
 from main import report
 from tests.fl.program import ROOT, run
+from tests.patience import scaled
+from tests.ports import free_port
 
 ARGV = ["--num_peers", "2", "--server_address", "localhost:8080", "--robust", "True"]
 
@@ -87,12 +89,6 @@ def test_threads_are_shared_out() -> None:
     assert 1 <= threads_per_process(1) <= len(os.sched_getaffinity(0))
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_offers_become_one_launch(tmp_path: Path) -> None:
     given = args("--output", str(tmp_path / "out"), "--server_address", f"127.0.0.1:{free_port()}")
     prepared = [prepare(given, rank) for rank in range(3)]
@@ -149,7 +145,7 @@ def test_help_is_printed_by_one_rank_only() -> None:
 def test_importing_main_loads_nothing_heavy() -> None:
     code = "import main, sys; print([m for m in sys.modules if m in ('mpi4py', 'numpy', 'keras')])"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=scaled(60)
     )
     assert done.stdout == "[]\n", done.stderr
 
@@ -206,7 +202,7 @@ def test_a_users_file_may_import_keras_without_a_word(tmp_path: Path) -> None:
         f"f('{tmp_path}/own.py:data', '--dataset', ValueError)()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=scaled(120)
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -233,7 +229,7 @@ def test_a_process_that_outlives_the_run_is_killed_and_others_are_not(tmp_path: 
             input=str(stranger.pid),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=scaled(60),
         )
         alive = stranger.poll() is None
         stranger.kill()
@@ -270,3 +266,28 @@ def test_what_is_no_offer_is_refused(data: bytes) -> None:
 def test_an_offer_that_is_too_long_is_refused() -> None:
     with pytest.raises(UsageError, match="too long"):
         Offer(output="x" * OFFER_BYTES).to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("nohost.invalid", "no host is called 'nohost.invalid': name the one"),
+        ("192.0.2.1", "is no address of this host"),
+    ],
+)
+def test_a_server_that_cannot_listen_is_refused_before_anything_is_made(
+    tmp_path: Path, host: str, says: str
+) -> None:
+    words = [*ARGV, "--dataset", "mnist5k", "--output", str(tmp_path / "out")]
+    place = words.index("--server_address")
+    words[place + 1] = f"{host}:8080"
+    identity, offer = prepare(parse_args(words), 0)
+    assert identity is None and says in offer.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_not_there_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    words = [*ARGV, "--dataset", "mnist5k", "--output", str(tmp_path / "out")]
+    words[3] = f"localhost:{free_port()}"
+    _, offer = prepare(parse_args([*words, "--model", f"{tmp_path}/none.py:net"]), 0)
+    assert offer.error.startswith("--model: cannot read") and not (tmp_path / "out").exists()

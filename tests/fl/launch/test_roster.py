@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import fl.run.client
-import fl.run.client_session
 from fl.config.arguments import Args
 from fl.config.configs import Config
 from fl.config.flags import UsageError
@@ -32,15 +31,11 @@ from fl.launch.roster import (
 )
 from fl.learning.build import make_learner
 from mphe.net.tls import new_identity, public_key
+from mphe.run.session import ServerGone
 from tests.fl.program import run
+from tests.ports import free_port
 
 PARTIES = ("server", "alice", "bob")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -369,7 +364,7 @@ def test_exit_codes_of_a_client_that_fails(
     code: int,
 ) -> None:
     async def fail(_config: Config, _launch: Launch) -> None:
-        raise fl.run.client_session.ServerGone("left out")
+        raise ServerGone("left out")
 
     monkeypatch.setattr("fl.run.client._take_part", fail)
     monkeypatch.setattr("fl.run.client.server_listens", lambda _host, _port: listens)

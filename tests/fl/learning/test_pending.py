@@ -9,6 +9,7 @@ from mphe.net.loopback import Network
 from mphe.update import Counts
 from tests.fl import federation
 from tests.fl.federation import FakeLearner, flags, run
+from tests.patience import flag
 
 
 def test_only_a_counted_round_leaves_a_trace() -> None:
@@ -75,7 +76,7 @@ def test_abandoned_rounds_leave_no_trace_at_a_client(tmp_path: Path, monkeypatch
             network.cut(1)
             network.cut(2)
 
-    args = flags(tmp_path, "--resiliency", "0.75", "--round_timeout", "0.5")
+    args = flags(tmp_path, "--resiliency", "0.75", "--round_timeout", flag(0.5))
     outcome, ledgers = watched_run(monkeypatch, args, meddle=cut)
     assert [bool(record.abandoned) for record in outcome.history.records] == [False, True, True]
     assert [(x.sent, x.counted, x.state) for x in ledgers.values()] == 2 * [(1, 1, 1)] + 2 * [
@@ -96,7 +97,9 @@ def test_a_round_for_which_a_client_was_late_leaves_no_trace(
         if round == 3:
             over.set()
 
-    args = flags(tmp_path, "--resiliency", "0.5", "--round_timeout", "1", "--num_iterations", "4")
+    args = flags(
+        tmp_path, "--resiliency", "0.5", "--round_timeout", flag(1), "--num_iterations", "4"
+    )
     outcome, ledgers = watched_run(monkeypatch, args, before=late, meddle=let_go)
     counted = [3 in record.contributors for record in outcome.history.records]
     assert counted[:2] == [True, False]

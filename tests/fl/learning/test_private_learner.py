@@ -12,8 +12,8 @@ from fl.learning.private_learner import BudgetSpent, UnfitSamples, poisson_batch
 from fl.model.round_model import RoundModel
 from fl.model.trainer import ModelError, Trainer
 from fl.state.spending import Spending
-from fl.state.vault import StateError, Vault
 from mphe.net.tls import new_identity
+from mphe.run.vault import StateError, Vault
 from mphe.update import PublicRange
 from tests.fl.federation import SIZE, flags
 from tests.fl.private import SAMPLES, StubTrainer, learner, pretend, private_flags

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fl.config.configs import Config
 from fl.config.resolve import parse_args
+from tests.patience import scaled
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -14,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def commands(*words: str) -> list[list[str]]:
     """Return the commands that train, and the one that reports."""
     line = ["make", "--dry-run", "compare", *words]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=scaled(60))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.replace("\\\n", " ").splitlines()
     # What make install would run is not meant.

@@ -1,14 +1,16 @@
 """What the server shows: plain lines in a pipe, a panel beneath them on a terminal, or little."""
 
+import re
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from fl.report.metrics import Departure, Evaluation, History, Summary
+from fl.report.metrics import Evaluation, History, Summary
 from fl.report.progress import Display
 from fl.report.view import View, clock_text, seconds_left
+from mphe.run.driver import Departure
 from tests.fl.records import record
 
 
@@ -97,7 +99,7 @@ def test_the_panel_says_what_a_round_cost() -> None:
     assert "round 3 of 12, 1:02 gone, about 0:03 left" in title
     assert "━" in bar
     assert "accuracy 0.0300, loss 0.6667 (training 0.0150, 1.0000)" in model
-    assert "3 of 4 in the sum, without 3; so far 1 dropouts, rounds abandoned: 1" in clients
+    assert "3 of 4 in the sum; so far 1 dropouts, 1 rounds abandoned; without 3" in clients
     assert "557,742 up, 798,670 down, 69,632 a decryptor" in sizes
     assert "0.50: train 0.01, encrypt 0.02, upload 0.03" in seconds
     assert "aggregate 0.04, decrypt 0.05, recover 0.06, evaluate 0.07" in server
@@ -137,6 +139,24 @@ def test_an_evaluation_that_comes_later_is_shown_with_its_round(tmp_path: Path) 
     assert dict(Summary(History(tmp_path)).rows()).keys() == {"rounds", "clients lost"}
 
 
+def test_every_line_of_the_panel_ends(tmp_path: Path) -> None:
+    """Under mpirun only whole lines reach the terminal: the border needs an end of its own."""
+    text = played(tmp_path, quiet=False, terminal=True)
+    borders = re.findall("╰─*╯((?:\x1b\\[0m)?\n)?", text)
+    assert borders and all(borders)
+
+
+def test_what_clients_hide_is_not_shown_as_zero(tmp_path: Path) -> None:
+    hidden = dict(record(1).seconds_by_stage) | {"train": None, "encrypt": None}
+    history, view = History(tmp_path), View(1)
+    history.append(record(1, seconds_by_stage=hidden, epsilon=2.5))
+    view.took(history.records[0])
+    rows = dict(Summary(history).rows())
+    assert rows["of which"].startswith("train not shown, encrypt not shown, upload 0.030, ")
+    assert rows["epsilon spent"] == "2.500"
+    assert "0.50: train not shown, encrypt not shown, upload 0.03" in "\n".join(render(view))
+
+
 def test_a_model_without_classes_shows_no_accuracy(tmp_path: Path) -> None:
     regression = record(1, accuracy=None, train_accuracy=None)
     view = View(1)
@@ -158,11 +178,11 @@ def test_a_privacy_budget_is_shown_as_it_is_spent(tmp_path: Path) -> None:
     private = record(1, train_loss=None, train_accuracy=None, saturated=None, epsilon=0.5)
     view = View(2)
     view.took(private)
-    assert "loss 2.0000, epsilon 0.5" in "\n".join(render(view))
+    assert "loss 2.0000, epsilon 0.5000" in "\n".join(render(view))
     file = StringIO()
     display = Display(2, Console(file=file, width=100, highlight=False, soft_wrap=True))
     display.round_ended(private)
-    assert file.getvalue().endswith("sum of 4 updates, epsilon 0.5\n")
+    assert file.getvalue().endswith("sum of 4 updates, epsilon 0.5000\n")
 
 
 def test_time_left() -> None:

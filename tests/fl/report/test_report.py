@@ -19,6 +19,7 @@ from fl.report import compare as report
 from fl.report.metrics import Evaluation, History, RoundRecord, write_config
 from fl.report.past_runs import differences, group_runs, read_run
 from tests.fl.records import record
+from tests.patience import scaled
 
 ROOT = Path(__file__).resolve().parents[3]
 THREE = [record(1), record(2, (1, 2)), record(3)]
@@ -284,7 +285,7 @@ def test_it_starts_without_tensorflow(tmp_path: Path) -> None:
         "sys.exit(code or 10 * bool({'tensorflow', 'keras'} & set(sys.modules)))"
     )
     words = [sys.executable, "-c", code, str(run), "--picture", str(tmp_path / "r.png")]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=scaled(60))
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -12,12 +12,12 @@ from fl.config.place import Place
 from fl.data.user_code import UserError
 from fl.learning.private_learner import BudgetSpent
 from fl.privacy.privacy import PrivacyError
-from fl.run.client_session import ServerGone
 from fl.run.exits import end_of_client, end_of_server
 from fl.run.stopping import Stopped
-from fl.state.vault import StateError
 from mphe.errors import EncodingError, LocalProtocolError, SetupFailed
 from mphe.net.tcp import AddressError, Unreachable, WrongServer
+from mphe.run.session import ServerGone
+from mphe.run.vault import StateError
 
 
 def client(error: Exception, launched: bool = False, lives: bool = True) -> int | None:
@@ -25,7 +25,7 @@ def client(error: Exception, launched: bool = False, lives: bool = True) -> int 
     return ending.code if ending else None
 
 
-@pytest.mark.parametrize("kind", [UsageError, PrivacyError, StateError, UserError])
+@pytest.mark.parametrize("kind", [UsageError, PrivacyError, UserError])
 def test_what_a_party_was_given_is_refused_with_2(kind: type[Refused]) -> None:
     rule = find(kind("a line"), EVERYWHERE)
     assert rule is not None and rule.code == EXIT_USAGE == 2
@@ -88,6 +88,8 @@ def test_what_nobody_expected_is_not_explained_away(error: Exception) -> None:
         (UsageError("wrong"), 0, 0, 2, "main.py: wrong\n"),
         (UsageError("wrong"), 3, 0, 0, ""),
         (PrivacyError("too few bits"), 1, 1, 0, ""),
+        (StateError("damaged"), 0, 0, 2, "main.py: damaged\n"),
+        (StateError("damaged"), 1, 1, 0, ""),
         (main.NoMPI("no MPI"), 3, 0, 0, "main.py: no MPI\n"),
         (UserError("no file"), 3, 0, 0, "main.py: rank 3: no file\n"),
         (UserError("no file"), 3, 1, 0, ""),

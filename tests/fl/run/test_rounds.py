@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fl.report.metrics import STAGES, Summary
+from fl.report.progress import Display
 from fl.run.rounds import TooManyFailures
 from mphe.net.loopback import Network
 from tests.fl.federation import (
@@ -19,6 +20,7 @@ from tests.fl.federation import (
     run,
     server_gone,
 )
+from tests.patience import flag
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_a_client_that_dies_is_left_out_and_named(tmp_path: Path) -> None:
         if (index, round) == (2, 2):
             raise MemoryError("killed for the test")
 
-    args = flags(tmp_path, "--resiliency", "0.5", "--round_timeout", "2")
+    args = flags(tmp_path, "--resiliency", "0.5", "--round_timeout", flag(2))
     outcome = run(args, before=die)
     counted = [(1, 2, 3, 4), (1, 3, 4), (1, 3, 4)]
     assert [record.contributors for record in outcome.history.records] == counted
@@ -96,13 +98,13 @@ def test_a_client_that_hangs_misses_one_round_and_comes_back(tmp_path: Path) -> 
 
     def hang(index: int, round: int) -> None:
         if (index, round) == (3, 1):
-            resume.wait(20)
+            resume.wait()
 
     def let_go(_: Network, round: int) -> None:
         if round == 2:
             resume.set()
 
-    args = flags(tmp_path, "--resiliency", "0.5", "--round_timeout", "1")
+    args = flags(tmp_path, "--resiliency", "0.5", "--round_timeout", flag(1))
     outcome = run(args, before=hang, meddle=let_go)
     counted = [record.contributors for record in outcome.history.records]
     # After a miss it is not awaited in round 2, but may be in time; in round 3 it is awaited.
@@ -133,7 +135,7 @@ def test_rounds_below_the_threshold_are_abandoned_and_change_nothing(tmp_path: P
             network.cut(1)
             network.cut(2)
 
-    args = flags(tmp_path, "--resiliency", "0.75", "--round_timeout", "0.5")
+    args = flags(tmp_path, "--resiliency", "0.75", "--round_timeout", flag(0.5))
     outcome = run(args, meddle=cut)
     records = outcome.history.records
     assert [record.contributors for record in records] == [(1, 2, 3, 4), (), ()]
@@ -149,8 +151,20 @@ def test_training_gives_up_after_max_failed_rounds(tmp_path: Path) -> None:
         if round == 1:
             network.cut(1)
 
-    more = ["--max_failed_rounds", "2", "--num_iterations", "9", "--round_timeout", "0.5"]
+    more = ["--max_failed_rounds", "2", "--num_iterations", "9", "--round_timeout", flag(0.5)]
     args = flags(tmp_path, *more)
     with pytest.raises(TooManyFailures, match="2 rounds in a row"):
         run(args, meddle=cut)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_updates_that_are_rounded_to_nothing_are_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Display, "warn", lambda self, line: said.append(line))
+    run(flags(tmp_path, "--clip_norm", "1e30"))
+    assert [line for line in said if "the sum is 0" in line] == [
+        "the sum is 0, so nothing is learnt: values are rounded to a grid that --clip_norm 1e+30 "
+        "makes too coarse; lower it, or check the data"
+    ]

@@ -18,6 +18,7 @@ from fl.run import server
 from fl.run.rounds import TooManyFailures
 from mphe.net.tcp import AddressError
 from tests.fl.records import record
+from tests.patience import scaled
 
 ROOT = Path(__file__).resolve().parents[3]
 WORDS = "--num_peers 4 --server_address localhost:1 --robust True"
@@ -132,6 +133,6 @@ def test_a_client_waits_for_nothing_that_only_the_server_writes_with() -> None:
         "print({'matplotlib', 'tensorboard', 'rich'} & client, {'matplotlib'} & set(sys.modules))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=scaled(60)
     )
     assert done.stdout == "set() set()\n", done.stderr

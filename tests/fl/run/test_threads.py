@@ -11,6 +11,7 @@ from fl.run.threads import block_map
 from mphe.roles.rounds.aggregator import Aggregator, Summed
 from mphe.roles.rounds.contributor import Contributor
 from mphe.scheme.encryptor import Encryptor
+from tests.patience import scaled
 from tests.simulation import Simulation
 
 LENGTH = 300_000  # several blocks
@@ -22,7 +23,9 @@ def simulate(threads: int) -> Simulation:
     for index, keys in simulation.keys.items():
         encryptor = Encryptor(keys.plan, keys.key, keys.crs_seed, block_map(threads))
         source = simulation.source(f"encryption/{index}")
-        simulation.contributors[index] = Contributor(index, encryptor, source)
+        simulation.contributors[index] = Contributor(
+            index, encryptor, source, transcript=keys.transcript
+        )
     simulation.aggregator = Aggregator(simulation.session, block_map(threads))
     return simulation
 
@@ -59,7 +62,7 @@ def test_the_order_of_the_blocks_does_not_show() -> None:
 
 
 def test_blocks_run_on_as_many_threads_as_asked() -> None:
-    together = threading.Barrier(3, timeout=20)
+    together = threading.Barrier(3, timeout=scaled(20))
 
     def meet(block: int) -> int:
         together.wait()

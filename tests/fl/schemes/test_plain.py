@@ -1,14 +1,18 @@
 """Plain aggregation: the yardstick must itself be right."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from fl.schemes.plain import PlainAggregator, PlainEncryptor, PlainSetup
+from fl.schemes.plain import PlainEncryptor, PlainServer
 from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import DuplicateMessage, MalformedMessage, RemoteProtocolError, UnexpectedSender
-from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Abandoned, Late, Summed
-from mphe.wire.messages import Contribution, Join, RoundEnd, RoundStart
+from mphe.roles.machine import Event
+from mphe.roles.rounds.aggregator import Abandoned, Outdated, Summed
+from mphe.roles.step import Step
+from mphe.wire import codec
+from mphe.wire.messages import SERVER, Contribution, Join, RoundEnd, RoundStart
 
 SOURCE = RandomSource(bytes(32))
 
@@ -21,38 +25,49 @@ def contribution(value: float, round: int = 1, size: int = 3) -> Contribution:
     return Contribution(round, b"", b"", update(value, size), b"")
 
 
-def started() -> PlainAggregator:
-    aggregator = PlainAggregator(3, 3, 2)
-    outputs = aggregator.start_round(b"model", [1, 2, 3])
-    assert [type(o.message) for o in outputs if isinstance(o, Send)] == 3 * [RoundStart]
-    return aggregator
+def started() -> PlainServer:
+    server = PlainServer(3, 3, 2)
+    server.deadline_passed()  # nobody joins, but they may come later
+    assert kinds(server.start_round(b"model", [1, 2, 3])) == 3 * [RoundStart]
+    return server
+
+
+def kinds(step: Step) -> list[type]:
+    return [type(codec.decode(data, SERVER)) for _, data in step.mail]
+
+
+def events(server: PlainServer, *said: tuple[int, Contribution]) -> list[Event]:
+    """Return what happens as clients say something."""
+    steps = [server.receive(sender, codec.encode(message)) for sender, message in said]
+    return [event for step in steps for event in step.events]
 
 
 def test_sum_of_all() -> None:
-    aggregator = started()
-    outputs = [o for i in (1, 2, 3) for o in aggregator.receive(i, contribution(i))]
-    summed = next(o for o in outputs if isinstance(o, Summed))
+    server = started()
+    steps = [server.receive(i, codec.encode(contribution(i))) for i in (1, 2, 3)]
+    summed = next(e for step in steps for e in step.events if isinstance(e, Summed))
     assert summed.contributors == (1, 2, 3)
     assert np.array_equal(summed.total, [6, 6, 6])
-    assert aggregator.waiting_for() == ()
-    ends = [o.message for o in outputs if isinstance(o, Send)]
+    assert server.waiting_for() == ()
+    ends = [codec.decode(data, SERVER) for _, data in steps[-1].mail]
     assert ends == 3 * [RoundEnd(1, (1, 2, 3))]
 
 
 def test_a_lost_client_is_left_out() -> None:
-    aggregator = started()
-    aggregator.receive(1, contribution(1))
-    aggregator.receive(3, contribution(3))
-    summed = next(o for o in aggregator.lost(2) if isinstance(o, Summed))
+    server = started()
+    events(server, (1, contribution(1)), (3, contribution(3)))
+    summed = next(e for e in server.lost(2).events if isinstance(e, Summed))
     assert summed.contributors == (1, 3)
     assert np.array_equal(summed.total, [4, 4, 4])
 
 
 def test_too_few_updates_abandon_the_round() -> None:
-    aggregator = started()
-    aggregator.receive(1, contribution(1))
-    assert isinstance(aggregator.deadline_passed()[0], Abandoned)
-    assert isinstance(aggregator.receive(2, contribution(2))[0], Late)
+    server = started()
+    events(server, (1, contribution(1)))
+    abandoned = server.deadline_passed().events[0]
+    assert isinstance(abandoned, Abandoned)
+    assert (abandoned.begun, abandoned.contributors, abandoned.missing) == (False, (1,), (2, 3))
+    assert isinstance(events(server, (2, contribution(2)))[0], Outdated)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +76,8 @@ def test_too_few_updates_abandon_the_round() -> None:
         (1, contribution(1, size=2), MalformedMessage),
         (1, contribution(float("nan")), MalformedMessage),
         (1, contribution(1, round=2), MalformedMessage),
+        (1, replace(contribution(1), transcript=bytes(32)), MalformedMessage),
+        (1, replace(contribution(1), segment=1), MalformedMessage),
         (4, contribution(1), UnexpectedSender),
         (2, contribution(1), DuplicateMessage),
         (1, RoundEnd(1, ()), RemoteProtocolError),
@@ -69,20 +86,20 @@ def test_too_few_updates_abandon_the_round() -> None:
 def test_wrong_messages_change_nothing(
     sender: int, message: Contribution, error: type[Exception]
 ) -> None:
-    aggregator = started()
-    aggregator.receive(2, contribution(2))
+    server = started()
+    events(server, (2, contribution(2)))
     with pytest.raises(error):
-        aggregator.receive(sender, message)
-    outputs = [o for i in (1, 3) for o in aggregator.receive(i, contribution(i))]
-    assert any(isinstance(o, Summed) and np.array_equal(o.total, [6, 6, 6]) for o in outputs)
+        events(server, (sender, message))
+    happened = events(server, (1, contribution(1)), (3, contribution(3)))
+    assert any(isinstance(e, Summed) and np.array_equal(e.total, [6, 6, 6]) for e in happened)
 
 
-def test_setup_waits_for_everybody() -> None:
-    setup = PlainSetup(3)
-    setup.receive(2, Join(2, b"", b"", b""))
-    assert setup.waiting_for() == (1, 3)
+def test_the_start_waits_for_everybody() -> None:
+    server = PlainServer(3, 3, 2)
+    server.receive(2, codec.encode(Join(2, b"", b"", b"")))
+    assert server.waiting_for() == (1, 3)
     with pytest.raises(UnexpectedSender):
-        setup.receive(1, RoundEnd(1, ()))
-    setup.lost(1)
-    setup.deadline_passed()
-    assert setup.waiting_for() == ()
+        server.receive(1, codec.encode(RoundEnd(1, ())))
+    server.lost(1)
+    server.deadline_passed()
+    assert server.waiting_for() == ()

@@ -19,18 +19,17 @@ from fl.model.round_model import RoundModel
 from fl.report.metrics import INTERRUPTED, Evaluation, History, RoundRecord
 from fl.report.progress import Display
 from fl.run.background import Background
-from fl.run.client_session import Session, follow
-from fl.run.driver import Driver, Observer
+from fl.run.client import Training as ClientTraining
 from fl.run.gathering import Gathering
 from fl.run.rounds import Training
 from fl.state.server import ServerState, read_record, restore_history
-from fl.state.vault import StateError, Vault
-from mphe.arithmetic.sampling import RandomSource
+from mphe import Client, Identity, Server, Step
 from mphe.net.loopback import LoopbackClient, Network
 from mphe.roles.rounds.aggregator import Aggregator
 from mphe.roles.setup import returning
-from mphe.roles.setup.client import SetupClient
-from mphe.roles.setup.server import SetupDone, SetupServer
+from mphe.run.driver import Driver, Observer
+from mphe.run.session import ClientSession, follow
+from mphe.run.vault import StateError, Vault
 from mphe.update import PublicRange
 from mphe.wire import codec
 from mphe.wire.messages import Finish, Join
@@ -73,7 +72,7 @@ class World:
         self.args, self.directory = args, directory
         self.plan = plan_of(args, SIZE)
         self.secrets = {
-            i: Ed25519PrivateKey.generate() for i in range(1, args.rounds.num_clients + 1)
+            i: Ed25519PrivateKey.generate() for i in range(1, args.session.num_clients + 1)
         }
         self.keys = {i: key.public_key().public_bytes_raw() for i, key in self.secrets.items()}
         self.own = Ed25519PrivateKey.generate()
@@ -82,9 +81,9 @@ class World:
 
     async def client(self, index: int) -> None:
         learner: Any = FakeLearner(self.args, index, lambda index, round: None)
-        session = Session(index, learner, self.network.connect(index))
-        source = RandomSource.from_system()
-        session.join(SetupClient(index, self.plan, self.secrets[index], self.keys, source))
+        party = Client(index, self.plan.session, Identity(self.secrets[index]), self.keys)
+        session = ClientSession(party, self.network.connect(index), ClientTraining(learner))
+        session.start()
 
         async def connect() -> LoopbackClient:
             await self.changed.wait()
@@ -93,20 +92,21 @@ class World:
         await follow(session, connect)
 
     async def serve(self, point: str, round: int, resume: bool) -> tuple[History, np.ndarray]:
-        vault = Vault(self.directory / "server", self.own, 0, self.plan.session.digest())
+        vault = Vault(self.directory / "server", self.own, 0, self.plan.digest)
         state = DyingState(vault, point, round)
         history = History(self.directory)
         driver = Driver(self.network.server, Display(1, Console(quiet=True)))
         try:
             checkpoint = state.restore(history) if resume else None
-            session = state.session(self.plan, self.keys) if resume else await self.agree(driver)
-            assert session is not None
-            aggregator = Aggregator(session)
             if resume:
-                await driver.run(Gathering(aggregator, self.keys), [], 20, Observer())
+                server = state.session(self.plan, self.keys, map)
+                assert server is not None
+                await driver.run(Gathering(server, self.keys), Step(), 20, Observer())
             else:
-                state.keep_session(session)
-            training = self.training(driver, aggregator, history, state)
+                server = Server(self.plan.session, self.keys)
+                await driver.run(server, Step(), 20, Observer())
+                state.keep_session(server.state)
+            training = self.training(driver, server, history, state)
             if resume:
                 training.resume(checkpoint, state.started())
             await training.run()
@@ -114,31 +114,25 @@ class World:
         finally:
             vault.close()
 
-    async def agree(self, driver: Driver) -> Any:
-        observer = Observer()
-        await driver.run(SetupServer(self.plan, self.keys), [], 20, observer)
-        return next(e.session for e in observer.events if isinstance(e, SetupDone))
-
-    def training(self, driver: Driver, aggregator: Any, history: Any, state: Any) -> Training:
+    def training(self, driver: Driver, server: Any, history: Any, state: Any) -> Training:
         empty, none = np.zeros((1, 28, 28, 1), np.float32), np.zeros(1, np.int64)
         data = Dataset(name="fake", train_x=empty, train_y=none, test_x=empty, test_y=none)
         trainer: Any = FakeTrainer()
         display = Display(1, Console(quiet=True))
+        background = Background(trainer, data, self.directory, lambda: None)
         codec = codec_for(self.args.codec, SIZE)
         model = GlobalModel(self.args.learning, trainer.get_vector(), codec)
-        background = Background(trainer, data, self.directory, lambda: None)
-        rounds = self.args.rounds
         training = Training(
-            rounds, model, driver, aggregator, trainer, background, history, display, state
+            self.args.rounds, model, driver, server, trainer, background, history, display, state
         )
-        started = aggregator.start_round
+        started = server.start_round
 
         def start_round(model: bytes, present: set[int]) -> Any:
             outputs = started(model, present)
-            state.die("in round", aggregator.round)
+            state.die("in round", server.round)
             return outputs
 
-        aggregator.start_round = start_round
+        server.start_round = start_round
         return training
 
     def die(self) -> None:
@@ -284,7 +278,7 @@ def test_progress_of_another_round_than_was_started_is_refused(tmp_path: Path) -
     state.finished(model, record(1), b"averages")
     checkpoint = state.restore(History(tmp_path))
     assert checkpoint is not None
-    assert (checkpoint.round, checkpoint.model.public) == (1, model.public)
+    assert (checkpoint.round, checkpoint.model.public.clip_range) == (1, 2.0)
     assert np.array_equal(checkpoint.model.weights, model.weights)
     assert checkpoint.averages == b"averages"
     with pytest.raises(StateError, match="progress cannot be used"):
@@ -298,13 +292,14 @@ def test_progress_of_another_round_than_was_started_is_refused(tmp_path: Path) -
 def test_gathering_waits_for_all_who_may_come_back_until_the_deadline() -> None:
     simulation = Simulation(3, 2)
     simulation.run_setup()
-    aggregator = Aggregator(simulation.session)
-    gathering = Gathering(aggregator, (1, 2, 3))
+    server = Server(simulation.parameters, simulation.roster)
+    server.aggregator = Aggregator(simulation.session)
+    gathering = Gathering(server, (1, 2, 3))
     ready = returning.announce(simulation.keys[2], simulation.identities[2])
-    assert gathering.receive(2, ready)
+    assert gathering.receive(2, codec.encode(ready)).mail
     gathering.lost(1)  # its old connection; it may come back
     assert gathering.waiting_for() == (1, 3)
-    gathering.receive(1, Join(1, b"", b"", b""))
+    gathering.receive(1, codec.encode(Join(1, b"", b"", b"")))
     assert gathering.waiting_for() == (3,)
     gathering.deadline_passed()
     assert gathering.waiting_for() == ()

@@ -13,7 +13,7 @@ from mphe.arithmetic.noise import (
     typical_product_error,
     worst_case_product_error,
 )
-from mphe.arithmetic.ring import Limbs, Ring, Small, digit_width
+from mphe.arithmetic.ring import Element, Ring, Small, digit_width
 from mphe.arithmetic.rings import DATA_RING, LARGE_RING, RingParameters
 from mphe.arithmetic.sampling import ternary, uniform
 from mphe.errors import ParameterError
@@ -32,18 +32,18 @@ from tests.support import (
 
 def signs(kind: str, degree: int) -> Small:
     if kind == "random":
-        return np.where(ternary(seeded("signs"), degree) > 0, 1, -1)
-    return np.ones(degree, np.int64) if kind == "equal" else (-1) ** np.arange(degree)
+        return Small(np.where(ternary(seeded("signs"), degree) > 0, 1, -1))
+    return Small(np.ones(degree, np.int64) if kind == "equal" else (-1) ** np.arange(degree))
 
 
-def extreme_element(ring: Ring, width: int, kind: str, sign: int) -> Limbs:
+def extreme_element(ring: Ring, width: int, kind: str, sign: int) -> Element:
     """Return the element whose centred digits all have the largest magnitude."""
     digit = (1 << (width - 1)) - 1
     value = sum(digit << (width * i) for i in range(32 * ring.limbs // width))
     return integers_to_element(ring, [sign * int(s) * value for s in signs(kind, ring.degree)])
 
 
-def check_small(ring: RecordingRing, small: Small, element: Limbs, width: int) -> None:
+def check_small(ring: RecordingRing, small: Small, element: Element, width: int) -> None:
     got = ring.multiply_small(ring.transform(small), ring.spectrum(element, width))
     want = product(integers(small), element_to_integers(ring, element), ring.modulus)
     assert element_to_integers(ring, got) == want
@@ -83,9 +83,9 @@ def test_sum_of_all_keys_at_its_bound_times_16_bit_digits_is_exact(
     size = int(norm / sqrt(ring.degree))
     for kind in ("equal", "alternating"):
         check_small(
-            ring, size * signs("equal", ring.degree), extreme_element(ring, 16, kind, 1), 16
+            ring, Small(size * signs("equal", ring.degree)), extreme_element(ring, 16, kind, 1), 16
         )
-    check_small(ring, size * signs("alternating", ring.degree), sample(ring, "keys"), 16)
+    check_small(ring, Small(size * signs("alternating", ring.degree)), sample(ring, "keys"), 16)
     bound = worst_case_product_error(ring.degree, norm, sqrt(ring.degree) * 2**15)
     print(f"{parameters.name}: key sum x 16-bit: {ring.distance:.6f}, worst case {bound:.6f}")
     assert 0 < ring.distance < bound < 0.5

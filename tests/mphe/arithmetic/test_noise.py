@@ -21,10 +21,10 @@ from mphe.arithmetic.noise import (
     plaintext_scale,
     smudging_deviation,
 )
-from mphe.arithmetic.ring import Limbs, Ring, Small
+from mphe.arithmetic.ring import Element, Ring, Small
 from mphe.arithmetic.rings import DATA_RING, KEY_RING, RingParameters
 from mphe.arithmetic.sampling import centred_binomial, ternary
-from mphe.scheme.decryption import Request, aggregate_shares, gen_share, read_blocks, scaled_share
+from mphe.scheme.decryption import Request, aggregate_shares, gen_share, read_blocks
 from mphe.scheme.rlwe import CollectiveKey, common_reference
 from mphe.scheme.rlwe import aggregate_shares as add_key_shares
 from mphe.scheme.rlwe import gen_share as gen_key_share
@@ -189,7 +189,7 @@ def deviation(values: list[int]) -> float:
     return sqrt(sum(value * value for value in values) / len(values))
 
 
-def opened(ring: Ring, secret: Small, c0: Limbs, c1: Limbs) -> list[int]:
+def opened(ring: Ring, secret: Small, c0: Element, c1: Element) -> list[int]:
     """Return c0 - s·c1 around zero, by FLINT."""
     q = ring.modulus
     hidden = product(integers(secret), element_to_integers(ring, c1), q)
@@ -246,7 +246,7 @@ def test_measured_noise_of_a_decryption_is_the_predicted_smudging(
         data = gen_share(
             plan,
             ring,
-            scaled_share(plan, ring, session.shares[j], j, active),
+            session.scaled(j, active, plan),
             request,
             session.signed_mask_keys(j, active),
             seeded(f"smudging {j}"),

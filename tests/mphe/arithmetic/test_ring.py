@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sympy import isprime
 
-from mphe.arithmetic.ring import Ring, sum_elements
+from mphe.arithmetic.ring import Limbs, Ring, Small, sum_elements
 from mphe.arithmetic.rings import RINGS, RingParameters
 from mphe.arithmetic.sampling import one_time, ternary, uniform
 from tests.mphe.support import ALL_RINGS, ring_of, sample, times
@@ -63,7 +63,7 @@ def test_reduce_brings_signed_limbs_to_canonical_form(
     words = seeded(bits).words(ring.limbs * ring.degree).reshape(ring.limbs, ring.degree)
     limbs = (words >> np.uint64(63 - bits)).astype(np.int64) - (1 << bits)
     expected = [value % ring.modulus for value in limbs_to_integers(limbs)]
-    assert np.array_equal(ring.reduce(limbs), integers_to_element(ring, expected))
+    assert np.array_equal(ring.reduce(Limbs(limbs)), integers_to_element(ring, expected))
 
 
 @ALL_RINGS
@@ -80,7 +80,7 @@ def test_reduce_is_right_around_every_multiple_of_the_modulus(parameters: RingPa
         limbs[index] = [value >> (32 * index) & 0xFFFFFFFF for value in values]
     limbs[-1] = [value >> (32 * (ring.limbs - 1)) for value in values]
     assert limbs_to_integers(limbs) == values
-    assert np.array_equal(ring.reduce(limbs), integers_to_element(ring, values))
+    assert np.array_equal(ring.reduce(Limbs(limbs)), integers_to_element(ring, values))
 
 
 @given(st.lists(st.lists(st.integers(-(2**62) + 1, 2**62 - 1), min_size=2, max_size=2), min_size=1))
@@ -88,7 +88,7 @@ def test_reduce_is_right_around_every_multiple_of_the_modulus(parameters: RingPa
 def test_reduce_of_any_limbs_below_2_to_62(rows: list[list[int]]) -> None:
     limbs = np.array(rows, np.int64).T.copy()
     expected = integers_to_element(tiny, limbs_to_integers(limbs))
-    assert np.array_equal(tiny.reduce(limbs), expected)
+    assert np.array_equal(tiny.reduce(Limbs(limbs)), expected)
 
 
 @ALL_RINGS
@@ -112,7 +112,7 @@ def test_from_small_takes_negative_coefficients(parameters: RingParameters) -> N
     small = np.array([0, 1, -1, 41, -41, 2**61, -(2**61)])
     small = np.resize(small, ring.degree)
     expected = integers_to_element(ring, integers(small))
-    assert np.array_equal(ring.from_small(small), expected)
+    assert np.array_equal(ring.from_small(Small(small)), expected)
 
 
 def test_sums_leave_their_summands_alone() -> None:
@@ -165,7 +165,7 @@ def test_full_product_matches_flint(parameters: RingParameters) -> None:
 def test_products_leave_room_for_noise_before_they_are_reduced(parameters: RingParameters) -> None:
     ring = ring_of(parameters)
     spectrum = ring.spectrum(sample(ring, "room"), 32)
-    limbs = ring.multiply_small(ring.transform(np.ones(ring.degree, np.int64)), spectrum)
+    limbs = ring.multiply_small(ring.transform(Small(np.ones(ring.degree, np.int64))), spectrum)
     assert np.abs(limbs).max() < 1 << 54
 
 
@@ -192,7 +192,7 @@ def test_small_product_is_the_schoolbook_product(
     small: list[int], element: list[int], width: int
 ) -> None:
     spectrum = tiny.spectrum(integers_to_element(tiny, element), width)
-    got = tiny.reduce(tiny.multiply_small(tiny.transform(np.array(small)), spectrum))
+    got = tiny.reduce(tiny.multiply_small(tiny.transform(Small(np.array(small))), spectrum))
     assert np.array_equal(got, integers_to_element(tiny, schoolbook(small, element)))
 
 
@@ -210,10 +210,10 @@ def test_the_ring_laws_hold(x: list[int], y: list[int], z: list[int]) -> None:
     one = tiny.from_small(np.eye(1, TINY.degree, dtype=np.int64)[0])
     assert np.array_equal(times(tiny, a, b), times(tiny, b, a))
     assert np.array_equal(times(tiny, times(tiny, a, b), c), times(tiny, a, times(tiny, b, c)))
-    distributed = tiny.reduce(times(tiny, a, c) + times(tiny, b, c))
-    assert np.array_equal(times(tiny, tiny.reduce(a + b), c), distributed)
+    distributed = tiny.reduce(Limbs(times(tiny, a, c) + times(tiny, b, c)))
+    assert np.array_equal(times(tiny, tiny.reduce(Limbs(a + b)), c), distributed)
     assert np.array_equal(times(tiny, a, one), a)
-    assert not tiny.reduce(a - a).any()
+    assert not tiny.reduce(Limbs(a - a)).any()
 
 
 @ALL_RINGS
@@ -222,8 +222,8 @@ def test_the_ring_laws_hold_in_the_rings_in_use(parameters: RingParameters) -> N
     a, b, c = (sample(ring, label) for label in "abc")
     assert np.array_equal(times(ring, a, b), times(ring, b, a))
     assert np.array_equal(times(ring, times(ring, a, b), c), times(ring, a, times(ring, b, c)))
-    distributed = ring.reduce(times(ring, a, c) + times(ring, b, c))
-    assert np.array_equal(times(ring, ring.reduce(a + b), c), distributed)
+    distributed = ring.reduce(Limbs(times(ring, a, c) + times(ring, b, c)))
+    assert np.array_equal(times(ring, ring.reduce(Limbs(a + b)), c), distributed)
 
 
 @ALL_RINGS

@@ -20,7 +20,7 @@ from mphe.arithmetic.noise import (
     SMOOTHING,
     smudging_widths,
 )
-from mphe.arithmetic.ring import Ring
+from mphe.arithmetic.ring import Limbs, Ring
 from mphe.arithmetic.rings import KEY_RING, RINGS, RingParameters
 from mphe.arithmetic.sampling import (
     RandomSource,
@@ -165,7 +165,7 @@ def test_one_time_keys_reach_41_and_no_more() -> None:
 
 def smudging_column(source: RandomSource, count: int) -> NDArray[np.int64]:
     limbs = np.zeros((2, count), np.int64)
-    add_smudging(source, limbs, 2.0**62)
+    add_smudging(source, Limbs(limbs), 2.0**62)
     column: NDArray[np.int64] = limbs[1]
     return column
 
@@ -240,7 +240,7 @@ DEVIATION = 2.0**62.3
 
 def smudge(count: int, deviation: float, label: str) -> NDArray[np.int64]:
     limbs = np.zeros((4, count), np.int64)
-    add_smudging(seeded(label), limbs, deviation)
+    add_smudging(seeded(label), Limbs(limbs), deviation)
     return limbs
 
 
@@ -272,7 +272,7 @@ def test_the_low_32_bits_of_the_smudging_are_uniform(log_deviation: float) -> No
 
 def test_smudging_adds_to_what_is_there_and_spares_the_upper_limbs() -> None:
     limbs = np.arange(40, dtype=np.int64).reshape(4, 10)
-    add_smudging(seeded("in place"), limbs, DEVIATION)
+    add_smudging(seeded("in place"), Limbs(limbs), DEVIATION)
     fresh = smudge(10, DEVIATION, "in place")
     assert np.array_equal(limbs - fresh, np.arange(40).reshape(4, 10))
     assert not fresh[3].any()
@@ -337,5 +337,5 @@ def test_a_deviation_that_cannot_be_sampled_is_refused(deviation: float) -> None
         smudging_widths(deviation)
     limbs = np.zeros((4, 4), np.int64)
     with pytest.raises(ValueError, match="cannot be sampled"):
-        add_smudging(seeded(0), limbs, deviation)
+        add_smudging(seeded(0), Limbs(limbs), deviation)
     assert not limbs.any()

@@ -10,19 +10,21 @@ from mphe.net.events import Connected, Event, Received
 from mphe.net.tcp import Client, Server
 from mphe.net.tls import Identity, client_context, fingerprint, new_identity, server_context
 from mphe.net.transport import ClientTransport, ServerTransport
+from tests.patience import scaled
 
 SERVER = new_identity("server")
 CLIENTS = {index: new_identity(f"client {index}") for index in (1, 2, 3)}
 PEERS = {fingerprint(identity.certificate): index for index, identity in CLIENTS.items()}
 MAX_FRAME = 11_000_000
-HANG = 60  # seconds after which a test has surely hung
+HANG = 60  # seconds after which a test has surely hung, on a quiet machine
+LONG = 3600.0  # a limit that is never reached: `run` ends what hangs
 
 both = pytest.mark.parametrize("tls", [True, False], ids=["tls", "plain"])
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
     async def guarded() -> None:
-        async with asyncio.timeout(HANG):
+        async with asyncio.timeout(scaled(HANG)):
             await scenario
 
     asyncio.run(guarded())
@@ -37,7 +39,7 @@ async def listen(
 
 
 async def connect(
-    port: int, index: int, tls: bool, identity: Identity | None = None, timeout: float = HANG
+    port: int, index: int, tls: bool, identity: Identity | None = None, timeout: float = LONG
 ) -> Client:
     context = client_context(identity or CLIENTS[index], SERVER.certificate) if tls else None
     pin = fingerprint(SERVER.certificate) if tls else None
@@ -45,24 +47,24 @@ async def connect(
 
 
 async def take(transport: ServerTransport | ClientTransport, kind: type[Event]) -> Any:
-    event = await transport.next_event(HANG)
+    event = await transport.next_event(LONG)
     assert isinstance(event, kind), event
     return event
 
 
 async def joined(server: Server, index: int, tls: bool) -> Client:
     client = await connect(server.port, index, tls)
-    assert await server.next_event(HANG) == Connected(index)
-    assert await client.next_event(HANG) == Connected(0)
+    assert await server.next_event(LONG) == Connected(index)
+    assert await client.next_event(LONG) == Connected(0)
     return client
 
 
 async def assert_served(server: Server, client: Client, index: int) -> None:
     """The client and the server still hear each other."""
     assert client.send(b"ping")
-    assert await server.next_event(HANG) == Received(index, b"ping")
+    assert await server.next_event(LONG) == Received(index, b"ping")
     assert server.send(index, b"pong")
-    assert await client.next_event(HANG) == Received(0, b"pong")
+    assert await client.next_event(LONG) == Received(0, b"pong")
 
 
 async def close(*transports: ServerTransport | ClientTransport) -> None:

@@ -19,6 +19,7 @@ from tests.mphe.net.support import (
     listen,
     run,
 )
+from tests.patience import scaled
 
 EVE = new_identity("client 1")
 
@@ -44,7 +45,7 @@ def test_unknown_certificate_is_refused(caplog: pytest.LogCaptureFixture) -> Non
         server = await listen(tls=True)
         client = await joined(server, 2, tls=True)
         with pytest.raises(Unreachable, match="pins this certificate as client 1"):
-            await connect(server.port, 1, True, EVE, timeout=0.5)
+            await connect(server.port, 1, True, EVE, timeout=scaled(0.5))
         await assert_served(server, client, 2)
         assert server.connected == {2}
         await close(client, server)
@@ -59,7 +60,7 @@ def test_certificate_must_be_a_peers_even_if_the_context_trusts_it(
     async def scenario() -> None:
         server = await listen(tls=True, trust=[EVE])
         with pytest.raises(Unreachable):
-            await connect(server.port, 1, True, EVE, timeout=0.5)
+            await connect(server.port, 1, True, EVE, timeout=scaled(0.5))
         assert await server.next_event(0) is None
         await close(server)
 
@@ -72,7 +73,7 @@ def test_another_clients_index_is_refused(caplog: pytest.LogCaptureFixture) -> N
         server = await listen(tls=True)
         client = await joined(server, 2, tls=True)
         with pytest.raises(Unreachable):
-            await connect(server.port, 2, True, CLIENTS[1], timeout=0.5)
+            await connect(server.port, 2, True, CLIENTS[1], timeout=scaled(0.5))
         await assert_served(server, client, 2)
         assert server.connected == {2}
         await close(client, server)
@@ -128,7 +129,7 @@ def test_slow_and_idle_strangers_do_not_stop_the_others(caplog: pytest.LogCaptur
         await assert_closed(reader, writer)
 
     async def scenario(tls: bool) -> None:
-        server = await listen(tls, handshake_timeout=1.0)
+        server = await listen(tls, handshake_timeout=scaled(1.0))
         slow = asyncio.create_task(dribble(server.port))
         idle = [await raw_connection(server.port) for _ in range(200)]
         client = await joined(server, 2, tls)

@@ -1,7 +1,6 @@
 """How a client of mphe.net.tcp finds its server, and what it says when it does not."""
 
 import asyncio
-import socket
 
 import pytest
 
@@ -10,7 +9,7 @@ from mphe.net.tcp import AddressError, Client, Server, Unreachable, WrongServer
 from mphe.net.tls import client_context, fingerprint, new_identity
 from tests.mphe.net.support import (
     CLIENTS,
-    HANG,
+    LONG,
     MAX_FRAME,
     SERVER,
     both,
@@ -20,6 +19,8 @@ from tests.mphe.net.support import (
     run,
     take,
 )
+from tests.patience import scaled
+from tests.ports import free_port
 
 
 def test_addresses_that_cannot_be_used() -> None:
@@ -35,15 +36,10 @@ def test_addresses_that_cannot_be_used() -> None:
     run(scenario())
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 @both
 def test_server_that_is_not_there(tls: bool) -> None:
     with pytest.raises(Unreachable, match="check that the server runs there") as caught:
-        run(connect(free_port(), 1, tls, timeout=0.2))  # type: ignore[arg-type]
+        run(connect(free_port(), 1, tls, timeout=scaled(0.2)))  # type: ignore[arg-type]
     assert "refused" in str(caught.value).lower() or "connect" in str(caught.value).lower()
 
 
@@ -71,7 +67,7 @@ def test_one_side_without_tls(tls: bool) -> None:
     async def scenario() -> None:
         server = await listen(tls)
         with pytest.raises(Unreachable, match="both sides use TLS or neither"):
-            await connect(server.port, 1, not tls, timeout=0.3)
+            await connect(server.port, 1, not tls, timeout=scaled(0.3))
         await close(server)
 
     run(scenario())
@@ -86,7 +82,7 @@ def test_something_else_that_answers() -> None:
 
         other = await asyncio.start_server(greet, "127.0.0.1", 0)
         with pytest.raises(Unreachable, match="does not speak this protocol"):
-            await connect(other.sockets[0].getsockname()[1], 1, tls=False, timeout=0.2)
+            await connect(other.sockets[0].getsockname()[1], 1, tls=False, timeout=scaled(0.2))
         other.close()
 
     run(scenario())
@@ -101,7 +97,7 @@ def test_wrong_server_is_noticed_at_once() -> None:
             context = client_context(CLIENTS[1], trusted)
             with pytest.raises(WrongServer, match="pinned server certificate"):
                 await Client.connect(
-                    "127.0.0.1", server.port, 1, context, pin, MAX_FRAME, timeout=10 * HANG
+                    "127.0.0.1", server.port, 1, context, pin, MAX_FRAME, timeout=LONG
                 )
         assert server.connected == set()
         with pytest.raises(ValueError, match="without TLS"):

@@ -6,7 +6,7 @@ from mphe.net.events import Connected, Lost, Received
 from mphe.net.link import MAX_UNREAD
 from mphe.net.tcp import Server
 from tests.mphe.net.support import (
-    HANG,
+    LONG,
     MAX_FRAME,
     assert_served,
     both,
@@ -98,7 +98,7 @@ def test_disconnect_sends_what_is_queued(tls: bool) -> None:
         server.disconnect(1, "sent garbage")
         client.send(b"too late")
         assert not server.send(1, b"x")
-        assert await server.next_event(HANG) == Lost(1, "sent garbage")
+        assert await server.next_event(LONG) == Lost(1, "sent garbage")
         assert len((await take(client, Received)).payload) == 5_000_000
         assert (await take(client, Received)).payload == b"goodbye"
         await take(client, Lost)
@@ -133,8 +133,8 @@ def test_reconnect_replaces(tls: bool) -> None:
         await assert_served(server, old, 1)
         new = await connect(server.port, 1, tls)
         assert "replaced" in (await take(server, Lost)).reason
-        assert await server.next_event(HANG) == Connected(1)
-        assert await new.next_event(HANG) == Connected(0)
+        assert await server.next_event(LONG) == Connected(1)
+        assert await new.next_event(LONG) == Connected(0)
         await take(old, Lost)
         await assert_served(server, new, 1)
         assert server.bytes_received(1) == 16  # over both connections

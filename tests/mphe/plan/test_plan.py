@@ -20,7 +20,7 @@ from mphe.plan.plan import (
     candidates,
     make_plan,
 )
-from mphe.scheme.decryption import Request, gen_share, read_blocks, scaled_share
+from mphe.scheme.decryption import Request, gen_share, read_blocks
 from mphe.scheme.encryptor import Encryptor
 from mphe.scheme.proof import ShortnessProof
 from tests.mphe.support import CNN
@@ -269,7 +269,7 @@ def test_sizes_are_those_of_real_messages(encryption: str, n: int, length: int) 
         assert plan.upload_bytes == plan.key_bytes + plan.body_bytes
         ring = Ring(plan.threshold.ring)
         request = Request(bytes(32), 1, 1, (1, 2), payload.c1)
-        scaled = scaled_share(plan, ring, session.shares[1], 1, (1, 2))
+        scaled = session.scaled(1, (1, 2), plan)
         share = gen_share(plan, ring, scaled, request, {}, seeded("share"))
         assert len(share) == plan.share_bytes
         read_blocks(ring, plan.threshold, share, plan.dropped_share)

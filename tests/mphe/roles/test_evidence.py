@@ -11,7 +11,7 @@ import pytest
 from mphe.errors import EncodingError, RefusedDecryption
 from mphe.roles.verified.evidence import Statement, Verifier, c1_digest, model_digest
 from mphe.wire.messages import SERVER, DecryptionRequest, Evidence, Pledge
-from tests.simulation import Simulation, snapshot
+from tests.simulation import Simulation, only_group, rephrased, snapshot
 
 
 def verified() -> tuple[Simulation, DecryptionRequest]:
@@ -41,13 +41,16 @@ LIES: dict[str, tuple[str, Change]] = {
     "evidence missing": (NOT_THEIRS, lambda r: replace(r, evidence=r.evidence[:-1])),
     "evidence out of order": (NOT_THEIRS, lambda r: replace(r, evidence=r.evidence[::-1])),
     "evidence twice": (NOT_THEIRS, lambda r: replace(r, evidence=(r.evidence[0], *r.evidence))),
-    "evidence of one more": (NOT_THEIRS, lambda r: replace(r, contributors=r.contributors[:-1])),
+    "evidence of one more": (
+        NOT_THEIRS,
+        lambda r: rephrased(r, contributors=only_group(r).contributors[:-1]),
+    ),
     "evidence under another index": (
         "client 1 contributes another c1",
         lambda r: replace(r, evidence=(replace(r.evidence[1], index=1), *r.evidence[1:])),
     ),
-    "c1 and evidence": (NOT_THEIRS, lambda r: replace(r, c1=r.evidence[0].c1)),
-    "c1 and no evidence": (NOT_THEIRS, lambda r: replace(r, c1=r.evidence[0].c1, evidence=())),
+    "c1 and evidence": (NOT_THEIRS, lambda r: rephrased(r, c1=r.evidence[0].c1)),
+    "c1 and no evidence": (NOT_THEIRS, lambda r: rephrased(r, c1=r.evidence[0].c1, evidence=())),
     "pledges out of order": (UNSORTED, lambda r: replace(r, pledges=r.pledges[::-1])),
     "a pledge twice": (UNSORTED, lambda r: replace(r, pledges=(r.pledges[0], *r.pledges))),
     "two pledges of one client": (
@@ -73,9 +76,9 @@ LIES: dict[str, tuple[str, Change]] = {
     ),
     "another pledge of somebody who is left out": (
         UNSIGNED,
-        lambda r: replace(
+        lambda r: rephrased(
             r,
-            contributors=r.contributors[:3],
+            contributors=only_group(r).contributors[:3],
             evidence=r.evidence[:3],
             pledges=(*r.pledges[:3], Pledge(4, bytes(32))),
         ),
@@ -141,14 +144,18 @@ def test_evidence_of_another_session_is_refused() -> None:
     other = Simulation(4, 3, min_contributors=3, verified=True, rounds=49)
     other.run_setup()
     _, foreign = other.collect(other.random_updates())
-    with pytest.raises(RefusedDecryption, match=UNSIGNED):
+    with pytest.raises(RefusedDecryption, match="another session"):
         simulation.decryptors[1].receive(SERVER, foreign)
+    # Its pledges are of another session as well.
+    disguised = replace(foreign, transcript=request.transcript)
+    with pytest.raises(RefusedDecryption, match="another c1 than it pledged"):
+        simulation.decryptors[1].receive(SERVER, disguised)
     assert simulation.ask(request)
 
 
 def test_a_smaller_sum_of_the_same_contributions_is_answered_instead_but_not_beside() -> None:
     simulation, request = verified()
-    fewer = replace(request, contributors=(2, 3, 4), evidence=request.evidence[1:])
+    fewer = rephrased(request, contributors=(2, 3, 4), evidence=request.evidence[1:])
     assert simulation.ask(fewer)
     with pytest.raises(RefusedDecryption, match="another aggregate of round 1"):
         simulation.decryptors[1].receive(SERVER, replace(request, attempt=2))
@@ -162,9 +169,11 @@ def test_a_verifier_adds_up_what_the_contributors_sent() -> None:
     session, ring = simulation.session, simulation.ring
     verifier = Verifier(session.plan, session.key, session.identities)
     total = sum((ring.from_bytes(item.c1, ring.degree) for item in request.evidence), ring.zero())
-    assert verifier.add_up(session.transcript, request) == ring.to_bytes(ring.reduce(total))
-    with pytest.raises(EncodingError, match=UNSIGNED):
-        verifier.add_up(bytes(32), request)
+    assert verifier.add_up(session.transcript, request, only_group(request)) == ring.to_bytes(
+        ring.reduce(total)
+    )
+    with pytest.raises(EncodingError, match="another c1 than it pledged"):
+        verifier.add_up(bytes(32), request, only_group(request))
 
 
 def test_a_statement_differs_whenever_a_part_of_it_does() -> None:
@@ -183,7 +192,7 @@ def test_a_statement_differs_whenever_a_part_of_it_does() -> None:
     assert statement.digest() == replace(statement).digest()
     assert statement.pledged(2) == b"\1" * 32
     assert statement.pledged(3) == b""
-    assert c1_digest(b"data") != model_digest(b"data")
+    assert c1_digest(bytes(32), b"data") != model_digest(b"data")
 
 
 # -- round 0 ---------------------------------------------------------------------------------------
@@ -191,12 +200,12 @@ def test_a_statement_differs_whenever_a_part_of_it_does() -> None:
 CONFIRMING: dict[str, tuple[str, Change]] = {
     "c1": (
         "nobody chooses what confirms the key",
-        lambda r: replace(r, c1=r.evidence[0].c1, contributors=(), evidence=()),
+        lambda r: rephrased(r, c1=r.evidence[0].c1, contributors=(), evidence=()),
     ),
     "contributors": ("the key is confirmed once", lambda r: replace(r, evidence=())),
     "c1, contributors and evidence": (
         "the key is confirmed once",
-        lambda r: replace(r, c1=r.evidence[0].c1),
+        lambda r: rephrased(r, c1=r.evidence[0].c1),
     ),
 }
 
@@ -214,7 +223,7 @@ def test_nobody_chooses_what_confirms_the_key(name: str) -> None:
 
 def test_the_key_is_not_confirmed_again() -> None:
     simulation, request = verified()
-    again = DecryptionRequest(0, 1, (), request.active, b"")
+    again = rephrased(request, round=0, contributors=(), c1=b"", evidence=())
     for index in request.active:
         with pytest.raises(RefusedDecryption, match="before all rounds"):
             simulation.decryptors[index].receive(SERVER, replace(again, attempt=2))
@@ -229,7 +238,12 @@ def test_evidence_is_overlooked_where_aggregates_are_not_verified() -> None:
     simulation.run_setup()
     updates = simulation.random_updates()
     sent, request = simulation.collect(updates)
-    assert request.c1 and not request.evidence and not request.pledges and not request.model
+    assert (
+        only_group(request).c1
+        and not request.evidence
+        and not request.pledges
+        and not request.model
+    )
     beside = replace(
         request,
         model=bytes(32),

@@ -54,9 +54,10 @@ def test_a_memory_comes_back_whole(memory: Memory) -> None:
         keyfile.read_memory(text, bytes(32))
 
 
-def test_keys_without_a_share_are_not_kept(dealt: Simulation) -> None:
-    with pytest.raises(EncodingError, match="share"):
-        keyfile.write_keys(replace(dealt.keys[1], share=None))
+def test_keys_without_a_share_come_back_without_one(dealt: Simulation) -> None:
+    keys = replace(dealt.keys[1], share=None)
+    again = keyfile.read_keys(keyfile.write_keys(keys), dealt.plan, dealt.roster, 1)
+    assert again.share is None and again.mask_keys == keys.mask_keys
 
 
 def test_foreign_keys_are_refused(dealt: Simulation) -> None:

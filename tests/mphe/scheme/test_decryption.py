@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from mphe.arithmetic.ring import Limbs, Small
+from mphe.arithmetic.ring import Element, Integers, Limbs
 from mphe.arithmetic.sampling import uniform
 from mphe.errors import EncodingError, ParameterError
 from mphe.plan.plan import Plan
@@ -20,7 +20,6 @@ from mphe.scheme.decryption import (
     gen_share,
     read_blocks,
     read_c1,
-    scaled_share,
 )
 from tests.support import (
     DealtSession,
@@ -53,11 +52,11 @@ def answer(
     session: DealtSession = SESSION,
     plan: Plan | None = None,
     masked: bool = True,
-) -> list[Limbs]:
+) -> list[Element]:
     """Return h_j as the server reads it."""
     plan, ring = plan or session.plan, session.ring
     keys = session.signed_mask_keys(j, request.active) if masked else {}
-    scaled = scaled_share(plan, ring, session.shares[j], j, request.active)
+    scaled = session.scaled(j, request.active, plan)
     data = gen_share(plan, ring, scaled, request, keys, seeded(f"{j} {request}"))
     layout = plan.threshold_layout(request.round)
     return read_blocks(ring, layout, data, plan.dropped_share)
@@ -178,7 +177,7 @@ def test_the_label_differs_when_any_part_of_the_request_differs() -> None:
         # Fields may not run into each other.
         replace(base, round=1 << 8, attempt=0),
     ]
-    assert len({variant.label() for variant in variants}) == len(variants)
+    assert len({variant.label for variant in variants}) == len(variants)
 
 
 @pytest.mark.parametrize(
@@ -202,14 +201,14 @@ def test_another_request_gets_another_mask(
     for request in (base, other):
         masked = answer(1, request, plan=plan)[0]
         bare = answer(1, request, plan=plan, masked=False)[0]
-        masks.append(RING.reduce(masked - bare))
+        masks.append(RING.reduce(Limbs(masked - bare)))
     assert not (masks[0] == masks[1]).all(axis=0).any()
 
 
 # -- whole decryptions -------------------------------------------------------------------------
 
 
-def encrypt_sum(session: DealtSession, vectors: list[Small]) -> tuple[list[Limbs], bytes]:
+def encrypt_sum(session: DealtSession, vectors: list[Integers]) -> tuple[list[Element], bytes]:
     """Return Σc0 block by block and Σc1 as on the wire."""
     layout, ring = session.plan.threshold, session.ring
     c0, c1 = [], b""
@@ -289,13 +288,13 @@ def test_a_share_of_a_wrong_length_is_refused() -> None:
 
 def test_a_share_for_a_set_without_its_owner_is_refused() -> None:
     with pytest.raises(ParameterError, match="not a set that contains"):
-        scaled_share(SESSION.plan, RING, SESSION.shares[1], 1, (2, 3, 4))
+        SESSION.scaled(1, (2, 3, 4))
 
 
 def test_shares_of_different_sizes_do_not_add_up() -> None:
-    block = np.zeros((3, 4), np.int64)
-    assert limbs_to_integers(aggregate_shares([[block + 1], [block + 2]])[0])[0] == 3 * (
-        1 + (1 << 32) + (1 << 64)
-    )
+    zero = Element(Limbs(np.zeros((3, 4), np.int64)))
+    one, two = Element(Limbs(zero + 1)), Element(Limbs(zero + 2))
+    (total,) = aggregate_shares([[one], [two]])
+    assert limbs_to_integers(total)[0] == 3 * (1 + (1 << 32) + (1 << 64))
     with pytest.raises(ValueError, match="zip"):
-        aggregate_shares([[block], [block, block]])
+        aggregate_shares([[zero], [zero, zero]])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Limbs, Ring
 from mphe.arithmetic.rings import KEY_RING, RINGS
 from mphe.errors import EncodingError
 from mphe.plan.plan import SlotLayout
@@ -113,14 +113,14 @@ def test_a_sum_of_capacity_largest_values_never_overflows(
     layout = replace(layout, length=layout.slots)
     largest = (1 << value_bits) - 1
     one = packing.pack(layout, np.full((layout.slots, 1), largest, np.int64))
-    opened, _ = open_up(layout, capacity * one)
+    opened, _ = open_up(layout, Limbs(capacity * one))
     assert opened.tolist() == [[capacity * largest]] * layout.slots
 
 
 def test_a_value_that_is_one_slot_too_wide_spoils_its_neighbour() -> None:
     # The reason for every range check: packing itself does not look.
     layout = SlotLayout(KEY_RING, 8, 10, 2, 2)
-    opened, _ = open_up(layout, 2 * packing.pack(layout, np.array([[600], [0]])))
+    opened, _ = open_up(layout, Limbs(2 * packing.pack(layout, np.array([[600], [0]]))))
     assert opened.tolist() == [[176], [1]]
 
 
@@ -150,15 +150,15 @@ def test_bits_above_the_last_slot_are_noticed_wherever_they_are(data: st.DataObj
     bits, end = layout.ring.bits, layout.noise_bits + layout.slots * layout.slot_bits
     slots = slot_values(data, layout)
     limbs = packing.pack(layout, slots)
-    assert not packing.has_excess(layout, limbs)
+    assert not packing.has_excess(layout, Element(limbs))
     # The largest noise, too, stays where it belongs.
     limbs[0] += (1 << min(layout.noise_bits, 32)) - 1
-    assert not packing.has_excess(layout, limbs)
+    assert not packing.has_excess(layout, Element(limbs))
     if end < bits:
         position = data.draw(st.integers(end, bits - 1) | st.sampled_from([end, bits - 1]))
         column = data.draw(st.integers(0, layout.coefficients - 1))
         limbs[position // 32, column] += 1 << position % 32
-        assert packing.has_excess(layout, limbs)
+        assert packing.has_excess(layout, Element(limbs))
 
 
 def test_blocks_cover_every_coefficient_once() -> None:

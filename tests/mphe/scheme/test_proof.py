@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mphe.arithmetic.noise import ERROR_PAIRS, proof_bytes
-from mphe.arithmetic.ring import Limbs
+from mphe.arithmetic.ring import Element, Limbs, Small
 from mphe.arithmetic.rings import DATA_RING, KEY_RING, LARGE_RING, RingParameters
 from mphe.arithmetic.sampling import error, ternary, uniform
 from mphe.scheme import proof
@@ -53,7 +53,7 @@ def test_a_proof_of_a_short_opening_verifies(parameters: RingParameters, proofs:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_largest_opening_has_a_proof(sign: int) -> None:
     degree, prover = DATA_RING.degree, prover_of(DATA_RING)
-    opening = Opening(np.full(degree, sign), np.full(degree, sign * ERROR_PAIRS))
+    opening = Opening(Small(np.full(degree, sign)), Small(np.full(degree, sign * ERROR_PAIRS)))
     element = element_of(DATA_RING, integers(opening.secret), integers(opening.error))
     prover.verify(element, CONTEXT, prover.prove(element, opening, CONTEXT, seeded("largest")))
 
@@ -66,7 +66,7 @@ def test_products_with_the_largest_masks_are_exact(parameters: RingParameters) -
         expected = product(
             element_to_integers(ring, reference_of(parameters)), integers(small), ring.modulus
         )
-        got = prover_of(parameters)._times_reference(small)
+        got = prover_of(parameters)._times_reference(Small(small))
         assert element_to_integers(ring, got) == expected
 
 
@@ -122,7 +122,7 @@ def test_a_proof_is_for_one_element_one_context_and_one_reference(
     prover, ring = prover_of(parameters), ring_of(parameters)
     next_to = element.copy()
     next_to[0, -1] ^= 1
-    turned = ring.reduce(proof.rotate(element, 1))
+    turned = ring.reduce(Limbs(proof.rotate(element, 1)))
     for wrong in (other, next_to, turned, ring.reduce(-element), ring.zero()):
         assert "does not fit" in refused(prover, wrong, CONTEXT, data)
     for context in (b"", CONTEXT + b"\0", CONTEXT[:-1], b"another"):
@@ -201,12 +201,12 @@ def test_a_proof_of_another_length_is_refused() -> None:
 # -- large responses -------------------------------------------------------------------------------
 
 
-def proof_with_response(value: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Limbs, bytes]:
+def proof_with_response(value: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Element, bytes]:
     """Return a proof, with no margin, that has one response of this value: z = y since u = 0."""
     degree, prover = TINY.degree, prover_of(TINY)
     masks = np.zeros(prover.repetitions * degree, "<u4") + GAMMA
     masks[37] = value + GAMMA
-    opening = Opening(np.zeros(degree, np.int64), error(seeded("error"), degree))
+    opening = Opening(Small(np.zeros(degree, np.int64)), error(seeded("error"), degree))
     element = element_of(TINY, [0] * degree, integers(opening.error))
     with monkeypatch.context() as insecure:
         insecure.setattr(proof, "_TERNARY", 0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mphe.arithmetic.noise import ERROR_PAIRS
-from mphe.arithmetic.ring import Small
+from mphe.arithmetic.ring import Element, Integers, Limbs, Small
 from mphe.arithmetic.rings import DATA_RING, RingParameters
 from mphe.arithmetic.sampling import RandomSource
 from mphe.scheme import proof
@@ -35,7 +35,7 @@ from tests.support import (
 # -- silence ---------------------------------------------------------------------------------------
 
 
-def visible(values: Small, secrets: Sequence[int], half: int, margin: int) -> list[list[int]]:
+def visible(values: Integers, secrets: Sequence[int], half: int, margin: int) -> list[list[int]]:
     """Return for each secret what is shown of these masks: y + secret, where it is accepted."""
     return [
         [y + s for y in integers(values) if proof._within(np.array([y + s]), half, margin)]
@@ -43,7 +43,7 @@ def visible(values: Small, secrets: Sequence[int], half: int, margin: int) -> li
     ]
 
 
-def near_the_ends(half: int, width: int) -> Small:
+def near_the_ends(half: int, width: int) -> Integers:
     return np.concatenate((np.arange(-half, -half + width), np.arange(half - width, half)))
 
 
@@ -65,7 +65,7 @@ def test_the_same_low_parts_are_shown_for_every_error() -> None:
         accepted = set()
         for value in integers(low):
             image = np.array([[value + 5 * HIDDEN], [9]])
-            if proof._keeps_high_part([image], np.array([[e]])):
+            if proof._keeps_high_part([Element(Limbs(image))], np.array([[e]])):
                 accepted.add(value - e)
         shown.append({v for v in accepted if min(v, HIDDEN - 1 - v) < 70})
     assert all(group == shown[0] for group in shown)
@@ -73,7 +73,10 @@ def test_the_same_low_parts_are_shown_for_every_error() -> None:
     assert len(shown[0]) == 2 * (70 - ERROR_PAIRS)
 
 
-def by_sign(proofs: int, opening: Opening) -> tuple[tuple[Small, Small], tuple[Small, Small]]:
+Pair = tuple[Integers, Integers]
+
+
+def by_sign(proofs: int, opening: Opening) -> tuple[Pair, Pair]:
     """Return z where X^i·u is positive and negative, and low parts where X^i·e is."""
     element = element_of(TINY, integers(opening.secret), integers(opening.error))
     values = element_to_integers(ring_of(TINY), element)
@@ -97,7 +100,7 @@ def shifted(rows: list[list[int]]) -> list[list[int]]:
     return [[value + 2**19 - proof.GAMMA for value in row] for row in rows]
 
 
-def two_sample_deviation(groups: tuple[Small, Small], edges: list[int]) -> float:
+def two_sample_deviation(groups: Pair, edges: list[int]) -> float:
     """Return how far two histograms are apart, in deviations of a chi-square statistic."""
     counts = [np.histogram(group, edges)[0].astype(float) for group in groups]
     total = counts[0] + counts[1]
@@ -125,7 +128,7 @@ def small_ranges(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-LARGEST = Opening(np.full(TINY.degree, 1), np.full(TINY.degree, ERROR_PAIRS))
+LARGEST = Opening(Small(np.full(TINY.degree, 1)), Small(np.full(TINY.degree, ERROR_PAIRS)))
 
 
 @pytest.mark.usefixtures("small_ranges")

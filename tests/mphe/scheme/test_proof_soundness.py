@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mphe.arithmetic.noise import extracted_bounds, proof_repetitions
-from mphe.arithmetic.ring import Limbs, Small
+from mphe.arithmetic.ring import Element, Small
 from mphe.arithmetic.rings import DATA_RING, RINGS, RingParameters
 from mphe.arithmetic.sampling import ternary, uniform
 from mphe.errors import EncodingError
@@ -45,7 +45,7 @@ from tests.support import (
 
 
 def pack_what_fits(values: Small, pack: Callable[[Small], bytes] = proof._pack) -> bytes:
-    return pack(values & (2 * GAMMA - 1))
+    return pack(Small(values & (2 * GAMMA - 1)))
 
 
 def attempt(
@@ -56,7 +56,7 @@ def attempt(
     Responses beyond 20 bits are cut off, since more do not fit the wire.
     """
     prover, element = prover_of(TINY), element_of(TINY, u, e)
-    opening, said = Opening(np.array(u), np.array(e)), []
+    opening, said = Opening(Small(np.array(u)), Small(np.array(e))), []
     for number in range(tries):
         with monkeypatch.context() as insecure:
             insecure.setattr(proof, "_within", lambda *_: True)
@@ -94,7 +94,7 @@ def test_an_element_with_a_large_error_convinces_nobody(
     prover, u = prover_of(TINY), [1, -1] * 8
     # The short part of the witness is true, the element lies off by `value` in one coefficient.
     element = element_of(TINY, u, one_large(value))
-    opening = Opening(np.array(u), np.zeros(TINY.degree, np.int64))
+    opening = Opening(Small(np.array(u)), Small(np.zeros(TINY.degree, np.int64)))
     for number in range(20):
         data = prover.prove(element, opening, CONTEXT, seeded(f"false {number}"))
         assert "does not fit" in refused(prover, element, CONTEXT, data)
@@ -116,7 +116,7 @@ def test_a_proof_shows_the_extracted_bounds_and_not_more() -> None:
     assert large < extracted_bounds(degree)[0]
     secret = ternary(seeded("patient"), degree)
     secret[7] = large
-    opening = Opening(secret, np.zeros(degree, np.int64))
+    opening = Opening(secret, Small(np.zeros(degree, np.int64)))
     element = element_of(DATA_RING, integers(secret), [0] * degree)
     data = prover_of(DATA_RING).prove(element, opening, CONTEXT, seeded("masks"))
     prover_of(DATA_RING).verify(element, CONTEXT, data)
@@ -163,7 +163,7 @@ def test_two_over_a_difference_is_ternary_in_the_data_ring(i: int, j: int) -> No
     assert product(difference(8192, i, j), doubled, q) == [2] + [0] * 8191
 
 
-def forked(parameters: RingParameters) -> tuple[Limbs, Opening, bytes, bytes]:
+def forked(parameters: RingParameters) -> tuple[Element, Opening, bytes, bytes]:
     """Return two proofs with the same masks and different challenges: another context."""
     element, opening, _ = made(parameters)
     prover, fresh = prover_of(parameters), 4 * proof_repetitions(parameters.degree)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mphe.arithmetic.noise import ERROR_PAIRS, aggregate_noise
-from mphe.arithmetic.ring import Limbs, Ring, Small
+from mphe.arithmetic.ring import Element, Limbs, Ring, Small
 from mphe.arithmetic.rings import KEY_RING, RINGS, RingParameters
 from mphe.arithmetic.sampling import centred_binomial
 from mphe.scheme.rlwe import CollectiveKey, KeyShare, aggregate_shares, common_reference, gen_share
@@ -26,7 +26,7 @@ ALL_RINGS = pytest.mark.parametrize("parameters", RINGS, ids=lambda ring: ring.n
 SEED = bytes(range(32))
 
 
-def opened(ring: Ring, secret: Small, masked: Limbs, other: Limbs) -> list[int]:
+def opened(ring: Ring, secret: Small, masked: Element, other: Element) -> list[int]:
     """Return masked - s·other around zero, by FLINT."""
     hidden = product(integers(secret), element_to_integers(ring, other), ring.modulus)
     pairs = zip(element_to_integers(ring, masked), hidden, strict=True)
@@ -58,9 +58,9 @@ def test_key_shares_are_fresh() -> None:
     assert not np.array_equal(one.secret, two.secret)
     assert not np.array_equal(one.public, two.public)
     # Equal errors would show the difference of two secrets: a·(s_1 - s_2) exactly.
-    difference = ring.reduce(one.public - two.public)
+    difference = ring.reduce(Limbs(one.public - two.public))
     reference = common_reference(ring, SEED)
-    assert any(opened(ring, one.secret - two.secret, difference, reference))
+    assert any(opened(ring, Small(one.secret - two.secret), difference, reference))
 
 
 def test_the_collective_key_belongs_to_the_sum_of_the_secrets() -> None:
@@ -124,7 +124,7 @@ def test_every_encryption_has_its_own_u_and_errors() -> None:
     first, second = (key.encrypt(ring.zero(), source) for _ in range(2))
     # u reused under one (a, b) would leave only errors in the difference.
     for a, b in ((first.c0, second.c0), (first.c1, second.c1)):
-        difference = ring.reduce(a - b)
+        difference = ring.reduce(Limbs(a - b))
         assert abs(uniform_deviation(difference[-1] >> 24, 256)) < 5
     noises = [opened(ring, secret, c.c0, c.c1) for c in (first, second)]
     assert noises[0] != noises[1]

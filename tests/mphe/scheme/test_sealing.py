@@ -35,7 +35,7 @@ LOW_ORDER = [
 
 
 def key_of(index: int) -> PairwiseKeys:
-    return PairwiseKeys(index, seeded(f"pairwise {index}"))
+    return PairwiseKeys.generate(index, seeded(f"pairwise {index}"))
 
 
 alice, bob, carol = key_of(1), key_of(2), key_of(3)
@@ -90,7 +90,7 @@ def test_a_share_cannot_be_sent_back_to_its_sealer() -> None:
 
 
 def test_the_same_key_under_another_index_opens_nothing() -> None:
-    twin = PairwiseKeys(4, seeded("pairwise 2"))
+    twin = PairwiseKeys.generate(4, seeded("pairwise 2"))
     assert twin.public == bob.public
     assert refused(twin, 1, alice.public, SESSION, alice.seal(2, bob.public, SESSION, b"x"))
 

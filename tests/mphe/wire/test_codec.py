@@ -16,11 +16,14 @@ from mphe.plan.agreement import MAX_CLIENTS, PROTOCOL_VERSION
 from mphe.wire import messages
 from mphe.wire.codec import MAX_INTEGER, MAX_TEXT, MESSAGE_TYPES, decode, encode
 from mphe.wire.messages import (
+    NUMBERS,
     Commit,
     Contribution,
     DecryptionRequest,
+    Draw,
     Evidence,
     Finish,
+    Group,
     Join,
     KeyReveal,
     Message,
@@ -104,9 +107,18 @@ def test_every_message_has_a_number() -> None:
         for value in vars(messages).values()
         if isinstance(value, type) and is_dataclass(value)
     }
-    nested = {KeyReveal, SealedShare, Vouch, Evidence}
+    nested = {KeyReveal, SealedShare, Vouch, Pledge, Draw, Group, Evidence}
     assert set(MESSAGE_TYPES) == declared - nested
-    assert len(set(MESSAGE_TYPES)) == len(MESSAGE_TYPES)
+    assert set(get_args(Message)) == set(NUMBERS)
+
+
+def test_numbers_are_unique_and_stay_what_they_were() -> None:
+    assert len(set(NUMBERS.values())) == len(NUMBERS)
+    names = "Join JoinList Commit Commitments Reveal Qualified Ready SessionOpen Welcome NextPledge"
+    names += " RoundStart Contribution DecryptionRequest DecryptionShare Refusal RoundEnd Finish"
+    assert {cls.__name__: number for cls, number in NUMBERS.items()} == {
+        name: number for number, name in enumerate(f"{names} Rejection".split())
+    }
 
 
 @ALL_TYPES
@@ -122,18 +134,25 @@ def test_every_message_comes_back(cls: type[Any], data: st.DataObject) -> None:
 def test_the_encoding_is_version_type_fields() -> None:
     assert msgpack.unpackb(encode(Refusal(3, 2, "no"))) == [
         PROTOCOL_VERSION,
-        MESSAGE_TYPES.index(Refusal),
+        NUMBERS[Refusal],
         3,
         2,
         "no",
+        b"",
     ]
     nested = Qualified((KeyReveal(1, b"b", b"n", b"s", b"p"),), (SealedShare(2, b"x"),))
     assert msgpack.unpackb(encode(nested))[2:] == [[[1, b"b", b"n", b"s", b"p"]], [[2, b"x"]]]
     pledge, evidence = Pledge(3, b"d"), Evidence(3, b"c", b"p", b"s")
-    assert msgpack.unpackb(encode(RoundStart(1, b"m", (pledge,))))[2:] == [1, b"m", [[3, b"d"]]]
-    request = DecryptionRequest(1, 2, (3,), (4,), b"", b"m", (pledge,), (evidence,))
+    start = RoundStart(1, b"m", (pledge,), b"T", Draw(5, 6, b"salt"))
+    draw = [5, 6, b"salt"]
+    assert msgpack.unpackb(encode(start))[2:] == [1, b"m", [[3, b"d"]], b"T", draw]
+    groups = (Group((3,), b"c"), Group((7, 8), b""))
+    request = DecryptionRequest(
+        1, 2, (4,), groups, b"m", (pledge,), (evidence,), b"T", Draw(5, 6, b"salt")
+    )
     lists = [[[3, b"d"]], [[3, b"c", b"p", b"s"]]]
-    assert msgpack.unpackb(encode(request))[2:] == [1, 2, [3], [4], b"", b"m", *lists]
+    written = [1, 2, [4], [[[3], b"c"], [[7, 8], b""]], b"m", *lists, b"T", draw]
+    assert msgpack.unpackb(encode(request))[2:] == written
 
 
 def test_what_only_verified_aggregates_need_is_written_empty_where_they_are_not() -> None:
@@ -141,11 +160,13 @@ def test_what_only_verified_aggregates_need_is_written_empty_where_they_are_not(
         [1, b"b", b"n", b"s", b""],
         [],
     ]
-    assert msgpack.unpackb(encode(RoundStart(1, b"m")))[2:] == [1, b"m", []]
-    contribution = Contribution(1, b"0", b"1", b"b", b"n")
-    assert msgpack.unpackb(encode(contribution))[2:] == [1, b"0", b"1", b"b", b"n", b"", b""]
-    request = DecryptionRequest(1, 2, (3,), (4,), b"c")
-    assert msgpack.unpackb(encode(request))[2:] == [1, 2, [3], [4], b"c", b"", [], []]
+    assert msgpack.unpackb(encode(RoundStart(1, b"m")))[2:] == [1, b"m", [], b"", UNDIVIDED]
+    contribution = Contribution(1, b"0", b"1", b"b", b"n", transcript=b"T")
+    written = [1, b"0", b"1", b"b", b"n", b"", b"", b"T", 0]
+    assert msgpack.unpackb(encode(contribution))[2:] == written
+    request = DecryptionRequest(1, 2, (4,), (Group((3,), b"c"),))
+    written = [1, 2, [4], [[[3], b"c"]], b"", [], [], b"", UNDIVIDED]
+    assert msgpack.unpackb(encode(request))[2:] == written
 
 
 def test_equal_messages_have_equal_bytes() -> None:
@@ -224,16 +245,24 @@ def test_any_document_gives_a_message_or_a_malformed_one(document: Any) -> None:
 
 # -- strictness ------------------------------------------------------------------------------------
 
-READY = MESSAGE_TYPES.index(Ready)
-FINISH = MESSAGE_TYPES.index(Finish)
-START = MESSAGE_TYPES.index(RoundStart)
-REQUEST = MESSAGE_TYPES.index(DecryptionRequest)
-JOIN = MESSAGE_TYPES.index(Join)
+READY = NUMBERS[Ready]
+FINISH = NUMBERS[Finish]
+START = NUMBERS[RoundStart]
+REQUEST = NUMBERS[DecryptionRequest]
+UNDIVIDED = [0, 1, b""]
+
+
+def starting(round: Any = 1, model: Any = b"", pledges: Any = ()) -> bytes:
+    """Return the bytes of the start of a round."""
+    return written(START, round, model, pledges, b"", UNDIVIDED)
+
+
+JOIN = NUMBERS[Join]
 
 
 def asking(**fields: Any) -> list[Any]:
     """Return the fields of a decryption request; `fields` overrides any."""
-    empty = DecryptionRequest(1, 1, (), (), b"")
+    empty = DecryptionRequest(1, 1, (), ())
     document = dict(zip(vars(empty), msgpack.unpackb(encode(empty))[2:], strict=True))
     assert set(fields) <= set(document)
     return list((document | fields).values())
@@ -241,11 +270,11 @@ def asking(**fields: Any) -> list[Any]:
 
 def test_a_newer_program_is_told_which_versions_differ() -> None:
     error = refused(raw(PROTOCOL_VERSION + 1, FINISH, "done"))
-    assert "version 3, this program speaks 2" in str(error)
+    assert "version 4, this program speaks 3" in str(error)
 
 
 @pytest.mark.parametrize(
-    "version", [0, 1, 3, -1, 255, True, 2.0, "2", b"2", None, [2], float("nan")]
+    "version", [0, 1, 2, 4, -1, 255, True, 3.0, "3", b"3", None, [3], float("nan")]
 )
 def test_another_version_is_refused(version: Any) -> None:
     assert outcome(written(FINISH, "done")) == Finish("done")
@@ -277,8 +306,8 @@ def test_missing_and_extra_fields_are_refused(cls: type[Any]) -> None:
               float("inf"), "1", b"1", None, [1]]
 )  # fmt: skip
 def test_what_is_no_natural_number_is_refused(value: Any) -> None:
-    assert outcome(written(START, 1, b"", [])) == RoundStart(1, b"")
-    refused(written(START, value, b"", []))
+    assert outcome(starting(1, b"", [])) == RoundStart(1, b"")
+    refused(starting(value, b"", []))
     assert outcome(written(REQUEST, *asking(active=[1, 2]))) is not None
     refused(written(REQUEST, *asking(active=[1, value])))
     refused(written(REQUEST, *asking(pledges=[[value, b"d"]])))
@@ -287,10 +316,10 @@ def test_what_is_no_natural_number_is_refused(value: Any) -> None:
 
 @pytest.mark.parametrize("value", ["text", 1, None, [1, 2], 1.5, True])
 def test_what_is_no_byte_string_is_refused(value: Any) -> None:
-    assert outcome(written(START, 1, b"m", [])) == RoundStart(1, b"m")
-    refused(written(START, 1, value, []))
-    assert outcome(written(START, 1, b"m", [[1, b"d"]])) == RoundStart(1, b"m", (Pledge(1, b"d"),))
-    refused(written(START, 1, b"m", [[1, value]]))
+    assert outcome(starting(1, b"m", [])) == RoundStart(1, b"m")
+    refused(starting(1, value, []))
+    assert outcome(starting(1, b"m", [[1, b"d"]])) == RoundStart(1, b"m", (Pledge(1, b"d"),))
+    refused(starting(1, b"m", [[1, value]]))
     for position in range(1, 4):
         record = [1, b"c", b"p", b"s"]
         assert outcome(written(REQUEST, *asking(evidence=[record]))) is not None
@@ -308,14 +337,14 @@ def test_what_is_no_text_is_refused(value: Any) -> None:
 def test_what_is_no_list_is_refused(value: Any) -> None:
     assert outcome(written(READY, b"", [1])) == Ready(b"", (1,))
     refused(written(READY, b"", value))
-    refused(written(START, 1, b"m", value))
-    for name in ("contributors", "active", "pledges", "evidence"):
+    refused(starting(1, b"m", value))
+    for name in ("groups", "active", "pledges", "evidence"):
         refused(written(REQUEST, *asking(**{name: value})))
 
 
 @pytest.mark.parametrize("value", [None, 1, b"", [], [1], [1, b"a", b"b", b"c"]])
 def test_a_nested_record_of_another_form_is_refused(value: Any) -> None:
-    kind = MESSAGE_TYPES.index(messages.Commitments)
+    kind = NUMBERS[messages.Commitments]
     good = [1, b"a", b"b"]
     assert outcome(written(kind, [good, good]))
     refused(written(kind, [good, value]))
@@ -328,7 +357,7 @@ def test_a_pledge_or_evidence_of_another_form_is_refused(value: Any) -> None:
     assert isinstance(request, DecryptionRequest)
     assert request.pledges == (Pledge(1, b"d"),) * 2
     assert request.evidence == (Evidence(1, b"c", b"p", b"s"),) * 2
-    refused(written(START, 1, b"m", [pledge, value]))
+    refused(starting(1, b"m", [pledge, value]))
     refused(written(REQUEST, *asking(pledges=[pledge, value])))
     refused(written(REQUEST, *asking(evidence=[evidence, value])))
     # One in place of the other.
@@ -337,9 +366,9 @@ def test_a_pledge_or_evidence_of_another_form_is_refused(value: Any) -> None:
 
 
 def test_an_error_names_the_field() -> None:
-    assert "RoundStart.round" in str(refused(written(START, "1", b"", [])))
-    assert "RoundStart.model" in str(refused(written(START, 1, "text", [])))
-    assert "Pledge.digest" in str(refused(written(START, 1, b"m", [[1, 2]])))
+    assert "RoundStart.round" in str(refused(starting("1", b"", [])))
+    assert "RoundStart.model" in str(refused(starting(1, "text", [])))
+    assert "Pledge.digest" in str(refused(starting(1, b"m", [[1, 2]])))
     for name, wrong in (
         ("DecryptionRequest.active", {"active": [True]}),
         ("DecryptionRequest.model", {"model": "text"}),
@@ -414,8 +443,8 @@ def test_lists_and_texts_are_bounded() -> None:
     assert outcome(written(READY, b"", [1] * MAX_CLIENTS)) == Ready(b"", (1,) * MAX_CLIENTS)
     refused(written(READY, b"", [1] * (MAX_CLIENTS + 1)))
     pledges = [[1, b""]] * MAX_CLIENTS
-    assert outcome(written(START, 1, b"", pledges)) is not None
-    assert "4097 items" in str(refused(written(START, 1, b"", [*pledges, [1, b""]])))
+    assert outcome(starting(1, b"", pledges)) is not None
+    assert "4097 items" in str(refused(starting(1, b"", [*pledges, [1, b""]])))
     evidence = [[1, b"", b"", b""]] * MAX_CLIENTS
     assert outcome(written(REQUEST, *asking(evidence=evidence))) is not None
     refused(written(REQUEST, *asking(evidence=[*evidence, evidence[0]])))

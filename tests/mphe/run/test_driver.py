@@ -4,17 +4,20 @@ import asyncio
 from io import StringIO
 from typing import Any
 
+import msgpack
 import pytest
 from rich.console import Console
 
 from fl.report.progress import Display
-from fl.run.driver import Driver, Observer
 from mphe.errors import RemoteProtocolError
 from mphe.net.events import Connected, Event, Lost, Received
-from mphe.roles.machine import Output
+from mphe.plan.agreement import PROTOCOL_VERSION
+from mphe.roles.step import Step
 from mphe.run.deadlines import SLACK_SECONDS
+from mphe.run.driver import Driver, Observer
 from mphe.wire import codec
-from mphe.wire.messages import Finish, Message
+from mphe.wire.codec import MAX_TEXT
+from mphe.wire.messages import Finish, Join, Message, Ready, Rejection
 
 
 class Script:
@@ -22,9 +25,17 @@ class Script:
 
     def __init__(self, *events: Event) -> None:
         self._events = list(events)
+        self.told: list[tuple[int, Message]] = []
 
     async def next_event(self, timeout: float | None) -> Event | None:
         return self._events.pop(0) if self._events else None
+
+    def send(self, peer: int, payload: bytes) -> bool:
+        self.told.append((peer, codec.decode(payload, 0)))
+        return True
+
+    def disconnect(self, peer: int, reason: str) -> None:
+        self._events.append(Lost(peer, reason))
 
 
 class Recorder:
@@ -36,20 +47,20 @@ class Recorder:
         self.heard: list[object] = []
         self._over = False
 
-    def receive(self, sender: int, message: Message) -> list[Output]:
-        assert isinstance(message, Finish)
-        if message.reason == "bad":
+    def receive(self, sender: int, data: bytes) -> Step:
+        message = codec.decode(data, sender)
+        if not isinstance(message, Finish) or message.reason == "bad":
             raise RemoteProtocolError(sender, "bad")
         self.heard.append((sender, message.reason))
-        return []
+        return Step()
 
-    def lost(self, *peers: int) -> list[Output]:
+    def lost(self, *peers: int) -> Step:
         self.heard.append(set(peers))
-        return []
+        return Step()
 
-    def deadline_passed(self) -> list[Output]:
+    def deadline_passed(self) -> Step:
         self._over = True
-        return []
+        return Step()
 
     def waiting_for(self) -> tuple[int, ...]:
         return () if self._over else (1,)
@@ -65,7 +76,7 @@ def test_losses_and_returns_are_said_as_they_happen(quiet: bool) -> None:
     events: list[Event] = [Connected(1), Lost(1, "reset"), Connected(1), Connected(2)]
     transport: Any = Script(*events, Lost(1, "again"), says(2, "bad"))
     driver = Driver(transport, Display(1, Console(file=file, soft_wrap=True), quiet))
-    asyncio.run(driver.run(Recorder(), [], 60, Observer()))
+    asyncio.run(driver.run(Recorder(), Step(), 60, Observer()))
     assert file.getvalue().splitlines() == [
         "client 1 is gone: reset",
         *([] if quiet else ["client 1 is back"]),
@@ -78,7 +89,7 @@ def test_losses_and_returns_are_said_as_they_happen(quiet: bool) -> None:
 def hear(*events: Event) -> tuple[list[object], Driver]:
     transport: Any = Script(*events)
     driver, role = Driver(transport, Display(1, Console(quiet=True))), Recorder()
-    asyncio.run(driver.run(role, [], 60, Observer()))
+    asyncio.run(driver.run(role, Step(), 60, Observer()))
     return role.heard, driver
 
 
@@ -107,17 +118,17 @@ class Steps(Recorder):
     def step(self) -> tuple[object, ...]:  # type: ignore[override]
         return "collect", self.number
 
-    def receive(self, sender: int, message: Message) -> list[Output]:
+    def receive(self, sender: int, data: bytes) -> Step:
         self.number += 1
-        return []
+        return Step()
 
 
 def test_deadlines_follow_the_steps_before() -> None:
     transport: Any = Slow(*[says(1, "quick") for _ in range(3)])
     driver = Driver(transport, Display(1, Console(quiet=True)))
     # In the same run of a role, and in the next.
-    asyncio.run(driver.run(Steps(), [], 60, Observer()))
-    asyncio.run(driver.run(Steps(), [], 60, Observer()))
+    asyncio.run(driver.run(Steps(), Step(), 60, Observer()))
+    asyncio.run(driver.run(Steps(), Step(), 60, Observer()))
     assert transport.waits == 2 * [pytest.approx(SLACK_SECONDS, abs=1)]
     assert "within 5 s" in driver.departures[-1].reason
 
@@ -127,16 +138,16 @@ def test_the_loss_of_a_peer_is_no_observation() -> None:
     driver = Driver(transport, Display(1, Console(quiet=True)))
 
     class Losing(Steps):
-        def lost(self, *peers: int) -> list[Output]:
+        def lost(self, *peers: int) -> Step:
             self.number += 1
             return self.deadline_passed()
 
     for peer in range(1, 4):
         script: Any = Script(Lost(peer, "x"))
         driver.transport = script
-        asyncio.run(driver.run(Losing(), [], 60, Observer()))
+        asyncio.run(driver.run(Losing(), Step(), 60, Observer()))
     driver.transport = transport
-    asyncio.run(driver.run(Steps(), [], 60, Observer()))
+    asyncio.run(driver.run(Steps(), Step(), 60, Observer()))
     assert transport.waits == [pytest.approx(60, abs=1)]
 
 
@@ -157,5 +168,52 @@ def test_what_a_peer_says_over_its_next_connection_comes_after_its_loss() -> Non
 
 def test_a_bad_message_and_garbage_cost_their_sender_only() -> None:
     heard, driver = hear(says(1, "bad"), Received(2, b"\xff"), says(3, "good"))
-    assert heard == [{1}, {2}, (3, "good")]
-    assert [departure.client for departure in driver.departures][:2] == [1, 2]
+    # The connections of both end, which is no news.
+    assert heard == [{1}, {2}, (3, "good"), {1, 2}]
+    assert [departure.client for departure in driver.departures] == [1, 2, 1]
+    assert driver.departures[-1].reason.startswith("no answer")
+
+
+def refusals(round: int, *events: Event) -> list[tuple[int, Message]]:
+    """Return what a driver tells the peers that send something bad in that round."""
+    transport: Any = Script(*events)
+    driver = Driver(transport, Display(1, Console(quiet=True)))
+    driver.round = round
+    asyncio.run(driver.run(Recorder(), Step(), 60, Observer()))
+    told: list[tuple[int, Message]] = transport.told
+    return told
+
+
+def test_who_is_refused_before_the_first_round_hears_why_at_once() -> None:
+    assert refusals(0, says(1, "bad"), says(2, "good")) == [(1, Rejection("bad"))]
+    ((peer, rejection),) = refusals(0, Received(2, b"\xff"))
+    assert peer == 2 and isinstance(rejection, Rejection) and "not a message" in rejection.reason
+
+
+def test_a_long_reason_is_cut_so_that_it_can_be_told() -> None:
+    class Talkative(Recorder):
+        def receive(self, sender: int, data: bytes) -> Step:
+            raise RemoteProtocolError(sender, "x" * (MAX_TEXT + 1))
+
+    transport: Any = Script(says(1, "anything"))
+    driver = Driver(transport, Display(1, Console(quiet=True)))
+    asyncio.run(driver.run(Talkative(), Step(), 60, Observer()))
+    ((_, rejection),) = transport.told
+    assert isinstance(rejection, Rejection) and set(rejection.reason) == {"x"}
+
+
+def test_a_bad_message_in_a_round_costs_the_round_and_not_the_connection() -> None:
+    assert refusals(3, says(1, "bad"), Received(2, b"\xff")) == []
+
+
+@pytest.mark.parametrize("message", [Join(1, b"", b"", b""), Ready(b"", ())])
+def test_who_comes_later_and_is_refused_hears_why_at_once(message: Message) -> None:
+    event = Received(1, codec.encode(message))
+    assert refusals(3, event) == [(1, Rejection("bad"))]
+
+
+def test_who_speaks_another_version_hears_so_whenever_it_comes() -> None:
+    data = msgpack.packb([PROTOCOL_VERSION - 1, 0, 1, b"", b"", b""])
+    ((peer, rejection),) = refusals(3, Received(1, data))
+    assert peer == 1 and isinstance(rejection, Rejection)
+    assert f"this program speaks {PROTOCOL_VERSION}" in rejection.reason

@@ -15,25 +15,17 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from fl.config.exits import Refused
-from mphe.net.transport import SERVER
+from mphe.errors import MpheError
 
-KEYS, JOURNAL = "keys", "journal"
-SESSION, STARTED, PROGRESS = "session", "started", "progress"
-OUTPUT, LOCK, PRIVACY = "output", "lock", "privacy"
+LOCK = "lock"
 SALT_BYTES = 32
 _PURPOSE = b"secure-aggregation/state/1/"
 # Every write has a key of its own, from a fresh salt.
 _NONCE = bytes(12)
 
 
-class StateError(Refused):
-    """A state directory that cannot be used as it is; one line that says what to do."""
-
-
-def party_directory(state_dir: str, index: int) -> Path:
-    """Return where this party keeps its files."""
-    return Path(state_dir, "server" if index == SERVER else f"client-{index}")
+class StateError(MpheError):
+    """A state directory that cannot be used as it is."""
 
 
 def make_private(directory: Path) -> None:
@@ -46,22 +38,6 @@ def make_private(directory: Path) -> None:
         raise StateError(
             f"cannot write to {directory} ({error.strerror}): choose another --state_dir"
         ) from None
-
-
-def check_fresh(state_dir: str, index: int, resume: bool) -> None:
-    """Refuse to start a new session over a kept one, or to go on with one that is not there."""
-    directory = party_directory(state_dir, index)
-    kept = (directory / (SESSION if index == SERVER else KEYS)).exists()
-    if kept and not resume:
-        raise StateError(
-            f"{directory} holds a session: add --resume True to go on with it, or choose another "
-            "--state_dir"
-        )
-    if resume and index == SERVER and not kept:
-        raise StateError(
-            f"{directory} holds no session to go on with: leave out --resume, or name the right "
-            "--state_dir"
-        )
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""mphe.scheme.shamir: any t shares give the secret, t - 1 give nothing."""
+"""mphe.scheme.sharing: any t shares give the secret, t - 1 give nothing; or all are needed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Limbs, Ring, Small
 from mphe.arithmetic.rings import KEY_RING, RINGS, RingParameters
 from mphe.arithmetic.sampling import ternary, uniform
 from mphe.errors import ParameterError
-from mphe.scheme.shamir import aggregate_shares, gen_shares, lagrange_coefficient, reconstruct
-from tests.support import TINY, element_to_integers, integers_to_element, seeded, uniform_deviation
+from mphe.plan.agreement import SessionParameters
+from mphe.scheme.sharing import (
+    AdditiveSharing,
+    ShamirSharing,
+    aggregate_shares,
+    gen_shares,
+    lagrange_coefficient,
+    reconstruct,
+    sharing_of,
+)
+from tests.support import (
+    TINY,
+    element_to_integers,
+    integers_to_element,
+    make_parameters,
+    seeded,
+    uniform_deviation,
+)
 
 PROPERTY = settings(deadline=None, max_examples=60, derandomize=True)
 Q = KEY_RING.modulus
 tiny = Ring(TINY)
+SHAMIR = ShamirSharing(tiny, make_parameters(6, 4))
 
 active_sets = st.lists(st.integers(1, 1 << 12), min_size=1, max_size=12, unique=True)
 
@@ -51,7 +68,7 @@ def interpolate(points: list[tuple[int, int]], modulus: int) -> list[int]:
     return [row[-1] for row in rows]
 
 
-def deal(secret: Limbs, threshold: int, points: list[int], label: str) -> dict[int, Limbs]:
+def deal(secret: Element, threshold: int, points: list[int], label: str) -> dict[int, Element]:
     return gen_shares(tiny, secret, threshold, points, seeded(label))
 
 
@@ -74,14 +91,14 @@ def test_any_t_of_n_reconstruct_and_so_do_more() -> None:
     shares = deal(secret, 4, points, "any t")
     for size in (4, 5, 6):
         for active in combinations(points, size):
-            assert np.array_equal(reconstruct(tiny, {j: shares[j] for j in active}), secret)
+            assert np.array_equal(reconstruct(SHAMIR, {j: shares[j] for j in active}), secret)
 
 
 def test_t_minus_1_shares_do_not_reconstruct() -> None:
-    secret, points = tiny.from_small(np.ones(16, np.int64)), [1, 2, 3, 4]
+    secret, points = tiny.from_small(Small(np.ones(16, np.int64))), [1, 2, 3, 4]
     shares = deal(secret, 3, points, "too few")
     for active in combinations(points, 2):
-        got = reconstruct(tiny, {j: shares[j] for j in active})
+        got = reconstruct(SHAMIR, {j: shares[j] for j in active})
         assert not (got == secret).all(axis=0).any()
 
 
@@ -111,7 +128,7 @@ def test_coefficients_of_the_polynomial_are_uniform_and_not_small() -> None:
     # A small A_1 would give s + j·A_1 away: f(2) - f(1) must not be short.
     ring = Ring(KEY_RING)
     shares = gen_shares(ring, ring.zero(), 2, [1, 2], seeded("coefficients"))
-    difference = ring.reduce(shares[2] - shares[1])
+    difference = ring.reduce(Limbs(shares[2] - shares[1]))
     assert abs(uniform_deviation(difference[-1] >> 24, 256)) < 5
 
 
@@ -128,7 +145,7 @@ def test_the_sum_of_shares_is_a_share_of_the_sum() -> None:
     expected = [
         sum(values) for values in zip(*(element_to_integers(tiny, s) for s in secrets), strict=True)
     ]
-    assert np.array_equal(reconstruct(tiny, summed), integers_to_element(tiny, expected))
+    assert np.array_equal(reconstruct(SHAMIR, summed), integers_to_element(tiny, expected))
 
 
 @given(active_sets, st.data())
@@ -160,3 +177,59 @@ def test_a_point_that_is_no_index_is_refused(point: int) -> None:
     # f(0) is the secret itself.
     with pytest.raises(ParameterError, match="not a client's index"):
         deal(tiny.zero(), 2, [1, point], "points")
+
+
+# -- the two schemes ---------------------------------------------------------------------------
+
+COMMITTEE = SessionParameters(6, 3, 10, 1, decryptors=4, min_contributors=5)
+ALL = SessionParameters(4, 4, 10, 1, robust=False, min_contributors=2)
+MEMBERS = {COMMITTEE: [1, 3, 4, 5, 6], ALL: [1, 2, 3, 4]}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "kind"), [(COMMITTEE, ShamirSharing), (ALL, AdditiveSharing)]
+)
+def test_the_scheme_follows_from_the_parameters(parameters: SessionParameters, kind: type) -> None:
+    assert type(sharing_of(parameters, tiny)) is kind
+
+
+@pytest.mark.parametrize("parameters", [COMMITTEE, ALL])
+def test_what_holders_get_adds_up_to_all_secrets(parameters: SessionParameters) -> None:
+    scheme, members = sharing_of(parameters, tiny), MEMBERS[parameters]
+    secrets = {i: uniform(seeded(f"secret {i}"), tiny) for i in members}
+    dealt = {i: scheme.deal(i, secrets[i], members, seeded(f"deal {i}")) for i in members}
+    shares = {}
+    for holder in scheme.holders(members):
+        dealers = scheme.dealers(holder, members)
+        shares[holder] = scheme.aggregate([dealt[i][holder] for i in (holder, *dealers)])
+    expected = [
+        sum(values) % tiny.modulus
+        for values in zip(*(element_to_integers(tiny, s) for s in secrets.values()), strict=True)
+    ]
+    assert element_to_integers(tiny, reconstruct(scheme, shares)) == expected
+    assert len(shares) == parameters.threshold
+
+
+@pytest.mark.parametrize("parameters", [COMMITTEE, ALL])
+def test_each_dealer_deals_to_exactly_those_who_expect_it(parameters: SessionParameters) -> None:
+    scheme, members = sharing_of(parameters, tiny), list(range(1, parameters.num_clients + 1))
+    for dealer in members:
+        receivers = scheme.receivers(dealer, members)
+        assert receivers == [i for i in members if dealer in scheme.dealers(i, members)]
+        own = {dealer} & set(scheme.holders(members))
+        dealt = scheme.deal(dealer, tiny.zero(), members, seeded("deal"))
+        assert set(dealt) == {*receivers, *own}
+
+
+def test_a_key_needs_a_quorum_with_shamir_and_everybody_without() -> None:
+    assert sharing_of(COMMITTEE, tiny).min_members == 5
+    assert sharing_of(ALL, tiny).min_members == 4
+    assert sharing_of(COMMITTEE, tiny).holders([6, 5, 4, 1]) == [4, 1]
+    assert sharing_of(ALL, tiny).holders([1, 2, 4]) == [1, 2, 4]
+
+
+@pytest.mark.parametrize("active", [(), (2, 3), (1, 1, 2), (0, 1)])
+def test_both_schemes_refuse_an_active_set_that_is_none(active: tuple[int, ...]) -> None:
+    for parameters in (COMMITTEE, ALL):
+        with pytest.raises(ParameterError, match="not a set that contains 1"):
+            sharing_of(parameters, tiny).additive_share(tiny.zero(), 1, active)
