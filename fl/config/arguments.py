@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from fl.config.configs import AGGREGATIONS, OPTIMIZERS, ROLES, UNITS, WEIGHTINGS
+from fl.config.configs import AGGREGATIONS, ENCRYPTIONS, OPTIMIZERS, ROLES, UNITS, WEIGHTINGS
 from fl.config.flags import (
     DATASETS,
     UsageError,
@@ -22,7 +22,6 @@ from fl.config.flags import (
 )
 from fl.config.learning_flags import LearningFlags
 from fl.config.privacy_flags import PrivacyFlags
-from mphe.plan.agreement import ENCRYPTIONS
 
 _METAVARS = MappingProxyType(
     {

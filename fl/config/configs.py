@@ -1,14 +1,21 @@
 """What the flags of a run come to, in parts: everything takes only the parts that it needs."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fl.config.dropout import Dropout
 from fl.config.flags import split_address
 from fl.config.partition import Partition
 from fl.config.schedule import Schedule
-from mphe.plan.agreement import SessionParameters
 
+if TYPE_CHECKING:
+    from mphe.plan.agreement import SessionParameters
+
+# As in mphe.plan.agreement, which loads NumPy: what is wrong on its own is said before that.
+ENCRYPTIONS = ("hybrid", "direct")
 OPTIMIZERS = ("sgd", "momentum", "adam")
 WEIGHTINGS = ("uniform", "samples")
 AGGREGATIONS = ("mphe", "plain")
@@ -34,6 +41,8 @@ class SessionConfig:
 
     def parameters(self, length: int) -> SessionParameters:
         """Return the parameters for contributions of `length` values."""
+        from mphe.plan.agreement import SessionParameters
+
         return SessionParameters(length=length, **vars(self))
 
 

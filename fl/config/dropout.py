@@ -1,11 +1,16 @@
 """`--simulate_dropout`: which clients leave which round on purpose, for experiments."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from fl.config.flags import UsageError
-from mphe.plan.agreement import SessionParameters
+
+if TYPE_CHECKING:
+    from mphe.plan.agreement import SessionParameters
 
 
 def dropped_count(part: float, clients: int) -> int:

@@ -4,11 +4,13 @@ Limits and defaults of the encryption are those of mphe.SessionParameters; here 
 names of flags.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fl.config.arguments import Args, read_flags
 from fl.config.configs import (
@@ -27,8 +29,10 @@ from fl.config.learning_flags import check_kept, check_learning
 from fl.config.partition import Partition
 from fl.config.privacy_flags import DEFAULT_DELTA, check_colluding, check_privacy
 from fl.config.schedule import Schedule
-from mphe.errors import OutOfRange
-from mphe.plan.agreement import SessionParameters
+
+if TYPE_CHECKING:
+    from mphe.errors import OutOfRange
+    from mphe.plan.agreement import SessionParameters
 
 _FLAGS = {"num_clients": "num_peers", "rounds": "num_iterations"}
 _OF_CLIENTS = ("decryptors", "min_contributors")
@@ -177,6 +181,10 @@ def _session(args: Args) -> SessionParameters:
         raise UsageError("--max_corrupt is used with --verify_aggregate True only: add that")
     if args.verify_aggregate and args.aggregation == "plain":
         raise UsageError("--aggregation plain has nothing to verify: leave out --verify_aggregate")
+    # Here, because NumPy comes with them, and what is wrong on its own does not have to wait.
+    from mphe.errors import OutOfRange
+    from mphe.plan.agreement import SessionParameters
+
     try:
         return SessionParameters(
             num_clients=args.num_peers,

@@ -35,6 +35,7 @@ from mphe.scheme.decryption import Request
 from mphe.scheme.proof import ShortnessProof
 from mphe.scheme.rlwe import CollectiveKey, common_reference, gen_share
 from mphe.scheme.sealing import PairwiseKeys
+from mphe.update import PublicRange
 from mphe.update.quantise import Figures, quantise
 from mphe.wire import codec
 from mphe.wire.messages import NUMBERS, Commit, Join, Pledge

@@ -6,8 +6,10 @@ import shlex
 import pytest
 
 from fl.config.arguments import Args
+from fl.config.configs import ENCRYPTIONS
 from fl.config.flags import UsageError, split_address
 from fl.config.resolve import parse_args
+from mphe.plan import agreement
 
 GOOD = ["--num_peers", "4", "--server_address", "localhost:8080", "--robust", "True"]
 
@@ -309,6 +311,10 @@ def test_a_local_rate_is_the_servers_unless_it_is_given() -> None:
     more = ["--local_steps", "3", "--learning_rate", "0.5"]
     assert parse_args([*GOOD, *more]).learning.local_rate == 0.5
     assert parse_args([*GOOD, *more, "--local_learning_rate", "0.2"]).learning.local_rate == 0.2
+
+
+def test_the_encryptions_are_those_of_the_library() -> None:
+    assert ENCRYPTIONS == agreement.ENCRYPTIONS
 
 
 def test_limits_are_those_of_the_session() -> None:
