@@ -17,10 +17,8 @@ import numpy as np
 import pytest
 
 import mphe
-from fl.config.arguments import Args
-from fl.learning.codecs import codec_for
+from fl.config.configs import Config
 from fl.run.client import Training
-from fl.schemes.session import max_frame, plan_for
 from mphe.net.frames import encode_header
 from mphe.net.tcp import Client, Server, Unreachable
 from mphe.net.tls import (
@@ -34,8 +32,9 @@ from mphe.net.tls import (
 from mphe.run.session import ClientSession
 from mphe.wire import codec
 from mphe.wire.messages import Contribution
+from mphe.wire.sizes import longest_message
 from tests.fl import federation
-from tests.fl.federation import SIZE, FakeLearner, Outcome, expected_weights, flags
+from tests.fl.federation import SIZE, FakeLearner, Outcome, expected_weights, flags, plan_of
 from tests.patience import flag, scaled, wait_until
 
 HOST = "127.0.0.1"
@@ -63,7 +62,7 @@ async def connect(port: int, index: int, identity: Credentials, timeout: float =
 # -- the federation --------------------------------------------------------------------------------
 
 
-async def take_part(args: Args, port: int, index: int, wrap: Wrap, moves: Moves) -> None:
+async def take_part(args: Config, port: int, index: int, wrap: Wrap, moves: Moves) -> None:
     """Be a client until training is over; an update takes until the attack has gone on."""
 
     def dawdle(index: int, round: int) -> None:
@@ -76,7 +75,7 @@ async def take_part(args: Args, port: int, index: int, wrap: Wrap, moves: Moves)
     transport = await connect(port, index, CLIENTS[index])
     learner: Any = FakeLearner(args, index, dawdle)
     identity = mphe.Identity(CLIENTS[index].private_key)
-    plan = plan_for(args, codec_for(args, SIZE).payload_length)
+    plan = plan_of(args, SIZE)
     party = mphe.Client(index, plan.session, identity, KEYS)
     session = ClientSession(party, wrap(index, transport), Training(learner))
     session.start()
@@ -86,12 +85,15 @@ async def take_part(args: Args, port: int, index: int, wrap: Wrap, moves: Moves)
         await transport.close()
 
 
-async def federate(args: Args, attack: Attack, wrap: Wrap) -> Outcome:
+async def federate(args: Config, attack: Attack, wrap: Wrap) -> Outcome:
     """Run server and clients to the end, the attack beside them."""
-    plan = plan_for(args, codec_for(args, SIZE).payload_length)
+    plan = plan_of(args, SIZE)
     pins = {fingerprint(identity.certificate): index for index, identity in CLIENTS.items()}
     context = server_context(SERVER, [identity.certificate for identity in CLIENTS.values()])
-    frame, patient = max_frame(plan, SIZE), scaled(HANG)  # with whom says nothing, all the while
+    frame, patient = (
+        longest_message(plan, 4 * SIZE),
+        scaled(HANG),
+    )  # with whom says nothing, all the while
     server = await Server.listen(HOST, 0, pins, context, frame, handshake_timeout=patient)
     async with attack(server.port) as moves:
         clients = [

@@ -17,7 +17,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fl.schemes.session import Model, Note
+from fl.model.round_model import RoundModel
+from fl.report.timings import Timings
 from mphe.arithmetic import sampling
 from mphe.arithmetic.ring import Element, Limbs, Ring, Small
 from mphe.arithmetic.rings import DATA_RING, KEY_RING, LARGE_RING, RINGS
@@ -34,7 +35,7 @@ from mphe.scheme.decryption import Request
 from mphe.scheme.proof import ShortnessProof
 from mphe.scheme.rlwe import CollectiveKey, common_reference, gen_share
 from mphe.scheme.sealing import PairwiseKeys
-from mphe.update.codec import PublicRange
+from mphe.update import PublicRange
 from mphe.update.quantise import Counts, quantise
 from mphe.wire import codec
 from mphe.wire.messages import NUMBERS, Commit, Join, Pledge
@@ -461,11 +462,11 @@ def updates() -> list[Vector]:
         }
         output = [int(value) for value in values]
         vectors.append(known(f"values of {bits} bits", "11.1", inputs, output))
-    model = Model(np.array([1.0, -0.5, 0.25], np.float32), PublicRange(0.125), 600.0)
+    model = RoundModel(np.array([1.0, -0.5, 0.25], np.float32), PublicRange(0.125), 600.0)
     inputs = {"kind": "model", "weights": [1.0, -0.5, 0.25], "range": 0.125, "reference": 600.0}
     vectors.append(known("a model", "11.3", inputs, model.to_bytes().hex()))
     inputs = {"kind": "note", "train": 1.5, "encrypt": 0.25}
-    return [*vectors, known("a note", "11.4", inputs, Note(1.5, 0.25).to_bytes().hex())]
+    return [*vectors, known("a note", "11.4", inputs, Timings(1.5, 0.25).to_bytes().hex())]
 
 
 def plain(value: Any) -> Any:

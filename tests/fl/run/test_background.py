@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fl.config.configs import Config
 from fl.data.load import Dataset
 from fl.report.metrics import Summary
 from fl.run.background import PART, Background
@@ -59,6 +60,12 @@ class SlowTrainer(FakeTrainer):
         self.threads.add(threading.current_thread().name)
         self.saves.append(float(self._weights[0]))
         super().save(path)
+
+
+def evaluating(config: Config, every: int | None) -> Config:
+    """Return the same run with its model evaluated every so many rounds; None: beside them."""
+    rounds = dataclasses.replace(config.rounds, evaluate_every=every)
+    return dataclasses.replace(config, rounds=rounds)
 
 
 def test_a_model_is_kept_while_another_is_evaluated(tmp_path: Path) -> None:
@@ -145,7 +152,7 @@ def test_rounds_do_not_wait_for_an_evaluation(tmp_path: Path) -> None:
         if round == 5:
             trainer.may_evaluate.release(99)
 
-    args = dataclasses.replace(flags(tmp_path, "--num_iterations", "6"), evaluate_every=0)
+    args = evaluating(flags(tmp_path, "--num_iterations", "6"), None)
     outcome = run(args, meddle=let_go, real=Real(trainer=trainer))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     rounds = [line for line in lines if "contributors" in line]
@@ -180,7 +187,7 @@ def test_the_last_model_is_evaluated_though_later_rounds_were_abandoned(
             network.cut(1)
 
     args = flags(tmp_path, "--num_iterations", "4", "--round_timeout", "0.5")
-    outcome = run(dataclasses.replace(args, evaluate_every=every), meddle=cut)
+    outcome = run(evaluating(args, every or None), meddle=cut)
     records = outcome.history.records
     assert [record.abandoned is None for record in records] == [True, True, False, False]
     assert [record.loss for record in records[1:]] == [1.0, None, None]
