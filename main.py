@@ -145,7 +145,7 @@ def play(config: Config, launch: Launch, local_size: int) -> int:
     """Run this rank's role to its end; return the exit code."""
     from fl.model.trainer import configure_tensorflow
 
-    configure_tensorflow(threads_per_process(local_size))
+    configure_tensorflow(threads_per_process(local_size, launch.index == 0))
     if launch.index == 0 or not launch.processes:
         for line in (*config.warnings, *filter(None, [launch.notice])):
             say(f"note: {line}")

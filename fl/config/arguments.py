@@ -123,7 +123,7 @@ class Args(PrivacyFlags, LearningFlags):
     evaluate_every: int | None = flag(
         whole_number,
         "evaluate the model on the test data after every N-th round and the last, and wait for "
-        "it; default: the last, and beside the rounds as often as that takes no time from them",
+        "it; default: the last, and others beside the rounds, as often as it fits",
         None,
     )
     quiet: bool = flag(true_or_false, "True: show only warnings and the final summary", False)

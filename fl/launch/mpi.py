@@ -131,9 +131,15 @@ def check_launcher(
     check_world(num_clients, argv, mpi_size)
 
 
-def threads_per_process(local_size: int) -> int:
-    """Return how many threads one of `local_size` processes on this host should use."""
-    share = (os.cpu_count() or 1) // max(local_size, 1)
+def threads_per_process(local_size: int, server: bool = False) -> int:
+    """Return how many threads one of `local_size` processes on this host should use.
+
+    The server evaluates with what equal shares leave over.
+    """
+    cores = os.cpu_count() or 1
+    share = cores // max(local_size, 1)
+    if server:
+        share = cores - max(share, 1) * (local_size - 1)
     # The affinity is narrower where the launcher binds processes to cores.
     return max(1, min(share, len(os.sched_getaffinity(0))))
 

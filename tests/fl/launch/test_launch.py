@@ -89,6 +89,18 @@ def test_threads_are_shared_out() -> None:
     assert 1 <= threads_per_process(1) <= len(os.sched_getaffinity(0))
 
 
+@pytest.mark.parametrize(
+    ("processes", "client", "server"), [(1, 8, 8), (3, 2, 4), (5, 1, 4), (8, 1, 1), (20, 1, 1)]
+)
+def test_the_server_takes_what_equal_shares_leave(
+    monkeypatch: pytest.MonkeyPatch, processes: int, client: int, server: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert threads_per_process(processes) == client
+    assert threads_per_process(processes, server=True) == server
+
+
 def test_offers_become_one_launch(tmp_path: Path) -> None:
     given = args("--output", str(tmp_path / "out"), "--server_address", f"127.0.0.1:{free_port()}")
     prepared = [prepare(given, rank) for rank in range(3)]

@@ -97,7 +97,7 @@ def test_of_the_models_that_wait_the_last_is_kept(tmp_path: Path) -> None:
     background = Background(trainer, data(), tmp_path, lambda: None)
     models = [weights_of(round) for round in range(7)]
     background.keep(1, models[1])
-    wait_until(lambda: not background._queued)  # it is being saved
+    wait_until(lambda: (tmp_path / ".unfinished").exists())  # it is being saved
     for round in range(2, 7):
         background.keep(round, models[round])
     for _ in range(9):
@@ -191,4 +191,4 @@ def test_the_last_model_is_evaluated_though_later_rounds_were_abandoned(
     records = outcome.history.records
     assert [record.abandoned is None for record in records] == [True, True, False, False]
     assert [record.loss for record in records[1:]] == [1.0, None, None]
-    assert kept(tmp_path)[0] in (2, 4)
+    assert kept(tmp_path)[0] in (2, 3, 4)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +107,20 @@ class World:
                 server = Server(self.plan.session, self.keys)
                 await driver.run(server, Step(), 20, Observer())
                 state.keep_session(server.state)
-            training = self.training(driver, server, history, state)
+            training, background = self.training(driver, server, history, state)
             if resume:
                 training.resume(checkpoint, state.started())
-            await training.run()
+            try:
+                await training.run()
+            finally:
+                background.close(*training.finished)  # the dead have no threads
             return history, training.finished[1]
         finally:
             vault.close()
 
-    def training(self, driver: Driver, server: Any, history: Any, state: Any) -> Training:
+    def training(
+        self, driver: Driver, server: Any, history: Any, state: Any
+    ) -> tuple[Training, Background]:
         empty, none = np.zeros((1, 28, 28, 1), np.float32), np.zeros(1, np.int64)
         data = Dataset(name="fake", train_x=empty, train_y=none, test_x=empty, test_y=none)
         trainer: Any = FakeTrainer()
@@ -133,7 +139,7 @@ class World:
             return outputs
 
         server.start_round = start_round
-        return training
+        return training, background
 
     def die(self) -> None:
         """Cut all connections; the next server listens elsewhere."""
@@ -185,6 +191,20 @@ def test_death_after_death(tmp_path: Path) -> None:
     deaths = [("in round", 1), ("after start", 2), ("after finish", 4), ("in round", 6)]
     history, weights = asyncio.run(live_through(args, tmp_path, *deaths))
     assert check(args, tmp_path, history, weights) == [1, 2, 6]
+
+
+def test_what_was_evaluated_beside_the_rounds_survives_a_death(tmp_path: Path) -> None:
+    args = replace(flags(tmp_path, "--num_iterations", "6"), evaluate_every=0)
+    history, weights = asyncio.run(live_through(args, tmp_path, ("in round", 3)))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rounds = [line for line in lines if "contributors" in line]
+    late = {line["round"]: line["loss"] for line in lines if "contributors" not in line}
+    assert [line["round"] for line in rounds] == [1, 2, 3, 4, 5, 6] and late
+    for line, record in zip(rounds, history.records, strict=True):
+        assert record.loss == late.get(record.round, line["loss"])
+    assert history.records[-1].loss == 1.0
+    counted = [tuple(line["contributors"]) for line in rounds]
+    assert np.allclose(weights, expected_weights(args, counted), atol=4e-5)
 
 
 @pytest.mark.parametrize("kind", ["momentum", "adam"])
