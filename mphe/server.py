@@ -130,6 +130,10 @@ class Server:
             raise LocalProtocolError("there is no key yet, so there was no round")
         self.aggregator.resume_at(round)
 
+    def abandon_round(self, reason: str) -> Step:
+        """Give up the round under way, if there is one, and say why in one line."""
+        return self._stepped([] if self.aggregator is None else self.aggregator.abandon(reason))
+
     def finish(self, peers: Iterable[int], reason: str) -> Step:
         """Tell clients that the session is over, and why."""
         farewell = Finish(reason)
