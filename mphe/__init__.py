@@ -23,7 +23,8 @@ from mphe.plan.plan import Plan, make_plan
 from mphe.roles.blob import serial_of
 from mphe.roles.identity import Identity, Roster
 from mphe.roles.machine import Event
-from mphe.roles.rounds.aggregator import Abandoned, Counted, Summed
+from mphe.roles.rounds.aggregator import Abandoned, Summed
+from mphe.roles.rounds.collecting import Counted
 from mphe.roles.rounds.contributor import RoundEnded, TrainOn
 from mphe.roles.setup.client import Opened
 from mphe.roles.setup.server import SetupAbandoned

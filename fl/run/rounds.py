@@ -20,7 +20,8 @@ from fl.state.server import Checkpoint, ServerState, interrupted
 from fl.state.spending import charged
 from mphe.net.transport import ServerTransport
 from mphe.roles.machine import Event
-from mphe.roles.rounds.aggregator import Abandoned, Closed, Counted, Summed
+from mphe.roles.rounds.aggregator import Abandoned, Closed, Summed
+from mphe.roles.rounds.collecting import Counted
 from mphe.run.driver import Driver, Observer, name
 from mphe.run.party import ServerParty
 from mphe.update import Mean

@@ -8,17 +8,11 @@ from numpy.typing import NDArray
 
 from mphe.arithmetic.sampling import RandomSource
 from mphe.client import Finished, Rejected
-from mphe.errors import DuplicateMessage, MalformedMessage, UnexpectedSender
+from mphe.errors import MalformedMessage, UnexpectedSender
 from mphe.roles.attendance import Attendance
 from mphe.roles.machine import Output, Send
-from mphe.roles.rounds.aggregator import (
-    Abandoned,
-    AggregatorState,
-    Closed,
-    Counted,
-    Outdated,
-    Summed,
-)
+from mphe.roles.rounds.aggregator import Abandoned, AggregatorState, Closed, Summed
+from mphe.roles.rounds.collecting import Collecting, Outdated
 from mphe.roles.rounds.contributor import Contributor
 from mphe.roles.step import Step
 from mphe.scheme.encryptor import Payload
@@ -39,7 +33,6 @@ class PlainServer:
 
     def __init__(self, size: int, num_clients: int, minimum: int) -> None:
         """Expect clients 1..num_clients, and of at least `minimum` a round `size` values each."""
-        self.round = 0
         self.members = set(range(1, num_clients + 1))
         self._state = AggregatorState.IDLE
         self._joining = set(self.members)
@@ -47,8 +40,13 @@ class PlainServer:
         self._num_clients = num_clients
         self._minimum = minimum
         self._attendance = Attendance()
-        self._contributors: list[int] = []
+        self._now = Collecting(0)
         self._total = np.zeros(size)
+
+    @property
+    def round(self) -> int:
+        """Number of the round that is under way, or was last."""
+        return self._now.number
 
     @property
     def step(self) -> tuple[object, ...]:
@@ -57,14 +55,13 @@ class PlainServer:
 
     def resume_at(self, round: int) -> None:
         """Go on after this round, whose number is not used again."""
-        self.round = round
+        self._now = Collecting(round)
 
     def start_round(self, model: bytes, present: Iterable[int]) -> Step:
         """Send the model to the clients that are present and expect their updates."""
-        self.round += 1
+        self._now = Collecting(self.round + 1)
         self._state = AggregatorState.COLLECTING
         self._attendance.begin(present, self._minimum)
-        self._contributors = []
         self._total = np.zeros(self._size)
         start = RoundStart(self.round, model)
         outputs: list[Output] = [Send(index, start) for index in self._there()]
@@ -83,24 +80,18 @@ class PlainServer:
     def _on_contribution(self, sender: int, message: Contribution) -> list[Output]:
         if message.transcript or message.segment:
             raise MalformedMessage(sender, "its update is of an encrypted session, or in segments")
-        if message.round < self.round or self._state is not AggregatorState.COLLECTING:
-            if message.round == self.round and sender not in self._contributors:
-                self._attendance.just_missed(sender)
-            return [Outdated(sender)]
-        if sender in self._contributors:
-            raise DuplicateMessage(sender, f"it contributed to round {self.round} before")
-        if sender not in self._attendance.present:
-            raise UnexpectedSender(sender, f"it takes no part in round {self.round}")
-        if message.round != self.round or len(message.body) != 4 * self._size:
-            raise MalformedMessage(sender, "its update has the wrong round or length")
+        add = self._add if self._state is AggregatorState.COLLECTING else None
+        taken = self._now.take(sender, message, self._attendance, add)
+        goes_on = isinstance(taken, Outdated) or self._attendance.expected
+        return [taken] if goes_on else [taken, *self._close()]
+
+    def _add(self, sender: int, message: Contribution) -> None:
+        if len(message.body) != 4 * self._size:
+            raise MalformedMessage(sender, "its update has the wrong length")
         update = np.frombuffer(message.body, "<f4")
         if not np.isfinite(update).all():
             raise MalformedMessage(sender, "its update holds numbers that are not finite")
         self._total += update
-        self._contributors.append(sender)
-        self._attendance.arrived(sender)
-        counted = Counted(self.round, sender, message.metrics)
-        return [counted] if self._attendance.expected else [counted, *self._close()]
 
     def lost(self, *peers: int) -> Step:
         """Go on without some clients."""
@@ -119,7 +110,7 @@ class PlainServer:
 
     def _close(self) -> list[Output]:
         self._state = AggregatorState.IDLE
-        contributors = tuple(sorted(self._contributors))
+        contributors = self._now.announced()
         if len(contributors) < self._minimum:
             abandoned = Abandoned(
                 round=self.round,
