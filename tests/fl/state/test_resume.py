@@ -194,7 +194,8 @@ def test_death_after_death(tmp_path: Path) -> None:
 
 
 def test_what_was_evaluated_beside_the_rounds_survives_a_death(tmp_path: Path) -> None:
-    args = replace(flags(tmp_path, "--num_iterations", "6"), evaluate_every=0)
+    args = flags(tmp_path, "--num_iterations", "6")
+    args = replace(args, rounds=replace(args.rounds, evaluate_every=None))
     history, weights = asyncio.run(live_through(args, tmp_path, ("in round", 3)))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     rounds = [line for line in lines if "contributors" in line]
