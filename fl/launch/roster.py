@@ -20,8 +20,8 @@ from fl.config.flags import UsageError, is_reference
 from fl.config.place import Place
 from fl.launch.mpi import Launch, check_model, check_port, find_output
 from fl.state.directory import check_fresh
-from mphe.net.tls import Credentials, new_credentials, public_key
-from mphe.net.transport import SERVER
+from mphe import SERVER
+from mphe.run import Credentials, new_credentials, public_key
 
 KEY_FILE, CERTIFICATE_FILE = "key.pem", "certificate.pem"
 MAX_NAME = 64  # bytes: X.509 has no room for a longer common name
@@ -31,7 +31,7 @@ _SHAPE = '{"server": LINE, "clients": [LINE, LINE, ...]} with the lines that --n
 
 
 @dataclass(frozen=True)
-class Roster:
+class RosterFile:
     """Names and certificates (DER) of all parties, server first: the position is the index."""
 
     names: tuple[str, ...]
@@ -145,7 +145,7 @@ def read_identity(directory: Path) -> Credentials:
     return Credentials(key, certificate)
 
 
-def read_roster(path: Path, num_peers: int) -> Roster:
+def read_roster(path: Path, num_peers: int) -> RosterFile:
     """Read the roster file: {"server": {...}, "clients": [{...}, ...]}, an index a position.
 
     Raises UsageError with one line that says what is wrong with it and what to do.
@@ -175,7 +175,7 @@ def read_roster(path: Path, num_peers: int) -> Roster:
         owners[key] = who
         names.append(name)
         certificates.append(certificate)
-    return Roster(tuple(names), tuple(certificates))
+    return RosterFile(tuple(names), tuple(certificates))
 
 
 def _parse(path: Path) -> Any:
@@ -244,7 +244,7 @@ def check_flags(config: Config, place: Place | None) -> None:
         )
 
 
-def find_index(party: PartyConfig, identity: Credentials, roster: Roster) -> int:
+def find_index(party: PartyConfig, identity: Credentials, roster: RosterFile) -> int:
     """Return this party's index; UsageError unless the roster has it in its role."""
     if identity.certificate not in roster.certificates:
         raise UsageError(
@@ -302,7 +302,7 @@ def _dataset(name: str) -> tuple[str, str | None]:
         raise UsageError(f"--dataset: {error}") from None
 
 
-def _greeting(party: PartyConfig, index: int, roster: Roster) -> str:
+def _greeting(party: PartyConfig, index: int, roster: RosterFile) -> str:
     if index == SERVER:
         return f"server on {party.server_address}, waits for clients 1 to {party.num_clients}"
     return (
