@@ -106,7 +106,7 @@ class Server:
     def _resume(self, serial: int, record: records.ServerRecord) -> None:
         """Take over what was kept."""
         self._serial = serial
-        self._outbox = records.read_circulars(record.outbox)
+        self._outbox = records.read_outbox(record.outbox)
         self.setup.resume(record.setup)
         is_open = self.setup.state is SetupState.OPEN
         if len(record.rounds) != is_open or bool(record.session) != is_open:
@@ -131,7 +131,7 @@ class Server:
             setup=self.setup.record(),
             session=b"" if aggregator is None else keyfile.write_session(aggregator.session),
             rounds=() if aggregator is None else (aggregator.record(),),
-            outbox=records.write_circulars(self._outbox),
+            outbox=records.write_outbox(self._outbox),
         )
         return blob.write(blob.Kind.SERVER, self._serial, record)
 

@@ -31,9 +31,9 @@ KEYED = len(STAGES)
 
 @dataclass(frozen=True)
 class Letter:
-    """A message of the last step and its receiver."""
+    """A message of the last step and its receivers, in their order."""
 
-    receiver: int
+    receivers: tuple[int, ...]
     data: bytes
 
 
@@ -75,14 +75,6 @@ class ClientRecord:
 
 
 @dataclass(frozen=True)
-class Circular:
-    """A message of the server's last step and all its receivers, one after the other."""
-
-    receivers: tuple[int, ...]
-    data: bytes
-
-
-@dataclass(frozen=True)
 class ServerRecord:
     """A server; nothing of it is secret.
 
@@ -100,7 +92,7 @@ class ServerRecord:
     setup: SetupRecord
     session: bytes
     rounds: tuple[AggregatorRecord, ...]
-    outbox: tuple[Circular, ...]
+    outbox: tuple[Letter, ...]
 
 
 def write_parameters(parameters: SessionParameters) -> bytes:
@@ -149,23 +141,13 @@ def read_stage(number: int, data: bytes, plan: Plan, roster: Roster, index: int)
 
 
 def write_outbox(mail: Mail) -> tuple[Letter, ...]:
-    """Return mail as records."""
-    return tuple(Letter(receiver, data) for receiver, data in mail)
-
-
-def write_circulars(mail: Mail) -> tuple[Circular, ...]:
-    """Return the server's mail as records; what goes to many is written once."""
+    """Return mail as records; what goes to many, one after the other, is written once."""
     return tuple(
-        Circular(tuple(int(receiver) for receiver, _ in letters), data)
+        Letter(tuple(int(receiver) for receiver, _ in letters), data)
         for data, letters in groupby(mail, key=itemgetter(1))
     )
 
 
-def read_circulars(circulars: tuple[Circular, ...]) -> Mail:
-    """Return records as mail."""
-    return [(receiver, item.data) for item in circulars for receiver in item.receivers]
-
-
 def read_outbox(letters: tuple[Letter, ...]) -> Mail:
     """Return records as mail."""
-    return [(letter.receiver, letter.data) for letter in letters]
+    return [(receiver, letter.data) for letter in letters for receiver in letter.receivers]

@@ -38,7 +38,7 @@ def contribute(round: int, update: np.ndarray, client: mphe.Client) -> mphe.Step
 
 def stage_of(server: mphe.Server) -> str:
     """Return what a server does, in one word."""
-    return (server.aggregator or server.setup).state.value
+    return str((server.aggregator or server.setup).state.value)
 
 
 class Session:
