@@ -80,8 +80,8 @@ compare: install
 	$(BIN)/python -m fl.report --picture $(COMPARED)/report.png \
 	  $(foreach how,plain mphe,$(foreach seed,$(SEEDS),$(COMPARED)/$(how)-$(seed)))
 
-# A worker for each core; what trains with TensorFlow in many processes is one group: one by one.
-TESTING := -q -n auto --dist loadgroup --durations=15
+# A worker for each core; tests/conftest.py says what may run beside what.
+TESTING := -q -n auto --durations=15
 
 test: $(VENV)/.tools
 	$(BIN)/python -m pytest $(TESTING) -m "not slow"
@@ -110,7 +110,7 @@ docs: .venv-docs/.installed
 	rm -rf build/docs
 	mkdir -p build/docs
 	cp -r $(wildcard *.md) docs examples build/docs
-	.venv-docs/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet
 
 flags-doc: install
 	$(BIN)/python -m fl.config.flags_page > docs/flags.md

@@ -10,15 +10,16 @@ Without a launcher (--role) every process has its own exit code, and such a clie
 import contextlib
 import ctypes
 import os
-import signal
 import sys
 import threading
 import traceback
 from collections.abc import Sequence
 
-from fl.config.arguments import Args, parse_args
+from fl.config.configs import Config
+from fl.config.exits import EVERYWHERE, EXIT_FAILED, EXIT_USAGE, find
 from fl.config.flags import UsageError
 from fl.config.place import Place, find_place
+from fl.config.resolve import parse_args
 from fl.data.user_code import UserError
 from fl.launch.mpi import (
     OFFER_BYTES,
@@ -37,7 +38,6 @@ from fl.launch.mpi import (
 STARTUP_SECONDS = 120.0
 GRACE_SECONDS = 10.0
 STOPPED_GRACE_SECONDS = 1.5
-EXIT_SIGNAL = 128
 
 
 def say(line: str) -> None:
@@ -46,7 +46,7 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
-def parse(argv: Sequence[str], first: bool) -> Args:
+def parse(argv: Sequence[str], first: bool) -> Config:
     """Parse the flags; of several processes only the first prints --help."""
     with open(os.devnull, "w") as nowhere:
         target = sys.stdout if first else nowhere
@@ -105,12 +105,13 @@ def exchange(offer: Offer, place: Place) -> tuple[int, list[Offer]]:
     return rank, offers
 
 
-def start(args: Args, argv: Sequence[str], place: Place) -> Launch:
+def start(config: Config, argv: Sequence[str], place: Place) -> Launch:
     """Bring all ranks to the same configuration; UsageError when they cannot run."""
-    check_world(args, argv, place.size)
-    identity, offer = prepare(args, place.rank)
+    clients = config.party.num_clients
+    check_world(clients, argv, place.size)
+    identity, offer = prepare(config, place.rank)
     rank, offers = exchange(offer, place)
-    check_launcher(args, argv, place, rank, len(offers))
+    check_launcher(clients, argv, place, rank, len(offers))
     return assemble(rank, identity, offers)
 
 
@@ -127,39 +128,39 @@ def show_identity(argv: Sequence[str], place: Place | None) -> int:
     return 0
 
 
-def play_alone(args: Args, place: Place | None) -> int:
+def play_alone(config: Config, place: Place | None) -> int:
     """Run one party that no launcher started, from its roster; return the exit code."""
     from fl.launch import roster
 
-    launch, greeting = roster.join(args, place)
-    if not args.quiet:
+    launch, greeting = roster.join(config, place)
+    if not config.party.quiet:
         say(greeting)
-    code = play(args, launch, 1)
+    code = play(config, launch, 1)
     if launch.index != 0 and code == 0:
         say("the server ended the run")
     return code
 
 
-def play(args: Args, launch: Launch, local_size: int) -> int:
+def play(config: Config, launch: Launch, local_size: int) -> int:
     """Run this rank's role to its end; return the exit code."""
     from fl.model.trainer import configure_tensorflow
 
-    configure_tensorflow(threads_per_process(local_size))
+    configure_tensorflow(threads_per_process(local_size, launch.index == 0))
     if launch.index == 0 or not launch.processes:
-        for line in (*args.warnings, *filter(None, [launch.notice])):
+        for line in (*config.warnings, *filter(None, [launch.notice])):
             say(f"note: {line}")
     if launch.index == 0:
         from fl.run import server
 
-        code = server.run(args, launch)
-        grace = GRACE_SECONDS if code in (0, 1) else STOPPED_GRACE_SECONDS
+        code = server.run(config, launch)
+        grace = GRACE_SECONDS if code in (0, EXIT_FAILED) else STOPPED_GRACE_SECONDS
         for rank in end_stragglers(launch, grace):
-            if code != server.EXIT_USAGE:  # else it waited for a server that never was there
+            if code != EXIT_USAGE:  # else it waited for a server that never was there
                 say(f"rank {rank} still ran {grace:g} s after the end and was killed")
         return code
     from fl.run import client
 
-    return client.run(args, launch, launch.index)
+    return client.run(config, launch, launch.index)
 
 
 def _is_state_error(error: BaseException) -> bool:
@@ -175,24 +176,19 @@ def report(error: BaseException, place: Place | None) -> int:
     What is wrong with the user's own files is the same for all ranks of a host.
     """
     first = place is None or place.rank == 0
-    if isinstance(error, UsageError) or _is_state_error(error):
-        # Every rank knows; the first one speaks. Only MPI can be missing on one host alone.
-        if first or (isinstance(error, NoMPI) and place and place.local_rank == 0):
-            say(str(error))
-        return 2 if first else 0
-    if isinstance(error, KeyboardInterrupt):
-        if first:
-            say("interrupted")
-        return EXIT_SIGNAL + signal.SIGINT if first else 0
-    if isinstance(error, UserError):
-        if place is None or place.local_rank == 0:
-            say(str(error) if place is None or first else f"rank {place.rank}: {error}")
-        return 2 if first else 0
+    rule = find(error, EVERYWHERE)
+    if rule is not None or _is_state_error(error):
+        # Every rank knows; the first one speaks. MPI or a file can be missing on one host alone.
+        of_host = isinstance(error, NoMPI | UserError)
+        if first or (of_host and place is not None and place.local_rank == 0):
+            who = "" if first or isinstance(error, NoMPI) or not place else f"rank {place.rank}: "
+            say(f"{who}{error}" if rule is None else f"{who}{str(error) or rule.cure}")
+        return (rule.code if rule else EXIT_USAGE) if first else 0
     if os.environ.get("MPHE_DEBUG") == "1":
         traceback.print_exception(error)
     who = f"rank {place.rank}: " if place else ""
     say(f"{who}{type(error).__name__}: {' '.join(str(error).split())}")
-    return 1 if first else 0
+    return EXIT_FAILED if first else 0
 
 
 def main(argv: Sequence[str]) -> int:
@@ -201,12 +197,13 @@ def main(argv: Sequence[str]) -> int:
     try:
         if any(word.partition("=")[0] == "--new_identity" for word in argv):
             return show_identity(argv, place)
-        args = parse(argv, place is None or place.rank == 0)
-        if args.role or args.roster or args.identity:
-            return play_alone(args, place)
+        config = parse(argv, place is None or place.rank == 0)
+        party = config.party
+        if party.role or party.roster or party.identity:
+            return play_alone(config, place)
         if place is None:
-            raise no_launcher(args, argv)
-        return play(args, start(args, argv, place), place.local_size)
+            raise no_launcher(party.num_clients, argv)
+        return play(config, start(config, argv, place), place.local_size)
     except SystemExit:  # after --help
         return 0
     except (Exception, KeyboardInterrupt) as error:

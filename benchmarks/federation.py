@@ -1,74 +1,57 @@
 """All parties of a session in one process, for measuring."""
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from collections import deque
+from functools import partial
 
-from mphe.arithmetic.sampling import RandomSource
-from mphe.plan.plan import Plan
+import mphe
 from mphe.roles.machine import Output, Send
 from mphe.roles.rounds.aggregator import Aggregator
 from mphe.roles.rounds.contributor import Contributor
 from mphe.roles.rounds.decryptor import Decryptor
-from mphe.roles.setup.client import KeysReady, SetupClient
-from mphe.roles.setup.common import PublicSession, SessionKeys
-from mphe.roles.setup.server import SetupDone, SetupServer
-from mphe.scheme.encryptor import Encryptor
-from mphe.wire.messages import SERVER, DecryptionRequest, Message
+from mphe.roles.setup.common import SessionKeys
 
 
 class Federation:
-    """All parties in one process."""
+    """All parties, their key made; what is measured are the roles within them."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: mphe.Plan) -> None:
         """Run the set-up."""
         self.plan = plan
-        signers = {i: Ed25519PrivateKey.generate() for i in range(1, plan.session.num_clients + 1)}
-        identities = {i: key.public_key().public_bytes_raw() for i, key in signers.items()}
-        self._server = SetupServer(plan, identities)
-        self._clients = {
-            i: SetupClient(i, plan, key, identities, RandomSource.from_system())
-            for i, key in signers.items()
-        }
-        self.keys: dict[int, SessionKeys] = {}
-        self.decryptors: dict[int, Decryptor] = {}
-        self._session: PublicSession | None = None
-        self._queue: list[tuple[int, int, Message]] = []
-        for client in self._clients.values():
-            self._emit(client.index, client.start())
-        self._pump()
-        if self._session is None:
+        identities = {i: mphe.Identity.generate() for i in range(1, plan.session.num_clients + 1)}
+        roster = {i: identity.public for i, identity in identities.items()}
+        self.server = mphe.Server(plan.session, roster)
+        self.clients = {i: mphe.Client(i, plan.session, identities[i], roster) for i in roster}
+        self._mail = deque[tuple[int, int, bytes]]()
+        for index, client in self.clients.items():
+            self._post(index, client.start())
+        while self._mail:
+            sender, receiver, data = self._mail.popleft()
+            take = self.clients[receiver].receive if receiver else partial(self._serve, sender)
+            self._post(receiver, take(data))
+        if self.server.aggregator is None:
             raise RuntimeError("the set-up did not finish")
-        self.aggregator: Aggregator = Aggregator(self._session)
-        self.contributors: dict[int, Contributor] = {
-            i: Contributor(
-                i,
-                Encryptor(plan, k.key, k.crs_seed),
-                RandomSource.from_system(),
-                transcript=k.transcript,
-            )
-            for i, k in self.keys.items()
-        }
+        self.aggregator: Aggregator = self.server.aggregator
 
-    def _emit(self, sender: int, outputs: list[Output]) -> None:
-        for output in outputs:
-            if isinstance(output, Send):
-                self._queue.append((sender, output.receiver, output.message))
-            elif isinstance(output, KeysReady):
-                self.keys[sender] = output.keys
-                if output.keys.share is not None:
-                    source = RandomSource.from_system()
-                    self.decryptors[sender] = Decryptor(output.keys, source)
-            elif isinstance(output, SetupDone):
-                self._session = output.session
+    def _serve(self, sender: int, data: bytes) -> mphe.Step:
+        return self.server.receive(sender, data)
 
-    def _pump(self) -> None:
-        while self._queue:
-            sender, receiver, message = self._queue.pop(0)
-            if receiver == SERVER:
-                self._emit(SERVER, self._server.receive(sender, message))
-            elif isinstance(message, DecryptionRequest):
-                self._emit(receiver, self.decryptors[receiver].receive(sender, message))
-            else:
-                self._emit(receiver, self._clients[receiver].receive(sender, message))
+    def _post(self, sender: int, step: mphe.Step) -> None:
+        self._mail.extend((sender, receiver, data) for receiver, data in step.mail)
+
+    @property
+    def contributors(self) -> dict[int, Contributor]:
+        """Each client's part in the rounds."""
+        return {i: client.contributor for i, client in self.clients.items() if client.contributor}
+
+    @property
+    def decryptors(self) -> dict[int, Decryptor]:
+        """The part in decryption of those who hold a share."""
+        return {i: client.decryptor for i, client in self.clients.items() if client.decryptor}
+
+    @property
+    def keys(self) -> dict[int, SessionKeys]:
+        """Each client's keys."""
+        return {i: client.setup.keys for i, client in self.clients.items() if client.setup.keys}
 
 
 def sends(outputs: list[Output]) -> list[Send]:

@@ -89,10 +89,9 @@ def server_peak(size: int, clients: int, capacity: int | None = None) -> float:
     # One cipher for all: what the clients keep is not the server's.
     keys = federation.keys[1]
     shared = Encryptor(federation.plan, keys.key, keys.crs_seed)
-    federation.contributors = {
-        index: Contributor(index, shared, RandomSource.from_system(), transcript=keys.transcript)
-        for index in federation.keys
-    }
+    for index, client in federation.clients.items():
+        source = RandomSource.from_system()
+        client.contributor = Contributor(index, shared, source, transcript=keys.transcript)
     round = begin(federation)
     frames = [contribute(federation.contributors[i], round, size) for i in federation.contributors]
     outputs: list[Output] = []

@@ -151,6 +151,10 @@ class Server:
         self.aggregator.resume_at(round)
         self._serial += 1
 
+    def abandon_round(self, reason: str) -> Step:
+        """Give up the round under way, if there is one, and say why in one line."""
+        return self._stepped([] if self.aggregator is None else self.aggregator.abandon(reason))
+
     def finish(self, peers: Iterable[int], reason: str) -> Step:
         """Tell clients that the session is over, and why."""
         farewell = Finish(reason)

@@ -8,10 +8,25 @@ from typing import Any
 import hypothesis
 import pytest
 import pytest_timeout
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.patience import scaled
 
 TOLD_LINES = 15
+PROGRAMS = {
+    f"tests/end_to_end/test_{name}.py"
+    for name in (
+        "keeping_the_model",
+        "private",
+        "report",
+        "restart",
+        "roster",
+        "training",
+        "verified",
+    )
+}
+"""Several processes with TensorFlow at once: more than one such test would be for no machine."""
 
 
 # -- limits ----------------------------------------------------------------------------------------
@@ -42,6 +57,25 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
 
     signal.signal(signal.SIGALRM, ring)
     return True
+
+
+# -- workers ---------------------------------------------------------------------------------------
+
+
+class OneProgramAtATime(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each worker one test after the other, but all `PROGRAMS` to the same.
+
+    The mark xdist_group would say it too, but xdist 3.8 does not see it under pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "programs" if nodeid.partition("::")[0] in PROGRAMS else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneProgramAtATime:
+    """Return who gives tests to workers."""
+    return OneProgramAtATime(config, log)
 
 
 # -- signals ---------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ class Patience:
 
 def wait_until(
     condition: Callable[[], Any],
-    what: Callable[[], str],
+    what: Callable[[], str] = lambda: "what is waited for does not come",
     seconds: float = 90.0,
     pause: float = 0.005,
 ) -> Any:

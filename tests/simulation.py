@@ -7,7 +7,7 @@ message is recorded in `refusals`; its sender then loses its place, as with the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from types import MappingProxyType
@@ -19,22 +19,23 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from mphe.arithmetic.ring import Element, Integers, Ring
 from mphe.arithmetic.sampling import RandomSource
+from mphe.client import Client
 from mphe.errors import RefusedDecryption, RemoteProtocolError
 from mphe.plan.agreement import SessionParameters
-from mphe.plan.plan import make_plan
+from mphe.roles.identity import Identity
 from mphe.roles.machine import Event, Output, Send
 from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
 from mphe.roles.rounds.contributor import Contributor, TrainOn
 from mphe.roles.rounds.decryptor import Decryptor
-from mphe.roles.setup.client import Committed, KeysReady, Opened, Revealed, SetupClient
+from mphe.roles.setup.client import Committed, Revealed, SetupClient, State
 from mphe.roles.setup.common import PublicSession, SessionKeys
 from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer
-from mphe.roles.verified.evidence import Prover
-from mphe.roles.verified.pledges import PledgedEncryptor
+from mphe.roles.step import Step
 from mphe.scheme.decryption import read_blocks
-from mphe.scheme.encryptor import Encryptor
+from mphe.scheme.encryptor import Encryptor, Payload
 from mphe.scheme.rlwe import KeyShare
 from mphe.scheme.running_sum import RunningSum
+from mphe.server import Server, SessionReady
 from mphe.wire import codec
 from mphe.wire.messages import (
     SERVER,
@@ -56,6 +57,42 @@ Intercept = Callable[[int, int, Message], Iterable[Message]]
 NOBODY: Mapping[int, Any] = MappingProxyType({})
 
 
+class Party(Client):
+    """A client whose roles draw from streams that are known by name."""
+
+    label = ""
+
+    def _stream(self) -> RandomSource:
+        purpose = "encryption" if self.setup.state is State.OPEN else "smudging"
+        return SeededSource(f"{self.label}/{purpose}/{self.index}")
+
+
+class Roles(MutableMapping[int, Any]):
+    """One role of all clients that have it; to set it is to start that client's role again."""
+
+    def __init__(self, parties: Mapping[int, Client], name: str) -> None:
+        self._parties = parties
+        self._name = name
+
+    def __getitem__(self, index: int) -> Any:
+        role = getattr(self._parties[index], self._name)
+        if role is None:
+            raise KeyError(index)
+        return role
+
+    def __setitem__(self, index: int, role: Any) -> None:
+        setattr(self._parties[index], self._name, role)
+
+    def __delitem__(self, index: int) -> None:
+        setattr(self._parties[index], self._name, None)
+
+    def __iter__(self) -> Iterator[int]:
+        return (i for i, party in self._parties.items() if getattr(party, self._name) is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 class Simulation:
     """n clients and a server; `run_setup`, then `run_round` as often as wanted."""
 
@@ -74,24 +111,22 @@ class Simulation:
         """Prepare all parties; `clients` replaces the class of single ones."""
         self.label = label
         self.parameters = SessionParameters(n, t, length, session.pop("rounds", 50), **session)
-        self.plan = make_plan(self.parameters)
-        self.ring = Ring(self.plan.threshold.ring)
         self.identities = {
             i: Ed25519PrivateKey.from_private_bytes(seed_of(f"{label}/identity/{i}"))
             for i in range(1, n + 1)
         }
         self.roster = {i: k.public_key().public_bytes_raw() for i, k in self.identities.items()}
-        self.server = server(self.plan, self.roster)
-        self.clients = {
-            i: clients.get(i, SetupClient)(
-                i, self.plan, self.identities[i], self.roster, self.source(f"setup/{i}")
-            )
-            for i in self.identities
+        host: type[Server] = type("Host", (Server,), {"SETUP": server})
+        self.host = host(self.parameters, self.roster)
+        self.parties = {
+            i: self._party(i, clients.get(i, SetupClient), decryptor) for i in self.identities
         }
+        self.plan = self.host.plan
+        self.ring = Ring(self.plan.threshold.ring)
+        self.clients: MutableMapping[int, SetupClient] = Roles(self.parties, "setup")
+        self.decryptors: MutableMapping[int, Decryptor] = Roles(self.parties, "decryptor")
+        self.contributors: MutableMapping[int, Contributor] = Roles(self.parties, "contributor")
         self.keys: dict[int, SessionKeys] = {}
-        self.decryptors: dict[int, Decryptor] = {}
-        self.contributors: dict[int, Contributor] = {}
-        self.aggregator: Aggregator | None = None
         self.updates: Mapping[int, Integers] = NOBODY
         self.intercept: Intercept | None = None
         self.events: list[tuple[int, Event]] = []
@@ -102,9 +137,30 @@ class Simulation:
         self.names: dict[int, bytes] = {}
         self.stages: dict[int, Committed] = {}
         self.revealed: dict[int, Revealed] = {}
-        self._decryptor = decryptor
         self._queue: deque[tuple[int, int, Message]] = deque()
         self._leaving: dict[tuple[int, type[Any]], tuple[bool, bool]] = {}
+
+    def _party(self, index: int, setup: type[SetupClient], decryptor: type[Decryptor]) -> Client:
+        members = {"SETUP": setup, "DECRYPTOR": decryptor, "label": self.label}
+        kind = type("Party", (Party,), members)
+        identity = Identity(self.identities[index])
+        source = self.source(f"setup/{index}")
+        party: Client = kind(index, self.parameters, identity, self.roster, source=source)
+        return party
+
+    @property
+    def server(self) -> SetupServer:
+        """The role of the server that makes the key."""
+        return self.host.setup
+
+    @property
+    def aggregator(self) -> Aggregator | None:
+        """The role of the server that runs the rounds."""
+        return self.host.aggregator
+
+    @aggregator.setter
+    def aggregator(self, role: Aggregator) -> None:
+        self.host.aggregator = role
 
     # -- hooks -----------------------------------------------------------------------------------
 
@@ -116,7 +172,7 @@ class Simulation:
         """Cut a client off; the server is told at once or has to wait for its deadline."""
         self.silent.add(index)
         if told:
-            self.push(SERVER, self._serving().lost(index))
+            self.post(SERVER, self.host.lost(index))
 
     def vanish_before(self, index: int, kind: type[Any], *, told: bool = False) -> None:
         """Let a client vanish instead of sending its first message of this kind."""
@@ -128,19 +184,24 @@ class Simulation:
 
     def deadline(self) -> None:
         """Let the server's deadline pass, and deliver what follows."""
-        self.push(SERVER, self._serving().deadline_passed())
+        self.post(SERVER, self.host.deadline_passed())
         self.pump()
 
     # -- delivery --------------------------------------------------------------------------------
 
+    def post(self, sender: int, step: Step) -> None:
+        """Queue the mail of a party and take note of its events."""
+        for receiver, data in step.mail:
+            message = codec.decode(data, sender)
+            self._queue.append((sender, receiver, message))
+            if isinstance(message, Refusal):
+                self.refusals.append((sender, RefusedDecryption(SERVER, message.reason)))
+        for event in step.events:
+            self._note(sender, event)
+
     def push(self, sender: int, outputs: Iterable[Output]) -> None:
         """Queue what a role sends and take note of what it tells."""
-        for output in outputs:
-            if isinstance(output, Send):
-                self._queue.append((sender, output.receiver, output.message))
-            else:
-                self.events.append((sender, output))
-                self._react(sender, output)
+        self.post(sender, Step.of(outputs))
 
     def pump(self) -> None:
         """Deliver until nothing is under way."""
@@ -158,29 +219,29 @@ class Simulation:
 
     def deliver(self, sender: int, receiver: int, message: Message) -> None:
         """Hand one message over, as bytes."""
-        received = codec.decode(codec.encode(message), sender)
+        data = codec.encode(message)
+        received = codec.decode(data, sender)
         self.log.append((sender, receiver, received))
-        role = self._serving() if receiver == SERVER else self._role(receiver, received)
-        self._remember(receiver, role)
+        self._remember(receiver)
         try:
-            outputs = role.receive(sender, received)
-            self._remember(receiver, role)
-            self.push(receiver, outputs)
+            if receiver == SERVER:
+                step = self.host.receive(sender, data)
+            else:
+                step = self.parties[receiver].receive(data)
         except RemoteProtocolError as error:
             self.refusals.append((receiver, error))
             if receiver == SERVER:
                 self.vanish(error.sender)
-            elif isinstance(error, RefusedDecryption):
-                assert isinstance(received, DecryptionRequest)
-                refusal = Refusal(
-                    received.round, received.attempt, error.reason, received.transcript
-                )
-                self.push(receiver, [Send(SERVER, refusal)])
             else:
                 self.silent.add(receiver)
+        else:
+            self._remember(receiver)
+            self._keep_keys(receiver)
+            self.post(receiver, step)
 
-    def _remember(self, index: int, role: Any) -> None:
+    def _remember(self, index: int) -> None:
         """Note the secrets and the session's name that a client soon forgets."""
+        role = None if index == SERVER else self.clients[index]
         if isinstance(role, SetupClient) and isinstance(role.stage, Committed):
             self.key_shares[index] = role._key_share(role.stage)
             self.names[index] = role.stage.session
@@ -198,38 +259,17 @@ class Simulation:
             return self.contributors[index]
         return self.clients[index]
 
-    def _react(self, party: int, event: Event) -> None:
-        if isinstance(event, KeysReady):
-            self.keys[party] = event.keys
-            if event.keys.share is not None:
-                self.decryptors[party] = self._decryptor(
-                    event.keys, self.source(f"smudging/{party}")
-                )
-            encryptor = Encryptor(self.plan, event.keys.key, event.keys.crs_seed)
-            source = self.source(f"encryption/{party}")
-            pledged = self._pledged(party, event.keys, encryptor)
-            name = event.keys.transcript
-            self.contributors[party] = Contributor(
-                party, encryptor, source, pledged, transcript=name
-            )
-        elif isinstance(event, Opened):
-            if party in self.decryptors:
-                self.decryptors[party].end_confirmation()
-            self.push(party, self.contributors[party].pledge())
-        elif isinstance(event, SetupDone):
-            self.aggregator = Aggregator(event.session)
-        elif isinstance(event, TrainOn) and party in self.updates:
-            contributor = self.contributors[party]
-            payload = contributor.encrypt(self.updates[party])
-            self.push(party, contributor.contribute(event.round, payload))
+    def _keep_keys(self, index: int) -> None:
+        keys = None if index == SERVER else self.clients[index].keys
+        if keys is not None and self.keys.get(index) is not keys:
+            self.keys[index] = keys
 
-    def _pledged(
-        self, party: int, keys: SessionKeys, encryptor: Encryptor
-    ) -> PledgedEncryptor | None:
-        if not self.parameters.verified:
-            return None
-        prover = Prover(self.plan, keys.key, party, self.identities[party])
-        return PledgedEncryptor(party, keys.transcript, encryptor, prover)
+    def _note(self, party: int, event: Event) -> None:
+        if isinstance(event, SessionReady):
+            event = SetupDone(self.session, event.missing, event.unconfirmed)
+        self.events.append((party, event))
+        if isinstance(event, TrainOn) and party in self.updates:
+            self.post(party, self.parties[party].contribute(event.round, self.updates[party]))
 
     # -- whole stages ----------------------------------------------------------------------------
 
@@ -261,7 +301,7 @@ class Simulation:
         self.updates = updates
         self._ended = len(self.events)
         there = sorted(set(self.contributors) - self.silent) if present is None else present
-        self.push(SERVER, self.aggregator.start_round(b"model", there))
+        self.post(SERVER, self.host.start_round(b"model", there))
 
     def finish_round(self) -> Summed | Abandoned:
         """Let deadlines pass until the round is over, and return how it ended."""
@@ -322,9 +362,17 @@ class Simulation:
             update[:2] = (1 << bits) - 1, 0
         return updates
 
+    def encrypted(self, index: int, update: Integers) -> Payload:
+        """Return an update as a client encrypts it, who may do so before the session is open."""
+        if index in self.contributors:
+            return self.contributors[index].encrypt(update)
+        keys = self.keys[index]
+        encryptor = Encryptor(keys.plan, keys.key, keys.crs_seed)
+        return encryptor.encrypt(update, self.source(f"by hand/{index}"))
+
     def contribution(self, index: int, round: int, update: Integers) -> Contribution:
         """Return what a client would send in that round."""
-        payload = self.contributors[index].encrypt(update)
+        payload = self.encrypted(index, update)
         parts = (payload.c0, payload.c1, payload.body)
         return Contribution(round, *parts, b"", transcript=self.session.transcript)
 

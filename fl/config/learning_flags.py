@@ -1,22 +1,11 @@
 """Flags of learning: data split, model, algorithm, compression; and what they refuse."""
 
 import dataclasses
-import math
 
-from fl.config.flags import (
-    Partition,
-    UsageError,
-    flag,
-    model_name,
-    one_of,
-    real,
-    true_or_false,
-    whole,
-)
+from fl.config.configs import OPTIMIZERS, WEIGHTINGS
+from fl.config.flags import UsageError, flag, model_name, one_of, real, true_or_false, whole_number
+from fl.config.partition import Partition
 from fl.config.schedule import Schedule
-
-OPTIMIZERS = ("sgd", "momentum", "adam")
-WEIGHTINGS = ("uniform", "samples")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,13 +30,13 @@ class LearningFlags:
         one_of(*OPTIMIZERS), "what turns the mean update into a step of the model", "sgd"
     )
     local_steps: int = flag(
-        whole,
+        whole_number,
         "steps a client takes on its own before it sends the sum of their gradients; 1 is FedSGD, "
         "more is FedAvg (raise --clip_norm with it)",
         1,
     )
-    local_learning_rate: float = flag(
-        real, "rate of these steps; default: the server's, which is FedAvg as published", 0.0
+    local_learning_rate: float | None = flag(
+        real, "rate of these steps; default: the server's, which is FedAvg as published", None
     )
     weighting: str = flag(
         one_of(*WEIGHTINGS),
@@ -76,18 +65,6 @@ class LearningFlags:
 
 def check_learning(args: LearningFlags) -> None:
     """Refuse values that cannot work, each in one line; UsageError."""
-    readers = (
-        ("partition", Partition.parse),
-        ("learning_rate_schedule", Schedule.parse),
-        ("model", model_name),
-        ("server_optimizer", one_of(*OPTIMIZERS)),
-        ("weighting", one_of(*WEIGHTINGS)),
-    )
-    for name, read in readers:
-        try:
-            read(getattr(args, name))
-        except ValueError as error:
-            raise UsageError(f"--{name}: {error}") from None
     if not 1e-4 <= args.compression_rate <= 1:
         raise UsageError(
             f"--compression_rate must be between 0.0001 and 1, not {args.compression_rate:g}"
@@ -95,13 +72,13 @@ def check_learning(args: LearningFlags) -> None:
     if not 1 <= args.local_steps <= 10_000:
         raise UsageError(f"--local_steps must be between 1 and 10000, not {args.local_steps}")
     rate = args.local_learning_rate
-    if not (math.isfinite(rate) and rate >= 0):
+    if rate is not None and rate <= 0:
         raise UsageError(f"--local_learning_rate must be above 0, not {rate:g}")
-    if rate and args.local_steps == 1:
+    if rate is not None and args.local_steps == 1:
         raise UsageError("--local_learning_rate has no use without --local_steps above 1")
 
 
-def check_kept(args: LearningFlags, state_dir: str) -> None:
+def check_kept(args: LearningFlags, state_dir: str | None) -> None:
     """Refuse a state directory for what a restart would lose; UsageError."""
     if state_dir and args.compression_rate < 1:
         raise UsageError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from fl.config.arguments import Args
@@ -17,7 +18,7 @@ MAY_CHANGE = frozenset(
 )
 
 
-def check_same_flags(args: Args, output: Path) -> None:
+def check_same_flags(flags: Mapping[str, object], output: Path) -> None:
     """Refuse flags that differ from those in config.json of the session; UsageError."""
     path = output / "config.json"
     try:
@@ -29,11 +30,11 @@ def check_same_flags(args: Args, output: Path) -> None:
             f"cannot read the flags of this session in {path}: restore it, or start without "
             "--resume in another --state_dir"
         ) from None
-    for field in dataclasses.fields(args):
+    for field in dataclasses.fields(Args):
         if field.name in MAY_CHANGE:
             continue
         # A session of an older version ran with what is now the default of a newer flag.
-        before, now = kept.get(field.name, field.default), getattr(args, field.name)
+        before, now = kept.get(field.name, field.default), flags[field.name]
         if before != now:
             raise UsageError(
                 f"--{field.name} was {before} in this session, not {now}: give the flags of "

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.config.flags import Partition
+from fl.config.configs import DataConfig
+from fl.config.partition import Partition
 from fl.data.load import Dataset, DatasetError
 from mphe.update.streams import Stream, generator
 
@@ -94,7 +95,7 @@ def describe(labels: NDArray[Any], split: Sequence[Indices]) -> list[dict[str, A
     return described
 
 
-def lines(described: Sequence[dict[str, Any]], partition: str) -> list[str]:
+def lines(described: Sequence[dict[str, Any]], partition: Partition) -> list[str]:
     """Return what a person should see of a split; long ones are cut short."""
     sizes = [entry["samples"] for entry in described]
     shown = [
@@ -114,23 +115,24 @@ def lines(described: Sequence[dict[str, Any]], partition: str) -> list[str]:
     return shown
 
 
-def save(directory: Path, described: Sequence[dict[str, Any]], partition: str) -> None:
+def save(directory: Path, described: Sequence[dict[str, Any]], partition: Partition) -> None:
     """Write partition.json: how, and what each client got."""
-    content = {"partition": partition, "clients": list(described)}
+    content = {"partition": str(partition), "clients": list(described)}
     text = json.dumps(content, indent=1)
     (directory / "partition.json").write_text(text + "\n", encoding="utf-8")
 
 
 def client_part(
-    dataset: Dataset, index: int, num_peers: int, seed: int, partition: str = "iid"
+    dataset: Dataset, index: int, config: DataConfig
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return a copy of client `index`'s own training data, 1 <= index <= num_peers.
+    """Return a copy of client `index`'s own training data, 1 <= index <= num_clients.
 
     Raises DatasetError when the data cannot be split like that.
     """
-    if not 1 <= index <= num_peers:
-        raise ValueError(f"client index {index} is not between 1 and {num_peers}")
-    mine = split(Partition.parse(partition), dataset.train_y, num_peers, seed)[index - 1]
+    clients = config.num_clients
+    if not 1 <= index <= clients:
+        raise ValueError(f"client index {index} is not between 1 and {clients}")
+    mine = split(config.partition, dataset.train_y, clients, config.seed)[index - 1]
     return dataset.train_x[mine], dataset.train_y[mine]
 
 

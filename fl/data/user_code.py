@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fl.config.exits import Refused
 from fl.data.keras_import import import_quietly
 
 
-class UserError(Exception):
+class UserError(Refused):
     """What the user gave fails in the same way in every process of a host: one report will do."""
 
 

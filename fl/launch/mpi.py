@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import msgpack
 
-from fl.config.arguments import Args
+from fl.config.configs import Config, PartyConfig
 from fl.config.flags import UsageError, is_reference
 from fl.config.place import Place
 
 if TYPE_CHECKING:
-    from mphe.net.tls import Identity
+    from mphe.net.tls import Credentials
 
 POLL_SECONDS = 0.05
 OFFER_BYTES = 1 << 14
@@ -81,7 +81,7 @@ class Launch:
     """
 
     index: int
-    identity: "Identity"
+    identity: "Credentials"
     certificates: tuple[bytes, ...]
     processes: tuple[tuple[str, int], ...]
     dataset: str
@@ -96,20 +96,20 @@ def mpirun_line(num_peers: int, argv: Sequence[str], mpirun: str = "mpirun") -> 
     return f"{mpirun} -n {ranks} -H localhost:{ranks} python main.py {shlex.join(argv)}"
 
 
-def check_world(args: Args, argv: Sequence[str], size: int | None) -> None:
+def check_world(num_clients: int, argv: Sequence[str], size: int | None) -> None:
     """Refuse a number of processes other than clients plus server; None is not checked yet."""
-    if size is not None and size != args.num_peers + 1:
+    if size is not None and size != num_clients + 1:
         raise UsageError(
-            f"--num_peers {args.num_peers} needs {args.num_peers + 1} processes, not {size}: run "
-            + mpirun_line(args.num_peers, argv)
+            f"--num_peers {num_clients} needs {num_clients + 1} processes, not {size}: run "
+            + mpirun_line(num_clients, argv)
         )
 
 
-def no_launcher(args: Args, argv: Sequence[str]) -> UsageError:
+def no_launcher(num_clients: int, argv: Sequence[str]) -> UsageError:
     """Return the error for a start without mpirun."""
     return UsageError(
         "start it with mpirun, one process per client and one for the server: run "
-        + mpirun_line(args.num_peers, argv)
+        + mpirun_line(num_clients, argv)
     )
 
 
@@ -120,71 +120,79 @@ def own_mpirun() -> str:
 
 
 def check_launcher(
-    args: Args, argv: Sequence[str], place: Place, mpi_rank: int, mpi_size: int
+    num_clients: int, argv: Sequence[str], place: Place, mpi_rank: int, mpi_size: int
 ) -> None:
     """Refuse an MPI that sees another world than the launcher: two MPIs do not mix."""
     if (mpi_rank, mpi_size) != (place.rank, place.size or mpi_size):
         raise UsageError(
             f"the launcher started {place.size or 'several'} processes but MPI sees {mpi_size}: "
-            "another MPI's mpirun was used; run " + mpirun_line(args.num_peers, argv, own_mpirun())
+            "another MPI's mpirun was used; run " + mpirun_line(num_clients, argv, own_mpirun())
         )
-    check_world(args, argv, mpi_size)
+    check_world(num_clients, argv, mpi_size)
 
 
-def threads_per_process(local_size: int) -> int:
-    """Return how many threads one of `local_size` processes on this host should use."""
-    share = (os.cpu_count() or 1) // max(local_size, 1)
+def threads_per_process(local_size: int, server: bool = False) -> int:
+    """Return how many threads one of `local_size` processes on this host should use.
+
+    The server evaluates with what equal shares leave over.
+    """
+    cores = os.cpu_count() or 1
+    share = cores // max(local_size, 1)
+    if server:
+        share = cores - max(share, 1) * (local_size - 1)
     # The affinity is narrower where the launcher binds processes to cores.
     return max(1, min(share, len(os.sched_getaffinity(0))))
 
 
-def prepare(args: Args, rank: int) -> tuple["Identity | None", Offer]:
+def prepare(config: Config, rank: int) -> tuple["Credentials | None", Offer]:
     """Do everything that can fail or take long, before MPI starts: waiting in MPI burns a core.
 
     Never raises: a rank that left now would keep the others waiting, so its error travels in
     the offer.
     """
     try:
-        from mphe.net.tls import new_identity
+        from mphe.net.tls import new_credentials
 
         name = "server" if rank == 0 else f"client {rank}"
-        identity = kept_identity(args, rank, name) if args.state_dir else new_identity(name)
+        party = config.party
+        kept = party.state_dir and kept_identity(party.state_dir, rank, name, party.resume)
+        identity = kept or new_credentials(name)
         offer = Offer(identity.certificate, socket.gethostname(), os.getpid())
-        return identity, offer if rank != 0 else _configure(args, offer)
+        return identity, offer if rank != 0 else _configure(config, offer)
     except Exception as error:
         return None, Offer(error=" ".join(str(error).split()) or type(error).__name__)
 
 
-def _configure(args: Args, offer: Offer) -> Offer:
+def _configure(config: Config, offer: Offer) -> Offer:
     """Decide on rank 0 what all ranks must agree on."""
     from fl.data.load import resolve_dataset
 
-    check_port(args)
-    check_model(args)
-    dataset, notice = resolve_dataset(args.dataset)
-    return replace(offer, dataset=dataset, notice=notice, output=find_output(args))
+    check_port(config.party)
+    check_model(config.learning.model)
+    dataset, notice = resolve_dataset(config.data.dataset)
+    return replace(offer, dataset=dataset, notice=notice, output=find_output(config))
 
 
-def check_model(args: Args) -> None:
+def check_model(model: str) -> None:
     """Refuse a model that is not there, before anybody waits for TensorFlow; UsageError."""
     from fl.data.user_code import find_function
 
-    if is_reference(args.model):
-        find_function(args.model, "--model", UsageError)
+    if is_reference(model):
+        find_function(model, "--model", UsageError)
 
 
-def check_port(args: Args) -> None:
+def check_port(party: PartyConfig) -> None:
     """Refuse an address on which the server cannot listen, while all ranks can still be told.
 
     Raises UsageError.
     """
-    given = f"--server_address {args.server_address}"
+    given = f"--server_address {party.server_address}"
     try:
         kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
-        family, _, _, _, address = socket.getaddrinfo(args.host, args.port, 0, kind, 0, flags)[0]
+        family, _, _, _, address = socket.getaddrinfo(party.host, party.port, 0, kind, 0, flags)[0]
     except (OSError, UnicodeError):
         raise UsageError(
-            f"{given}: no host is called {args.host!r}: name the one on which rank 0 runs, or its "
+            f"{given}: no host is called {party.host!r}: name the one on which rank 0 runs, or its "
             "address"
         ) from None
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -200,39 +208,40 @@ def check_port(args: Args) -> None:
                 ) from None
 
 
-def kept_identity(args: Args, rank: int, name: str) -> "Identity":
+def kept_identity(state_dir: str, rank: int, name: str, resume: bool) -> "Credentials":
     """Return the identity in this rank's state directory, made at the first start; UsageError."""
     from fl.launch import roster
     from fl.state.directory import check_fresh, party_directory
     from mphe.run.vault import make_private
 
-    check_fresh(args, rank)
-    directory = party_directory(args, rank)
+    check_fresh(state_dir, rank, resume)
+    directory = party_directory(state_dir, rank)
     make_private(directory)
     place = directory / "identity"
     if not place.exists():
-        if args.resume:
+        if resume:
             raise UsageError(f"{place} is missing: name the --state_dir of before on every host")
         roster.make_identity(place, name)
     return roster.read_identity(place)
 
 
-def find_output(args: Args) -> str:
+def find_output(config: Config) -> str:
     """Return the server's directory for results: that of before when a session goes on.
 
     Raises UsageError when it cannot be used.
     """
-    if not args.state_dir:
-        return make_output(args.output)
+    party = config.party
+    if not party.state_dir:
+        return make_output(party.output)
     from fl.config.same_flags import check_same_flags
     from fl.state.directory import OUTPUT, party_directory
     from mphe.run.vault import StateError, make_private, write_atomically
 
-    directory = party_directory(args, 0)
+    directory = party_directory(party.state_dir, 0)
     make_private(directory)
     try:
-        if not args.resume:
-            output = make_output(args.output)
+        if not party.resume:
+            output = make_output(party.output)
             write_atomically(directory / OUTPUT, os.fsencode(Path(output).resolve()))
             return output
         kept = os.fsdecode((directory / OUTPUT).read_bytes())
@@ -240,17 +249,17 @@ def find_output(args: Args) -> str:
         raise StateError(
             f"cannot use {directory / OUTPUT} ({error.strerror}): choose another --state_dir"
         ) from None
-    if args.output and Path(args.output).resolve() != Path(kept):
+    if party.output and Path(party.output).resolve() != Path(kept):
         raise UsageError(f"--output of this session is {kept}: leave out --output, or name that")
     if not os.access(kept, os.W_OK):
         raise UsageError(
             f"cannot write to {kept}, where the results of this session are: restore it"
         )
-    check_same_flags(args, Path(kept))
+    check_same_flags(config.flags, Path(kept))
     return kept
 
 
-def make_output(wanted: str) -> str:
+def make_output(wanted: str | None) -> str:
     """Create the directory for results and return its path; UsageError if it cannot be used."""
     path = Path(wanted or time.strftime("runs/%Y-%m-%d-%H%M%S"))
     if wanted and (path / "metrics.jsonl").exists():
@@ -269,7 +278,7 @@ def make_output(wanted: str) -> str:
     return str(path)
 
 
-def assemble(rank: int, identity: "Identity | None", offers: Sequence[Offer]) -> Launch:
+def assemble(rank: int, identity: "Credentials | None", offers: Sequence[Offer]) -> Launch:
     """Make this rank's Launch from all ranks' offers; UsageError if any rank cannot run."""
     for other, offer in enumerate(offers):
         if offer.error:

@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509 import InvalidVersion
 
-from fl.config.arguments import Args, OneLineParser
+from fl.config.arguments import OneLineParser
+from fl.config.configs import Config, PartyConfig
 from fl.config.flags import UsageError, is_reference
 from fl.config.place import Place
 from fl.launch.mpi import Launch, check_model, check_port, find_output
 from fl.state.directory import check_fresh
-from mphe.net.tls import Identity, new_identity, public_key
+from mphe.net.tls import Credentials, new_credentials, public_key
 from mphe.net.transport import SERVER
 
 KEY_FILE, CERTIFICATE_FILE = "key.pem", "certificate.pem"
@@ -69,7 +70,7 @@ def make_identity(directory: Path, name: str) -> str:
     """
     if not _fit(name):
         raise UsageError(f"--name must be 1 to {MAX_NAME} printable bytes: give a shorter one")
-    identity = new_identity(name)
+    identity = new_credentials(name)
     key = identity.private_key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -116,7 +117,7 @@ def _read(path: Path, limit: int, advice: str) -> bytes:
     return content
 
 
-def read_identity(directory: Path) -> Identity:
+def read_identity(directory: Path) -> Credentials:
     """Read what make_identity wrote.
 
     Raises UsageError when a file is missing, others may read the key, or the two do not match.
@@ -141,7 +142,7 @@ def read_identity(directory: Path) -> Identity:
         matches = False
     if not matches:
         raise UsageError(f"{path} is not the certificate of {KEY_FILE} beside it: restore it")
-    return Identity(key, certificate)
+    return Credentials(key, certificate)
 
 
 def read_roster(path: Path, num_peers: int) -> Roster:
@@ -216,9 +217,10 @@ def _party(path: Path, who: str, entry: Any) -> tuple[str, bytes, bytes]:
         ) from None
 
 
-def check_flags(args: Args, place: Place | None) -> None:
+def check_flags(config: Config, place: Place | None) -> None:
     """Refuse flags that do not go together in a start without MPI."""
-    flags = {"--role": args.role, "--roster": args.roster, "--identity": args.identity}
+    party = config.party
+    flags = {"--role": party.role, "--roster": party.roster, "--identity": party.identity}
     given = [flag for flag, text in flags.items() if text]
     missing = [flag for flag, text in flags.items() if not text]
     if missing:
@@ -231,50 +233,51 @@ def check_flags(args: Args, place: Place | None) -> None:
             "--role starts one party without MPI: run it without mpirun or srun, or leave out "
             f"{', '.join(flags)}"
         )
-    if not args.tls:
+    if not party.tls:
         raise UsageError(
             "--role needs --tls True: without certificates anyone could claim to be any client"
         )
-    if args.dataset == "auto":
+    if config.data.dataset == "auto":
         raise UsageError(
             "--dataset auto may choose differently for each party: name the dataset, mnist, "
             "mnist5k, npz:PATH or FILE.py:FUNCTION"
         )
 
 
-def find_index(args: Args, identity: Identity, roster: Roster) -> int:
+def find_index(party: PartyConfig, identity: Credentials, roster: Roster) -> int:
     """Return this party's index; UsageError unless the roster has it in its role."""
     if identity.certificate not in roster.certificates:
         raise UsageError(
-            f"the certificate in {args.identity} is not on {args.roster}: name the identity that "
+            f"the certificate in {party.identity} is not on {party.roster}: name the identity that "
             "is, or have its line added to the roster of all parties"
         )
     index = roster.certificates.index(identity.certificate)
     listed = "server" if index == SERVER else "client"
-    if listed != args.role:
+    if listed != party.role:
         raise UsageError(
-            f"{args.roster} lists the certificate in {args.identity} as a {listed}: use --role "
+            f"{party.roster} lists the certificate in {party.identity} as a {listed}: use --role "
             f"{listed}, or name another identity"
         )
     return index
 
 
-def join(args: Args, place: Place | None) -> tuple[Launch, str]:
+def join(config: Config, place: Place | None) -> tuple[Launch, str]:
     """Make this party's Launch from its files; return it with a line that says who it is.
 
     Raises UsageError when flags, files, data or the server's port do not allow it.
     """
-    check_flags(args, place)
-    identity = read_identity(Path(args.identity))
-    roster = read_roster(Path(args.roster), args.num_peers)
-    index = find_index(args, identity, roster)
+    check_flags(config, place)
+    party = config.party
+    identity = read_identity(Path(party.identity or ""))
+    roster = read_roster(Path(party.roster or ""), party.num_clients)
+    index = find_index(party, identity, roster)
     is_server = index == SERVER
     if is_server:
-        check_port(args)
-        if args.state_dir:
-            check_fresh(args, index)
-    check_model(args)
-    dataset, notice = _dataset(args.dataset)
+        check_port(party)
+        if party.state_dir:
+            check_fresh(party.state_dir, index, party.resume)
+    check_model(config.learning.model)
+    dataset, notice = _dataset(config.data.dataset)
     launch = Launch(
         index=index,
         identity=identity,
@@ -282,10 +285,10 @@ def join(args: Args, place: Place | None) -> tuple[Launch, str]:
         processes=(),
         dataset=dataset,
         notice=notice,
-        output=find_output(args) if is_server else "",
+        output=find_output(config) if is_server else "",
         own_data=not is_server and (dataset.startswith("npz:") or is_reference(dataset)),
     )
-    return launch, _greeting(args, index, roster)
+    return launch, _greeting(party, index, roster)
 
 
 def _dataset(name: str) -> tuple[str, str | None]:
@@ -299,10 +302,10 @@ def _dataset(name: str) -> tuple[str, str | None]:
         raise UsageError(f"--dataset: {error}") from None
 
 
-def _greeting(args: Args, index: int, roster: Roster) -> str:
+def _greeting(party: PartyConfig, index: int, roster: Roster) -> str:
     if index == SERVER:
-        return f"server on {args.server_address}, waits for clients 1 to {args.num_peers}"
+        return f"server on {party.server_address}, waits for clients 1 to {party.num_clients}"
     return (
-        f"client {index} of {args.num_peers} ({roster.names[index]}), server at "
-        f"{args.server_address} ({roster.names[SERVER]})"
+        f"client {index} of {party.num_clients} ({roster.names[index]}), server at "
+        f"{party.server_address} ({roster.names[SERVER]})"
     )

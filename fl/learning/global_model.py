@@ -4,11 +4,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fl.config.arguments import Args
-from fl.config.schedule import Schedule
+from fl.config.configs import LearningConfig
 from fl.model.optimise import ServerOptimizer
-from fl.schemes.session import Model, Vector
-from mphe.update import Codec, Mean
+from fl.model.round_model import RoundModel
+from mphe.update import Codec, Mean, Vector
 
 
 class GlobalModel:
@@ -20,24 +19,28 @@ class GlobalModel:
         reference: samples that make weight 1; 0 until a sum has told how many there are.
     """
 
-    def __init__(self, args: Args, weights: Vector, codec: Codec) -> None:
-        self._args = args
+    def __init__(self, config: LearningConfig, weights: Vector, codec: Codec) -> None:
+        self._config = config
         self._codec = codec
         self.weights = weights
         self.public = codec.first_public()
         self.reference = 0.0
-        self._optimizer = ServerOptimizer(args.server_optimizer, weights.size)
-        self._schedule = Schedule.parse(args.learning_rate_schedule)
+        self._optimizer = ServerOptimizer(config.server_optimizer, weights.size)
 
-    def sent(self) -> Model:
+    @property
+    def clip_norm(self) -> float:
+        """L2 norm to which clients clip their updates."""
+        return self._config.clip_norm
+
+    def sent(self) -> RoundModel:
         """Return what the clients are sent at the start of a round, and what a restart needs."""
-        return Model(self.weights, self.public, self.reference)
+        return RoundModel(self.weights, self.public, self.reference)
 
     def averages(self) -> bytes:
         """Return what the optimizer carries from round to round, for `restore`."""
         return self._optimizer.state()
 
-    def restore(self, model: Model, averages: bytes = b"") -> None:
+    def restore(self, model: RoundModel, averages: bytes = b"") -> None:
         """Go on from what `sent` and `averages` returned; without averages from rest."""
         if averages:
             self._optimizer.restore(averages)
@@ -46,11 +49,11 @@ class GlobalModel:
 
     def step(self, round: int, total: NDArray[Any], contributors: int) -> Mean:
         """Step by the mean of a round's summed contributions, and return it."""
-        args = self._args
-        mean = self._codec.decode(total, contributors, self.public, seed=args.seed, round=round)
+        config = self._config
+        mean = self._codec.decode(total, contributors, self.public, seed=config.seed, round=round)
         self.public = self._codec.next_public(self.public, mean)
-        if args.weighting == "samples" and mean.samples:
+        if config.weighted and mean.samples:
             self.reference = mean.samples / contributors
-        rate = args.learning_rate * self._schedule.factor(round, args.num_iterations)
+        rate = config.learning_rate * config.schedule.factor(round, config.rounds)
         self.weights = self._optimizer.step(self.weights, mean.update, rate)
         return mean

@@ -7,18 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.config.arguments import Args
-from fl.config.schedule import Schedule
-from fl.data.load import load_dataset
-from fl.data.partition import batch, client_part
-from fl.learning.bookkeeping import Ledger
-from fl.learning.codecs import codec_for
+from fl.config.configs import LearningConfig
+from fl.data.partition import batch
+from fl.learning.pending import PendingUpdates
+from fl.model.round_model import RoundModel
 from fl.model.trainer import Trainer
-from fl.privacy.privacy import make_privacy
-from fl.schemes.session import Model, Vector
 from fl.state.spending import Spending
-from mphe.arithmetic.sampling import RandomSource
-from mphe.update import Counts, clip, sample_weight
+from mphe.update import Codec, Counts, Vector, clip, sample_weight
+
+Samples = tuple[NDArray[Any], NDArray[Any]]
+"""Inputs and labels, one row each."""
 
 
 @dataclass(frozen=True)
@@ -30,60 +28,51 @@ class _Settled:
 
 
 class Learner:
-    """Trains on a client's own data and writes down what of it was counted."""
+    """Trains on a client's own data and writes down what of it was counted.
+
+    Attributes:
+        size: values of the model.
+        codec: how updates travel.
+        spending: what the data has been charged for.
+        private: whether nothing in clear may depend on the data.
+    """
+
+    private = False
 
     def __init__(
-        self,
-        args: Args,
-        index: int,
-        dataset: str,
-        own_data: bool = False,
-        secret: RandomSource | None = None,
+        self, config: LearningConfig, index: int, samples: Samples, trainer: Trainer, codec: Codec
     ) -> None:
-        """Load this client's part of the data, or all that is its own, and build the model.
+        """Compile the model, so that this does not delay the first round.
 
         Args:
-            args: of the run.
+            config: what is learnt.
             index: of this client.
-            dataset: its name.
-            own_data: whether all of it is this client's own.
-            secret: of noise, where updates carry some.
+            samples: its own.
+            trainer: of the model.
+            codec: how updates travel.
         """
-        data = load_dataset(dataset, args.seed)
-        self._x, self._y = data.train_x, data.train_y
-        if not own_data:
-            # Copies of its own samples: the rest of the data set is forgotten.
-            self._x, self._y = client_part(data, index, args.num_peers, args.seed, args.partition)
-        self._args = args
+        self._config = config
         self._index = index
-        self._schedule = Schedule.parse(args.learning_rate_schedule)
-        self._trainer = Trainer(args.seed, args.model, data)
-        self.size = self._trainer.size
-        self.spending = Spending(args)
-        self.privacy = make_privacy(args, self.size, None if own_data else data.train_y)
-        self.codec = codec_for(args, self.size, self.privacy, secret)
+        self._x, self._y = samples
+        self._trainer = trainer
+        self.size = trainer.size
+        self.codec = codec
+        self.spending = Spending()
         # Each round proposes its loss and what it leaves unsent.
-        self._ledger: Ledger[_Settled] = Ledger()
+        self._pending: PendingUpdates[_Settled] = PendingUpdates()
         self._unsent: Vector | None = None
         # A thread outlives the round that was given up while it computed.
         self._lock = threading.Lock()
-        # The first call compiles; done now, it does not delay the first round.
         self._trainer.gradient(self._x[:1], self._y[:1])
 
-    @property
-    def private(self) -> bool:
-        """Whether nothing in clear may depend on the data."""
-        return self.privacy is not None
-
-    def update(self, round: int, model: Model) -> tuple[Vector, Counts]:
+    def update(self, round: int, model: RoundModel) -> tuple[NDArray[Any], Counts]:
         """Return the clipped sum of this round's gradients, float32 (size,), and its counts."""
-        args = self._args
-        factor = self._schedule.factor(round, args.num_iterations)
-        rate = (args.local_learning_rate or args.learning_rate) * factor
+        config = self._config
+        rate = config.local_rate * config.schedule.factor(round, config.rounds)
         weights, total = model.weights, np.zeros(self.size, np.float32)
         losses, accuracies = [], []
         with self._lock:
-            for step in range(args.local_steps):
+            for step in range(config.local_steps):
                 x, y = self._batch(round, step)
                 self._trainer.set_vector(weights)
                 gradient, loss, accuracy = self._trainer.gradient(x, y)
@@ -94,17 +83,19 @@ class Learner:
         samples = len(self._y)
         weight = sample_weight(samples, model.reference)
         counts = Counts(float(np.mean(losses)), float(np.mean(accuracies)), samples, weight)
-        return clip(total, args.clip_norm), counts
+        return clip(total, config.clip_norm), counts
 
-    def _batch(self, round: int, step: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        args = self._args
-        size, seed = args.batch_size_per_worker, args.seed
+    def _batch(self, round: int, step: int) -> Samples:
+        config = self._config
+        size, seed = config.batch_size, config.seed
         return batch(self._x, self._y, round, size, seed, self._index, step)
 
-    def encode(self, round: int, model: Model, update: Vector, counts: Counts) -> NDArray[Any]:
+    def encode(
+        self, round: int, model: RoundModel, update: NDArray[Any], counts: Counts
+    ) -> NDArray[Any]:
         """Return what is to be summed: this update, and what earlier ones left unsent."""
-        seed = self._args.seed
-        settled = self._ledger.state
+        seed = self._config.seed
+        settled = self._pending.state
         if settled is not None and settled.unsent is not None:
             update = settled.unsent + update
         self._unsent = self.codec.unsent(update, seed=seed, round=round)
@@ -113,17 +104,17 @@ class Learner:
         )
 
     def sends(self, round: int, counts: Counts) -> None:
-        """Note that an update leaves, which may or may not be counted."""
-        self._ledger.propose(round, _Settled(counts.loss, self._unsent))
+        """Write down that an update leaves, which may or may not be counted."""
+        self._pending.propose(round, _Settled(counts.loss, self._unsent))
 
     def counted(self, round: int, counted: bool) -> None:
         """Take the server's word on whether this round's update is in the sum."""
-        self._ledger.settle(round, counted)
+        self._pending.settle(round, counted)
 
     def report(self) -> str:
         """Return one line on what became of the updates."""
-        ledger = self._ledger
-        line = f"{ledger.counted} of {ledger.sent} updates were counted"
-        if ledger.state is None:
+        pending = self._pending
+        line = f"{pending.counted} of {pending.sent} updates were counted"
+        if pending.state is None:
             return line
-        return f"{line}, the last with loss {ledger.state.loss:.4f}"
+        return f"{line}, the last with loss {pending.state.loss:.4f}"

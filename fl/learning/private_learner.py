@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.config.arguments import Args
-from fl.learning.learner import Learner
+from fl.config.configs import LearningConfig
+from fl.learning.learner import Learner, Samples
+from fl.model.round_model import RoundModel
+from fl.model.trainer import Trainer
 from fl.privacy.privacy import Privacy
-from fl.schemes.session import Model
 from mphe.arithmetic.sampling import RandomSource
-from mphe.update import Counts
-from mphe.update.quantise import NO_COUNTS
+from mphe.update import NO_COUNTS, Codec, Counts
 
 
 class BudgetSpent(Exception):
@@ -33,31 +33,35 @@ def poisson_batch(source: RandomSource, samples: int, rate: float) -> NDArray[np
 class PrivateLearner(Learner):
     """A learner whose updates reveal little of one unit, even summed up over the whole run."""
 
+    private = True
+
     def __init__(
         self,
-        args: Args,
+        config: LearningConfig,
         index: int,
-        dataset: str,
-        own_data: bool = False,
-        secret: RandomSource | None = None,
+        samples: Samples,
+        trainer: Trainer,
+        codec: Codec,
+        privacy: Privacy,
+        secret: RandomSource,
     ) -> None:
-        """Load the data and the model; UsageError when they cannot be protected like that.
+        """Refuse what cannot be protected: ModelError, UnfitSamples.
 
         Args:
-            args: of the run, with dp_epsilon.
+            config: what is learnt.
             index: of this client.
-            dataset: its name.
-            own_data: whether all of it is this client's own.
-            secret: of noise and batches, from the system when left out; a known one is for tests.
+            samples: its own.
+            trainer: of the model.
+            codec: adds the noise.
+            privacy: what is promised.
+            secret: of batches.
         """
-        self._secret = secret or RandomSource.from_system()
-        super().__init__(args, index, dataset, own_data, self._secret)
-        if self.privacy is None:
-            raise ValueError("a private learner needs dp_epsilon")
-        self._private: Privacy = self.privacy
-        self._allowed = self._private.budget.rounds
-        if args.dp_unit == "sample":
-            self._trainer.try_alone(self._x[:2], self._y[:2], args.clip_norm)
+        super().__init__(config, index, samples, trainer, codec)
+        self.privacy = privacy
+        self._allowed = privacy.budget.rounds
+        self._secret = secret
+        if privacy.unit == "sample":
+            self._trainer.try_alone(self._x[:2], self._y[:2], config.clip_norm)
         self._check_samples()
 
     def _check_samples(self) -> None:
@@ -70,7 +74,7 @@ class PrivateLearner(Learner):
                 "--dataset: not all of this client's samples fit the model: check labels and values"
             ) from error
 
-    def update(self, round: int, model: Model) -> tuple[NDArray[Any], Counts]:
+    def update(self, round: int, model: RoundModel) -> tuple[NDArray[Any], Counts]:
         """Return this round's contribution without noise, floats (size,), and no counts.
 
         Raises BudgetSpent before the one that would exceed the budget.
@@ -78,25 +82,25 @@ class PrivateLearner(Learner):
         if self.spending.rounds >= self._allowed:
             raise BudgetSpent(
                 f"{self._allowed} updates have spent this client's privacy budget "
-                f"(--dp_epsilon {self._private.epsilon:g}): it sends no more in this session"
+                f"(--dp_epsilon {self.privacy.epsilon:g}): it sends no more in this session"
             )
-        if self._args.dp_unit == "sample":
+        if self.privacy.unit == "sample":
             return self._sampled(model), NO_COUNTS
         try:
             return super().update(round, model)[0], NO_COUNTS
         except ValueError:  # not finite; an error would tell what this client's data do
             return np.zeros(self.size, np.float32), NO_COUNTS
 
-    def _sampled(self, model: Model) -> NDArray[np.float64]:
-        args = self._args
+    def _sampled(self, model: RoundModel) -> NDArray[np.float64]:
+        clip_norm = self._config.clip_norm
         with self._lock:
-            chosen = poisson_batch(self._secret, len(self._y), self._private.sampling_rate)
+            chosen = poisson_batch(self._secret, len(self._y), self.privacy.sampling_rate)
             self._trainer.set_vector(model.weights)
-            total = self._trainer.clipped_sum(self._x[chosen], self._y[chosen], args.clip_norm)
+            total = self._trainer.clipped_sum(self._x[chosen], self._y[chosen], clip_norm)
         # A constant: dividing by how many there happened to be would tell how many there were.
-        return total / args.batch_size_per_worker
+        return total / self._config.batch_size
 
     def sends(self, round: int, counts: Counts) -> None:
-        """Note that an update leaves: it is spent, counted by the server or not."""
+        """Write down that an update leaves: it is spent, counted by the server or not."""
         self.spending.add()
         super().sends(round, counts)

@@ -76,13 +76,13 @@ def _like(y: Any, outputs: Any) -> Any:
 
 def _kind(y: NDArray[Any], shape: tuple[int | None, ...]) -> str | None:
     """Say how labels and outputs of a shape belong together."""
-    whole = y.dtype.kind in "iu"
+    whole_numbers = y.dtype.kind in "iu"
     classes = shape[-1] or 0
-    if whole and len(shape) == y.ndim + 1 and classes > 1:
+    if whole_numbers and len(shape) == y.ndim + 1 and classes > 1:
         return "sparse"
     if y.ndim == 2 and len(shape) == 2 and y.shape[1] == classes > 1:
         return "onehot" if np.all(y.max(axis=1) == 1) and np.all(y.sum(axis=1) == 1) else None
-    if whole and y[0].size == np.prod([size or 1 for size in shape[1:]]):
+    if whole_numbers and y[0].size == np.prod([size or 1 for size in shape[1:]]):
         return "binary" if np.isin(y, (0, 1)).all() else None
     return None
 

@@ -1,9 +1,9 @@
 """How the server turns a mean update into a step (Reddi et al., arXiv 2003.00295)."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Vector = NDArray[np.float32]
+from fl.config.configs import OPTIMIZERS
+from mphe.update import Vector
 
 MOMENTUM = 0.9
 ADAM_FIRST, ADAM_SECOND, ADAM_FLOOR = 0.9, 0.99, 1e-3
@@ -13,8 +13,7 @@ class ServerOptimizer:
     """Steps of kind sgd, momentum or adam; keeps their moving averages, float32 (size,)."""
 
     def __init__(self, kind: str, size: int) -> None:
-        """Start at rest."""
-        if kind not in ("sgd", "momentum", "adam"):
+        if kind not in OPTIMIZERS:
             raise ValueError(f"no server optimizer {kind!r}")
         self.kind = kind
         self.velocity: Vector = np.zeros(0 if kind == "sgd" else size, np.float32)

@@ -14,8 +14,8 @@ from fl.data.load import CLASSES, Dataset
 from fl.data.user_code import UserError, load_function
 from fl.model.loss import Loss, flat_gradient
 from fl.model.per_sample import compile_clipped_sum
+from mphe.update import Vector
 
-Vector = NDArray[np.float32]
 EVALUATION_BATCH = 500
 _IMAGES = np.zeros((2, 28, 28, 1), np.float32), np.zeros(2, np.int64)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fl.config.arguments import Args
-from fl.config.flags import Partition, UsageError
+from fl.config.configs import CodecConfig, DataConfig, PrivacyConfig
+from fl.config.exits import Refused
 from fl.data.partition import split
 from fl.privacy.accountant import Accountant, smallest_noise
 from mphe.errors import ParameterError
@@ -31,11 +31,16 @@ _MUCH_INFLATION = 1.1
 _FINE_BITS = 20
 
 
+class PrivacyError(Refused):
+    """What the flags promise cannot be kept; the message is one line that says what to do."""
+
+
 @dataclass(frozen=True)
 class Privacy:
     """How the sums of one run are protected; the same for all parties.
 
     Attributes:
+        unit: sample or client.
         epsilon, delta: of the whole run.
         noise_multiplier: z.
         sampling_rate: q of Poisson-sampled batches, 1 where a unit is in every sum.
@@ -46,6 +51,7 @@ class Privacy:
         contributions: most that a run can have, for what may go wrong in each.
     """
 
+    unit: str
     epsilon: float
     delta: float
     noise_multiplier: float
@@ -85,7 +91,6 @@ class Budget:
     """What published sums have cost, and how many there may be."""
 
     def __init__(self, privacy: Privacy) -> None:
-        """Count for these parameters; computes nothing yet."""
         self._privacy = privacy
         p = privacy
         rounds_times_values = p.contributions * p.size
@@ -103,92 +108,101 @@ class Budget:
         return self._accountant.most_rounds(self._privacy.epsilon - self._slack)
 
 
-def make_privacy(args: Args, size: int, labels: NDArray[Any] | None) -> Privacy | None:
-    """Return how a run is protected, None without --dp_epsilon.
+def make_privacy(
+    config: PrivacyConfig | None,
+    codec: CodecConfig,
+    data: DataConfig,
+    size: int,
+    labels: NDArray[Any] | None,
+) -> Privacy | None:
+    """Return how a run is protected, None where that is not asked for.
 
     Args:
-        args: of the run.
+        config: what is asked for.
+        codec: how updates travel.
+        data: how this program splits the training data.
         size: values of the model.
         labels: of the training data that this program splits; None where it does not.
 
     Raises:
-        UsageError: it cannot be protected like that.
+        PrivacyError: it cannot be protected like that.
     """
-    if not args.dp_epsilon:
+    if config is None:
         return None
-    sampled = args.dp_unit == "sample"
-    rate = _sampling_rate(args, labels) if sampled else 1.0
-    length = sent_length(size, args.compression_rate)
-    contributions = args.num_peers * args.num_iterations
-    if failure_probability(contributions, length) * (1 + exp(args.dp_epsilon)) > (
-        _SLACK * args.dp_delta
+    sampled = config.unit == "sample"
+    rate = _sampling_rate(config, data, labels) if sampled else 1.0
+    length = sent_length(size, codec.compression_rate)
+    contributions = config.num_clients * config.rounds
+    if failure_probability(contributions, length) * (1 + exp(config.epsilon)) > (
+        _SLACK * config.delta
     ):
-        raise UsageError(
-            f"--dp_epsilon {args.dp_epsilon:g} and --dp_delta {args.dp_delta:g} cannot both be "
+        raise PrivacyError(
+            f"--dp_epsilon {config.epsilon:g} and --dp_delta {config.delta:g} cannot both be "
             "promised here: lower the one or raise the other"
         )
-    noise = args.dp_noise_multiplier or smallest_noise(
-        args.dp_epsilon, args.dp_delta * (1 - _SLACK), rate, args.num_iterations
+    noise = config.noise_multiplier or smallest_noise(
+        config.epsilon, config.delta * (1 - _SLACK), rate, config.rounds
     )
     if noise is None:
-        raise UsageError(
-            f"no noise makes --dp_epsilon {args.dp_epsilon:g} last for {args.num_iterations} "
+        raise PrivacyError(
+            f"no noise makes --dp_epsilon {config.epsilon:g} last for {config.rounds} "
             "rounds: raise it, or lower --num_iterations"
         )
     privacy = Privacy(
-        epsilon=args.dp_epsilon,
-        delta=args.dp_delta,
+        unit=config.unit,
+        epsilon=config.epsilon,
+        delta=config.delta,
         noise_multiplier=noise,
         sampling_rate=rate,
-        sensitivity=args.clip_norm / (args.batch_size_per_worker if sampled else 1),
-        honest=args.min_contributors - args.dp_colluding,
+        sensitivity=codec.clip_norm / (config.batch_size if sampled else 1),
+        honest=config.min_contributors - config.colluding,
         size=length,
-        bits=args.value_bits,
+        bits=codec.value_bits,
         contributions=contributions,
     )
-    _check(args, privacy)
+    _check(config, codec, privacy)
     return privacy
 
 
-def _check(args: Args, privacy: Privacy) -> None:
-    """Refuse too few bits, and a budget that no round fits; UsageError."""
+def _check(config: PrivacyConfig, codec: CodecConfig, privacy: Privacy) -> None:
+    """Refuse too few bits, and a budget that no round fits; PrivacyError."""
     try:
-        noise_grid(privacy.scale, privacy.size, privacy.bits, args.clip_norm)
+        noise_grid(privacy.scale, privacy.size, privacy.bits, codec.clip_norm)
     except ParameterError as error:
-        raise UsageError(
+        raise PrivacyError(
             f"{error}: raise --value_bits, or --dp_epsilon, or use a smaller model"
         ) from None
-    if args.dp_noise_multiplier and not privacy.budget.rounds:
-        raise UsageError(
-            f"one round with --dp_noise_multiplier {args.dp_noise_multiplier:g} costs more than "
-            f"--dp_epsilon {args.dp_epsilon:g}: raise the one or the other"
+    if config.noise_multiplier and not privacy.budget.rounds:
+        raise PrivacyError(
+            f"one round with --dp_noise_multiplier {config.noise_multiplier:g} costs more than "
+            f"--dp_epsilon {config.epsilon:g}: raise the one or the other"
         )
 
 
-def _sampling_rate(args: Args, labels: NDArray[Any] | None) -> float:
-    if args.dp_sampling_rate:
-        return args.dp_sampling_rate
+def _sampling_rate(config: PrivacyConfig, data: DataConfig, labels: NDArray[Any] | None) -> float:
+    if config.sampling_rate is not None:
+        return config.sampling_rate
     if labels is None:
-        raise UsageError("--dp_sampling_rate is needed where clients bring their own data")
-    parts = split(Partition.parse(args.partition), labels, args.num_peers, args.seed)
-    return min(1.0, args.batch_size_per_worker / min(len(part) for part in parts))
+        raise PrivacyError("--dp_sampling_rate is needed where clients bring their own data")
+    parts = split(data.partition, labels, data.num_clients, data.seed)
+    return min(1.0, config.batch_size / min(len(part) for part in parts))
 
 
-def describe(args: Args, privacy: Privacy) -> list[str]:
+def describe(config: PrivacyConfig, codec: CodecConfig, privacy: Privacy) -> list[str]:
     """Return what the user should see at the start."""
     sampled = privacy.sampling_rate < 1
     batches = f", batches of rate {privacy.sampling_rate:.4g}" if sampled else ""
     lines = [
-        f"({privacy.epsilon:g}, {privacy.delta:g})-differential privacy of each {args.dp_unit}, "
-        f"also when {args.dp_colluding} of {args.min_contributors} contributors collude: "
+        f"({privacy.epsilon:g}, {privacy.delta:g})-differential privacy of each {privacy.unit}, "
+        f"also when {config.colluding} of {config.min_contributors} contributors collude: "
         f"noise multiplier {privacy.noise_multiplier:g}{batches}, "
         f"{privacy.budget.rounds} rounds in the budget"
     ]
-    inflation = privacy.inflation(start_range(args.clip_norm, privacy.size))
-    if inflation > _MUCH_INFLATION and args.value_bits < FINEST_BITS:
-        better = _FINE_BITS if args.value_bits < _FINE_BITS else FINEST_BITS
+    inflation = privacy.inflation(start_range(codec.clip_norm, privacy.size))
+    if inflation > _MUCH_INFLATION and privacy.bits < FINEST_BITS:
+        better = _FINE_BITS if privacy.bits < _FINE_BITS else FINEST_BITS
         lines.append(
-            f"rounding to {args.value_bits} bits makes the noise {100 * (inflation - 1):.0f} % "
+            f"rounding to {privacy.bits} bits makes the noise {100 * (inflation - 1):.0f} % "
             f"larger in the first round: --value_bits {better} avoids that"
         )
     return lines

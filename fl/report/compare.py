@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.table import Table
 
 from fl.config.arguments import OneLineParser
+from fl.config.exits import EXIT_USAGE
 from fl.config.flags import UsageError
 from fl.report import picture
 from fl.report.past_runs import PastRun, differences, find_runs, group_runs, read_run
 
 LAST = 20
 """Evaluated rounds whose median accuracy is shown."""
-EXIT_USAGE = 2
 UNLIMITED = 10_000
 WIDEST_FLAGS = 36
 PICTURE = "report.png"

@@ -53,7 +53,7 @@ class RoundRecord:
         decryption_bytes_per_decryptor: request and share, mean over the last active set.
         attempts: decryption attempts.
         saturated: values beyond the quantiser's range, summed over contributors; None with
-            differential privacy, as are the figures of training.
+            differential privacy, as are the metrics of training.
         abandoned: why there is no sum, or None.
         epsilon: of the privacy budget, spent after this round; None without one.
     """

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fl.config.arguments import Args
 from fl.config.flags import UsageError
+from fl.config.resolve import is_default
 
 OWN = frozenset(
     [
@@ -25,7 +25,6 @@ OWN = frozenset(
     ]
 )
 """Flags that say where and how a run is played, not what it learns; and the seed."""
-DEFAULTS = {field.name: field.default for field in dataclasses.fields(Args)}
 
 
 @dataclass(frozen=True)
@@ -82,19 +81,8 @@ class PastRun:
         """Return these flags and their values in words, as far as they are not the default."""
         given = {name: self.flags[name] for name in names if name in self.flags}
         return ", ".join(
-            f"{name} {value}" for name, value in given.items() if not self._is_default(name)
+            f"{name} {value}" for name, value in given.items() if not is_default(self.flags, name)
         )
-
-    def _is_default(self, name: str) -> bool:
-        """Return whether a run without this flag is the same: some defaults follow from others."""
-        value = self.flags[name]
-        if name not in DEFAULTS or value == DEFAULTS[name]:
-            return name in DEFAULTS
-        others = {key: self.flags[key] for key in self.flags if key in DEFAULTS and key != name}
-        try:
-            return bool(getattr(Args(**others), name) == value)
-        except (UsageError, TypeError, ValueError):
-            return False  # flags of another version, or a required one
 
 
 def find_runs(directory: Path) -> list[Path]:

@@ -62,7 +62,6 @@ class Background:
         self._latest: tuple[int, NDArray[np.float32]] | None = None
         self._kept: NDArray[np.float32] | None = None
         self._jobs: list[Future[None]] = []
-        self._queued = False
         self._next_picture = 0.0
         # Of a process that was killed while it saved.
         shutil.rmtree(directory / UNFINISHED, ignore_errors=True)
@@ -95,9 +94,7 @@ class Background:
         """
         self._raise_failures()
         self._latest = (round, weights)
-        if not self._queued:
-            self._queued = True
-            self._jobs.append(self._thread.submit(self._keep_latest))
+        self._jobs.append(self._thread.submit(self._keep_latest))
 
     def _raise_failures(self) -> None:
         done = [job for job in self._jobs if job.done()]
@@ -106,7 +103,6 @@ class Background:
             job.result()
 
     def _keep_latest(self) -> None:
-        self._queued = False  # first: what is handed over from now on needs another turn
         if self._latest is not None:
             self._save(*self._latest)
         began = time.monotonic()
@@ -117,7 +113,7 @@ class Background:
 
     def _save(self, round: int, weights: NDArray[np.float32]) -> None:
         """Replace the model on disk in one step."""
-        if self._kept is weights:  # after a round that was abandoned
+        if self._kept is weights:  # by an earlier turn, or the round was abandoned
             return
         self._load(weights)
         directory = self._directory / UNFINISHED

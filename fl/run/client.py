@@ -9,33 +9,33 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fl.config.arguments import Args
-from fl.config.dropout import leaver
+from fl.config.configs import Config, PartyConfig
 from fl.launch.mpi import Launch
+from fl.learning.build import make_learner
 from fl.learning.learner import Learner
-from fl.learning.private_learner import BudgetSpent, PrivateLearner
-from fl.run.stopping import CLOSE_SECONDS, Stopped, stoppable
+from fl.model.round_model import RoundModel
+from fl.report.timings import Timings
+from fl.run.exits import end_of_client
+from fl.run.stopping import CLOSE_SECONDS, FLUSH_SECONDS, stoppable
 from fl.run.threads import block_map
 from fl.schemes.plain import PlainClient
-from fl.schemes.session import Model, Note, max_frame, plan_for
-from fl.state.directory import CLIENT, party_directory
+from fl.state.directory import party_directory
 from fl.state.spending import Spending
-from mphe import Client, EncodingError, Identity, Plan, ProtocolError, serial_of
+from mphe import Client, Identity, Plan, Roster, make_plan
 from mphe.net.tcp import Client as Connection
-from mphe.net.tcp import Unreachable, WrongServer
 from mphe.net.tls import client_context, fingerprint, public_key
 from mphe.run.party import ClientParty
 from mphe.run.session import ClientSession, ServerGone, follow
-from mphe.run.vault import StateError, Vault
+from mphe.run.store import ClientStore
+from mphe.run.vault import Vault
 from mphe.update import Counts
 from mphe.wire.messages import SERVER
+from mphe.wire.sizes import longest_message
 
 CONNECT_SECONDS = 120.0
 RECONNECT_SECONDS = 20.0
 RESTART_SECONDS = 600.0
-EXIT_USAGE = 2
 PROBE_SECONDS = 3.0
-FLUSH_SECONDS = 5.0
 
 
 def _identities(launch: Launch) -> dict[int, bytes]:
@@ -47,14 +47,14 @@ def _identities(launch: Launch) -> dict[int, bytes]:
     }
 
 
-async def _connect(args: Args, launch: Launch, limit: int, seconds: float) -> Connection:
+async def _connect(party: PartyConfig, launch: Launch, limit: int, seconds: float) -> Connection:
     server = launch.certificates[SERVER]
     return await Connection.connect(
-        args.host,
-        args.port,
+        party.host,
+        party.port,
         launch.index,
-        client_context(launch.identity, server) if args.tls else None,
-        fingerprint(server) if args.tls else None,
+        client_context(launch.identity, server) if party.tls else None,
+        fingerprint(server) if party.tls else None,
         limit,
         seconds,
     )
@@ -64,27 +64,27 @@ class Training:
     """What one client computes, as the runtime asks for it."""
 
     def __init__(self, learner: Learner) -> None:
-        """Let this learner compute the updates."""
         self._learner = learner
         self._counts: dict[int, Counts] = {}
-        self._note = Note()
+        self._timings = Timings()
 
     async def update(self, round: int, model: bytes) -> NDArray[Any]:
         """Return what is to be encrypted for a round."""
         learner, started = self._learner, time.perf_counter()
-        parsed = Model.from_bytes(model, learner.size)
+        parsed = RoundModel.from_bytes(model, learner.size)
         update, counts = await asyncio.to_thread(learner.update, round, parsed)
         trained = time.perf_counter()
         values = await asyncio.to_thread(learner.encode, round, parsed, update, counts)
         self._counts = {round: counts}
-        self._note = Note(trained - started, time.perf_counter() - trained)
+        self._timings = Timings(trained - started, time.perf_counter() - trained)
         return values
 
     def metrics(self, encrypt_seconds: float) -> bytes:
         """Return how long this round's update took; nothing where that depends on the data."""
         if self._learner.private:
-            return Note().to_bytes()
-        return replace(self._note, encrypt=self._note.encrypt + encrypt_seconds).to_bytes()
+            return Timings().to_bytes()
+        encrypt = self._timings.encrypt + encrypt_seconds
+        return replace(self._timings, encrypt=encrypt).to_bytes()
 
     def sent(self, round: int) -> None:
         """Note that an update leaves."""
@@ -95,89 +95,62 @@ class Training:
         self._learner.counted(round, counted)
 
 
-def _open_vault(args: Args, launch: Launch, plan: Plan) -> Vault | None:
+def _open_vault(state_dir: str | None, launch: Launch, plan: Plan) -> Vault | None:
     """Return this client's part of the state directory; StateError when it is of no use."""
-    if not args.state_dir:
+    if not state_dir:
         return None
-    directory, identity = party_directory(args, launch.index), launch.identity.private_key
+    directory, identity = party_directory(state_dir, launch.index), launch.identity.private_key
     return Vault(directory, identity, launch.index, plan.digest)
 
 
-class Keeper:
-    """Writes a client's state into its vault, each once."""
-
-    def __init__(self, vault: Vault) -> None:
-        """Write into this vault."""
-        self._vault = vault
-        self._serial = -1
-
-    def keep(self, state: bytes) -> None:
-        """Write a state unless it is the last; OSError when it cannot be written for good."""
-        serial = serial_of(state)
-        if serial != self._serial:
-            self._vault.write(CLIENT, state)
-            self._serial = serial
+def _restore(config: Config, launch: Launch, plan: Plan, store: ClientStore) -> Client | None:
+    """Return the client of the process before, None where none was kept; StateError."""
+    identity, roster = Identity(launch.identity.private_key), Roster(_identities(launch))
+    return store.restore(plan, identity, roster, block_map(config.party.crypto_threads))
 
 
-def find_kept(
-    args: Args, launch: Launch, plan: Plan, vault: Vault, keeper: Keeper
-) -> Client | None:
-    """Return the client of the process before, None where none was kept.
-
-    Raises:
-        StateError: it is damaged, or of something else.
-    """
-    state = vault.read(CLIENT)
-    if state is None:
-        return None
-    blocks = block_map(args.crypto_threads)
-    identity = Identity(launch.identity.private_key)
-    try:
-        client = Client.restore(state, identity, blocks=blocks, journal=keeper.keep)
-    except EncodingError as error:
-        raise vault.refusal(CLIENT, str(error)) from error
-    if client.plan.session != plan.session or dict(client.roster) != _identities(launch):
-        raise vault.refusal(CLIENT, "it was written with other flags or another roster")
-    return client
-
-
-def _make_party(args: Args, launch: Launch, plan: Plan, keeper: Keeper | None) -> ClientParty:
+def _make_party(
+    config: Config, launch: Launch, plan: Plan, store: ClientStore | None
+) -> ClientParty:
     """Return a client that has not joined yet."""
-    if args.aggregation == "plain":
+    if config.codec.aggregation == "plain":
         return PlainClient(launch.index)
     return Client(
         launch.index,
         plan.session,
         Identity(launch.identity.private_key),
         _identities(launch),
-        blocks=block_map(args.crypto_threads),
-        journal=keeper.keep if keeper else None,
+        blocks=block_map(config.party.crypto_threads),
+        journal=store.keep if store else None,
     )
 
 
-async def _take_part(args: Args, launch: Launch) -> None:
+async def _take_part(config: Config, launch: Launch) -> None:
     """Connect and follow the server to the end."""
-    kind = PrivateLearner if args.dp_epsilon else Learner
-    learner = kind(args, launch.index, launch.dataset, launch.own_data)
-    plan = plan_for(args, learner.codec.payload_length)
-    limit = max_frame(plan, learner.size)
-    vault = _open_vault(args, launch, plan)
-    keeper = Keeper(vault) if vault else None
-    plain = args.aggregation == "plain"
-    kept = find_kept(args, launch, plan, vault, keeper) if vault and keeper and not plain else None
-    learner.spending = Spending(args, vault, kept is not None)
+    own, dropout = config.party, config.rounds.dropout
+    learner = make_learner(config, launch.index, launch.dataset, launch.own_data)
+    plan = make_plan(config.session.parameters(learner.codec.payload_length))
+    limit = longest_message(plan, 4 * learner.size)
+    vault = _open_vault(own.state_dir, launch, plan)
+    store = ClientStore(vault) if vault and config.codec.aggregation != "plain" else None
+    kept = _restore(config, launch, plan, store) if store else None
+    learner.spending = Spending(config.flags, vault, kept is not None)
     # Under a launcher a dead server ends the job; alone it may be started again.
-    waits = RESTART_SECONDS if args.state_dir and not launch.processes else 0.0
-    transport = await _connect(args, launch, limit, max(CONNECT_SECONDS, waits if kept else 0.0))
-    party = kept or _make_party(args, launch, plan, keeper)
-    leaves = leaver(args.simulate_dropout, args.num_peers, args.seed, launch.index)
-    keep = keeper.keep if keeper and not plain else None
-    session = ClientSession(party, transport, Training(learner), keep, leaves)
+    waits = RESTART_SECONDS if own.state_dir and not launch.processes else 0.0
+    transport = await _connect(own, launch, limit, max(CONNECT_SECONDS, waits if kept else 0.0))
+    party = kept or _make_party(config, launch, plan, store)
+    session = ClientSession(
+        party,
+        transport,
+        Training(learner),
+        store.keep if store else None,
+        lambda round: launch.index in dropout.of(round),
+    )
     closing = FLUSH_SECONDS
     try:
         session.come_back() if kept else session.start()
         seconds = max(RECONNECT_SECONDS, waits)
-        await follow(session, lambda: _connect(args, launch, limit, seconds))
+        await follow(session, lambda: _connect(own, launch, limit, seconds))
         if not (launch.processes or party.is_open):
             # Under a launcher the server's last words on the same terminal say why.
             raise ServerGone("the server ended the run without this client: ask what it printed")
@@ -199,32 +172,21 @@ def server_listens(host: str, port: int) -> bool:
         return False
 
 
-def run(args: Args, launch: Launch, index: int) -> int:
-    """Play client `index` to the end; return the exit code.
-
-    Under a launcher it is 1 only when the server is dead: a client that fails while training
-    goes on leaves the job's exit code, and the terminal, to the server.
-    """
+def run(config: Config, launch: Launch, index: int) -> int:
+    """Play client `index` to the end; return the exit code."""
+    party = config.party
     try:
-        asyncio.run(stoppable(_take_part(args, launch)))
-    except Stopped as stopped:
-        if launch.processes:  # mpirun is told by the server how the job went
-            return 0
-        sys.stderr.write(f"client {index}: {stopped}; start it again to take part again\n")
-        return stopped.code
-    except BudgetSpent as spent:
-        sys.stderr.write(f"client {index}: {spent}\n")
-        return 0
-    except (ServerGone, Unreachable, WrongServer, ProtocolError, EncodingError) as error:
-        sys.stderr.write(f"client {index}: {error}\n")
-        return 0 if launch.processes and server_listens(args.host, args.port) else 1
-    except StateError as error:
-        sys.stderr.write(f"client {index}: {error}\n")
-        return 0 if launch.processes else EXIT_USAGE
-    except OSError as error:
-        if not args.state_dir:
+        asyncio.run(stoppable(_take_part(config, launch)))
+    except Exception as error:
+        ending = end_of_client(
+            error,
+            bool(launch.processes),
+            party.state_dir,
+            lambda: server_listens(party.host, party.port),
+        )
+        if ending is None:
             raise
-        line = f"cannot write to --state_dir {args.state_dir} ({error.strerror}): make room in it"
-        sys.stderr.write(f"client {index}: {line}\n")
-        return 0 if launch.processes else 1
+        if ending.line:
+            sys.stderr.write(f"client {index}: {ending.line}\n")
+        return ending.code
     return 0

@@ -8,16 +8,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.config.arguments import Args
-from fl.config.dropout import drops_out
-from fl.learning.codecs import codec_for
+from fl.config.configs import RoundsConfig
 from fl.learning.global_model import GlobalModel
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import Privacy
 from fl.report.metrics import STAGES, Evaluation, History, RoundRecord
 from fl.report.progress import Display
+from fl.report.timings import Timings
 from fl.run.background import Background
-from fl.schemes.session import Note
 from fl.state.server import Checkpoint, ServerState, interrupted
 from fl.state.spending import charged
 from mphe.net.transport import ServerTransport
@@ -39,7 +37,6 @@ class RoundObserver(Observer):
     """Times the stages of one round and counts its bytes at the socket."""
 
     def __init__(self, transport: ServerTransport, clients: Iterable[int]) -> None:
-        """Start the clock and read the counters."""
         super().__init__()
         self._transport = transport
         self._clients = sorted(clients)
@@ -48,7 +45,7 @@ class RoundObserver(Observer):
         self._received = {index: transport.bytes_received(index) for index in self._clients}
         self._at_close = (dict(self._sent), dict(self._received))
         self._closed: float | None = None
-        self._notes: list[Note] = []
+        self._timings: list[Timings] = []
         self._uploads: list[int] = []
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.outcome: Summed | Abandoned | None = None
@@ -57,7 +54,7 @@ class RoundObserver(Observer):
     def happened(self, event: Event) -> None:
         """Take the time and the counters at each milestone."""
         if isinstance(event, Counted):
-            self._notes.append(Note.from_bytes(event.metrics))
+            self._timings.append(Timings.from_bytes(event.metrics))
             received = self._transport.bytes_received(event.client)
             self._uploads.append(received - self._received.get(event.client, 0))
         elif isinstance(event, Closed):
@@ -80,7 +77,7 @@ class RoundObserver(Observer):
             {index: transport.bytes_sent(index) for index in clients},
             {index: transport.bytes_received(index) for index in clients},
         )
-        slowest = max(self._notes, key=lambda note: note.train + note.encrypt, default=Note())
+        slowest = max(self._timings, key=lambda one: one.train + one.encrypt, default=Timings())
         self.seconds["train"] = slowest.train
         self.seconds["encrypt"] = slowest.encrypt
         rest = now - self.started - slowest.train - slowest.encrypt - self.seconds["aggregate"]
@@ -134,7 +131,8 @@ class Training:
 
     def __init__(
         self,
-        args: Args,
+        config: RoundsConfig,
+        model: GlobalModel,
         driver: Driver,
         party: ServerParty,
         trainer: Trainer,
@@ -144,23 +142,22 @@ class Training:
         state: ServerState | None = None,
         privacy: Privacy | None = None,
     ) -> None:
-        """Start from the trainer's weights; `state` keeps each round for a restart.
+        """Start from the model's weights; `state` keeps each round for a restart.
 
-        From now on the trainer is `background`'s.
+        The trainer's own weights are `background`'s.
         """
         self._state = state
         self._privacy = privacy
         self.ending = ""
         self._done = 0
-        self._args = args
+        self._config = config
         self._driver = driver
         self._party = party
         self._has_classes = trainer.has_classes
         self._background = background
         self._history = history
         self._display = display
-        codec = codec_for(args, trainer.size, privacy)
-        self._model = GlobalModel(args, trainer.get_vector(), codec)
+        self._model = model
         self.finished = (0, self._model.weights)
         self._failures = 0
         self._droppers: frozenset[int] = frozenset()
@@ -186,7 +183,7 @@ class Training:
         await self._evaluate_last()
 
     async def _run(self) -> None:
-        for number in range(self._done + 1, self._args.num_iterations + 1):
+        for number in range(self._done + 1, self._config.rounds + 1):
             if self._budget_is_spent(number):
                 return
             await self._driver.catch_up(self._party, Observer())
@@ -198,15 +195,15 @@ class Training:
             self._display.round_ended(record)
             self._evaluate_beside()
             # After the last round too: who is not there would not hear that it was the last.
-            seconds = self._args.round_timeout
+            seconds = self._config.timeout
             await self._driver.await_droppers(self._party, self._droppers, seconds)
             self._failures = self._failures + 1 if record.abandoned else 0
-            if self._failures >= self._args.max_failed_rounds:
+            if self._failures >= self._config.max_failed:
                 raise TooManyFailures(
                     f"{self._failures} rounds in a row were abandoned, the last because "
                     f"{record.abandoned}; restart with all clients, or a lower --resiliency"
                 )
-            if self._failures and number < self._args.num_iterations:
+            if self._failures and number < self._config.rounds:
                 await self._wait_for_more()
 
     def _budget_is_spent(self, number: int) -> bool:
@@ -224,7 +221,7 @@ class Training:
         """After an abandoned round, give those who are gone the time to come back."""
         absent = self._party.members - set(self._driver.transport.connected)
         if absent:
-            seconds = self._args.round_timeout
+            seconds = self._config.timeout
             self._display.say(f"waits up to {seconds:g} s for {name(absent)} to come back")
             await self._driver.await_return(self._party, absent, seconds, Observer())
 
@@ -239,7 +236,7 @@ class Training:
             self._model.restore(checkpoint.model, checkpoint.averages)
         self.finished = (ended, self._model.weights)
         self._changed, self._evaluated = _standing(self._history.records)
-        everybody = range(1, self._args.num_peers + 1)
+        everybody = range(1, self._config.num_clients + 1)
         for number in range(ended + 1, started + 1):
             record = interrupted(number, everybody)
             if self._privacy is not None:
@@ -259,14 +256,13 @@ class Training:
         self._background.keep(*self.finished)
 
     async def _round(self, number: int, present: set[int]) -> RoundRecord:
-        args, driver = self._args, self._driver
+        config, driver = self._config, self._driver
         driver.round = number
-        drop = drops_out(args.simulate_dropout, args.num_peers, args.seed, number)
-        self._droppers = drop & present
+        self._droppers = config.dropout.of(number) & present
         driver.excused = set(self._droppers)
         observer = RoundObserver(driver.transport, present)
         step = self._party.start_round(self._model.sent().to_bytes(), present)
-        await driver.run(self._party, step, args.round_timeout, observer)
+        await driver.run(self._party, step, config.timeout, observer)
         outcome = observer.outcome
         # The driver returns only after the aggregator has ended the round.
         if outcome is None:
@@ -287,12 +283,12 @@ class Training:
             self._warned = True
             self._display.warn(
                 "the sum is 0, so nothing is learnt: values are rounded to a grid that --clip_norm "
-                f"{self._args.clip_norm:g} makes too coarse; lower it, or check the data"
+                f"{self._model.clip_norm:g} makes too coarse; lower it, or check the data"
             )
 
     async def _evaluate_within(self, number: int) -> Evaluation | None:
         """Evaluate before the round ends, if this is one that must be."""
-        every, last = self._args.evaluate_every, self._args.num_iterations
+        every, last = self._config.evaluate_every, self._config.rounds
         if number != last and not (every and number % every == 0):
             return None
         if self._evaluation is not None:
@@ -306,7 +302,7 @@ class Training:
             self._evaluation.result()  # raises what went wrong in it
             self._evaluation = None
         new = self._changed > self._evaluated
-        if new and not self._args.evaluate_every and self._evaluation is None:
+        if new and not self._config.evaluate_every and self._evaluation is None:
             self._evaluated = self._changed
             work = self._evaluate(self._changed, self._model.weights)
             self._evaluation = asyncio.create_task(work)
@@ -337,7 +333,7 @@ class Training:
         if self._privacy is not None:
             rounds = charged(self._history.records) + (outcome.attempts > 0)
             epsilon = self._privacy.budget.spent(rounds)
-        everybody = range(1, self._args.num_peers + 1)
+        everybody = range(1, self._config.num_clients + 1)
         return RoundRecord(
             round=number,
             contributors=counted,

@@ -2,19 +2,19 @@
 
 import asyncio
 import dataclasses
-import errno
 import logging
 import sys
 from contextlib import suppress
 from pathlib import Path
 
-from fl.config.arguments import Args
-from fl.config.flags import Partition
+from fl.config.configs import Config
+from fl.config.exits import EXIT_FAILED
 from fl.data import partition
 from fl.data.load import load_dataset
 from fl.data.user_code import UserError
 from fl.launch.mpi import Launch
 from fl.learning.codecs import codec_for
+from fl.learning.global_model import GlobalModel
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import describe, make_privacy
 from fl.report import picture
@@ -22,43 +22,41 @@ from fl.report.metrics import History, Summary, write_config
 from fl.report.progress import Display
 from fl.report.tensorboard import Events
 from fl.run.background import Background
-from fl.run.gathering import Gathering
+from fl.run.exits import end_of_server
 from fl.run.rounds import TooManyFailures, Training
-from fl.run.stopping import CLOSE_SECONDS, Stopped, stoppable
+from fl.run.stopping import CLOSE_SECONDS, FLUSH_SECONDS, Stopped, stoppable
 from fl.run.threads import block_map
 from fl.schemes.plain import PlainServer
-from fl.schemes.session import max_frame, plan_for
 from fl.state.directory import party_directory
 from fl.state.server import ServerState
 from fl.state.spending import Spending
-from mphe.errors import SetupFailed
-from mphe.net.tcp import AddressError
 from mphe.net.tcp import Server as Listener
 from mphe.net.tls import fingerprint, public_key, server_context
+from mphe.plan.plan import make_plan
 from mphe.roles.machine import Event
 from mphe.roles.setup.server import SetupAbandoned
 from mphe.roles.step import Step
 from mphe.run.driver import Driver, Observer, name
+from mphe.run.gathering import Gathering
 from mphe.run.party import ServerParty
-from mphe.run.vault import StateError, Vault
+from mphe.run.vault import Vault
 from mphe.server import Server, SessionReady
 from mphe.wire import codec
 from mphe.wire.messages import SERVER, Finish
+from mphe.wire.sizes import longest_message
 
 SETUP_SECONDS = 60.0
-FLUSH_SECONDS = 5.0
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 PICTURE_FILE = "history.png"
 EVENTS_DIRECTORY = "tensorboard"
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class SessionKeeper(Observer):
-    """Keeps the session as soon as it exists, before any client learns that it is open."""
+class SessionSaver(Observer):
+    """Saves the session as soon as it exists, before any client learns that it is open.
+
+    Nothing is saved without a state directory.
+    """
 
     def __init__(self, server: Server, state: ServerState | None) -> None:
-        """Keep nothing without a state directory."""
         super().__init__()
         self._server = server
         self._state = state
@@ -73,24 +71,28 @@ class SessionKeeper(Observer):
 class Run:
     """One run of the server, from listening to the summary."""
 
-    def __init__(self, args: Args, launch: Launch, display: Display) -> None:
+    def __init__(self, config: Config, launch: Launch, display: Display) -> None:
         """Load the data and the model, and write config.json."""
-        self._args = args
+        self._config = config
         self._launch = launch
         self._display = display
         self._directory = Path(launch.output)
-        self._data = load_dataset(launch.dataset, args.seed)
-        self._trainer = Trainer(args.seed, args.model, self._data)
+        self._data = load_dataset(launch.dataset, config.data.seed)
+        self._trainer = Trainer(config.learning.seed, config.learning.model, self._data)
         labels = self._data.train_y if launch.processes else None
-        self._privacy = make_privacy(args, self._trainer.size, labels)
-        codec = codec_for(args, self._trainer.size, self._privacy)
-        self._sent = codec.payload_length
-        self._plan = plan_for(args, self._sent)
+        self._privacy = make_privacy(
+            config.privacy, config.codec, config.data, self._trainer.size, labels
+        )
+        updates = codec_for(config.codec, self._trainer.size, self._privacy)
+        self._model = GlobalModel(config.learning, self._trainer.get_vector(), updates)
+        self._sent = updates.payload_length
+        self._plan = make_plan(config.session.parameters(self._sent))
         events = Events(self._directory / EVENTS_DIRECTORY)
         self.history = History(self._directory, events)
         self._background = Background(self._trainer, self._data, self._directory, self.draw)
-        self._state = self._open_state() if args.state_dir else None
-        Spending(args, self._state.vault if self._state else None, args.resume)
+        self._state = self._open_state(config.party.state_dir) if config.party.state_dir else None
+        Spending(config.flags, self._state.vault if self._state else None, config.party.resume)
+        self._blocks = block_map(config.party.crypto_threads)
         self._ending = ""
         self._identities = {
             index: public_key(certificate)
@@ -99,37 +101,39 @@ class Run:
         }
         self._summary = Summary(self.history)
         display.say(self._trainer.describe())
-        for line in describe(args, self._privacy) if self._privacy else ():
-            display.say(line)
+        if config.privacy is not None and self._privacy is not None:
+            for line in describe(config.privacy, config.codec, self._privacy):
+                display.say(line)
         if launch.processes:  # else clients may have data of their own
             self._show_split()
-        write_config(self._directory, dataclasses.asdict(args), self._derived())
+        write_config(self._directory, dict(config.flags), self._derived())
 
     def _show_split(self) -> None:
-        args, labels = self._args, self._data.train_y
-        how = Partition.parse(args.partition)
+        config, labels = self._config.data, self._data.train_y
+        how = config.partition
         described = partition.describe(
-            labels, partition.split(how, labels, args.num_peers, args.seed)
+            labels, partition.split(how, labels, config.num_clients, config.seed)
         )
-        partition.save(self._directory, described, args.partition)
-        for line in partition.lines(described, args.partition):
+        partition.save(self._directory, described, how)
+        for line in partition.lines(described, how):
             self._display.say(line)
-        if args.batch_size_per_worker > (least := min(entry["samples"] for entry in described)):
+        batch = self._config.learning.batch_size
+        if batch > (least := min(entry["samples"] for entry in described)):
             self._display.say(
-                f"note: --batch_size_per_worker {args.batch_size_per_worker} takes all samples of "
+                f"note: --batch_size_per_worker {batch} takes all samples of "
                 f"clients that have fewer (the smallest has {least})"
             )
 
-    def _open_state(self) -> ServerState:
+    def _open_state(self, state_dir: str) -> ServerState:
         """Return the state directory's keeper; StateError when the directory is of no use."""
         key, digest = self._launch.identity.private_key, self._plan.digest
-        directory = party_directory(self._args, SERVER)
+        directory = party_directory(state_dir, SERVER)
         return ServerState(Vault(directory, key, SERVER, digest), self._trainer.size)
 
     def _derived(self) -> dict[str, object]:
-        plan = dataclasses.asdict(self._plan) if self._args.aggregation == "mphe" else None
+        plan = dataclasses.asdict(self._plan) if self._config.codec.aggregation == "mphe" else None
         return {
-            "threshold": self._args.threshold,
+            "threshold": self._config.session.threshold,
             "dataset": self._data.name,
             "model_size": self._trainer.size,
             "plan": plan,
@@ -146,11 +150,10 @@ class Run:
             TooManyFailures: training ended early; the model so far is saved.
             OSError: results cannot be written.
         """
-        resumed = self._state if self._args.resume else None
+        resumed = self._state if self._config.party.resume else None
         # What is damaged is refused before any client is let in.
         checkpoint = resumed.restore(self.history) if resumed else None
-        blocks = block_map(self._args.crypto_threads)
-        kept = resumed.session(self._plan, self._identities, blocks) if resumed else None
+        kept = resumed.session(self._plan, self._identities, self._blocks) if resumed else None
         transport = await self._listen()
         driver = Driver(transport, self._display)
         self._summary.departures = driver.departures
@@ -158,7 +161,8 @@ class Run:
         try:
             party = await (self._gather(driver, kept) if resumed else self._set_up(driver))
             training = Training(
-                self._args,
+                self._config.rounds,
+                self._model,
                 driver,
                 party,
                 self._trainer,
@@ -185,25 +189,24 @@ class Run:
             await transport.close(closing)
 
     async def _listen(self) -> Listener:
-        args, launch = self._args, self._launch
+        party, launch = self._config.party, self._launch
         clients = launch.certificates[1:]
         pins = {fingerprint(text): index for index, text in enumerate(clients, start=1)}
-        context = server_context(launch.identity, clients) if args.tls else None
-        limit = max_frame(self._plan, self._trainer.size)
-        return await Listener.listen(args.host, args.port, pins, context, limit)
+        context = server_context(launch.identity, clients) if party.tls else None
+        limit = longest_message(self._plan, 4 * self._trainer.size)
+        return await Listener.listen(party.host, party.port, pins, context, limit)
 
     async def _set_up(self, driver: Driver) -> ServerParty:
         """Return the server, once the clients agree on a key."""
-        args = self._args
-        seconds = max(SETUP_SECONDS, args.round_timeout)
-        if args.aggregation == "plain":
+        seconds = max(SETUP_SECONDS, self._config.rounds.timeout)
+        if self._config.codec.aggregation == "plain":
             plain = self._plain()
             await driver.run(plain, Step(), seconds, Observer())
             if self._state is not None:
                 self._state.keep_session(b"")
             return plain
-        server = Server(self._plan.session, self._identities, blocks=block_map(args.crypto_threads))
-        observer = SessionKeeper(server, self._state)
+        server = Server(self._plan.session, self._identities, blocks=self._blocks)
+        observer = SessionSaver(server, self._state)
         # Where aggregates are verified, the first round needs what is pledged before it.
         await driver.run(server, Step(), seconds, observer)
         for event in observer.events:
@@ -214,20 +217,20 @@ class Run:
         return server
 
     def _plain(self) -> PlainServer:
-        args = self._args
-        return PlainServer(self._sent, args.num_peers, args.min_contributors)
+        session = self._config.session
+        return PlainServer(self._sent, session.num_clients, session.min_contributors)
 
     async def _gather(self, driver: Driver, kept: Server | None) -> ServerParty:
         """Return the server that was kept, with whoever is back by then."""
-        args = self._args
-        seconds = max(SETUP_SECONDS, args.round_timeout)
+        timeout = self._config.rounds.timeout
+        seconds = max(SETUP_SECONDS, timeout)
         if kept is None:
             plain = self._plain()
             await driver.run(plain, Step(), seconds, Observer())
             return plain
-        everybody = range(1, args.num_peers + 1)
+        everybody = range(1, self._config.rounds.num_clients + 1)
         await driver.run(Gathering(kept, everybody), Step(), seconds, Observer())
-        await driver.run(kept, Step(), args.round_timeout, Observer())
+        await driver.run(kept, Step(), timeout, Observer())
         return kept
 
     def _announce(self, done: SessionReady) -> None:
@@ -237,9 +240,9 @@ class Run:
                 f"{name(done.unconfirmed)} cannot decrypt: the shares dealt to them do not fit"
             )
         self._display.say(
-            f"collective key of {len(done.qualified)} clients, any {self._args.threshold} of "
+            f"collective key of {len(done.qualified)} clients, any {plan.session.threshold} of "
             f"{len(done.decryptors)} decrypt; {plan.upload_bytes / size:.2f} bytes a value "
-            f"({self._args.encryption})"
+            f"({plan.session.encryption})"
         )
 
     def stopped(self, reason: str) -> None:
@@ -257,24 +260,26 @@ class Run:
     def draw(self) -> None:
         """Draw the rounds that ended, if any; OSError when the picture cannot be written."""
         if self.history.records:
-            args = self._args
-            sums = args.aggregation if args.aggregation == "plain" else f"mphe {args.encryption}"
-            private = f", ε = {args.dp_epsilon:g}" if args.dp_epsilon else ""
+            config, learning = self._config, self._config.learning
+            plain = config.codec.aggregation == "plain"
+            sums = "plain" if plain else f"mphe {config.session.encryption}"
+            private = f", ε = {config.privacy.epsilon:g}" if config.privacy else ""
             title = (
-                f"{args.num_peers} clients, {self._data.name}, {sums}, seed {args.seed}\n"
-                f"model {args.model}, learning rate {args.learning_rate:g}, "
-                f"batch {args.batch_size_per_worker}{private}"
+                f"{config.session.num_clients} clients, {self._data.name}, {sums}, "
+                f"seed {learning.seed}\n"
+                f"model {learning.model}, learning rate {learning.learning_rate:g}, "
+                f"batch {learning.batch_size}{private}"
             )
             figure = picture.draw_history(self.history.records, title)
             picture.write(figure, self._directory / PICTURE_FILE)
 
 
-def run(args: Args, launch: Launch) -> int:
+def run(config: Config, launch: Launch) -> int:
     """Play the server to the end; return the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    display = Display(args.num_iterations, quiet=args.quiet)
+    display = Display(config.rounds.rounds, quiet=config.party.quiet)
     try:
-        run = Run(args, launch, display)
+        run = Run(config, launch, display)
         code = _play(run, display)
         run.draw()  # last, since a signal leaves little time for it
         return code
@@ -282,15 +287,11 @@ def run(args: Args, launch: Launch) -> int:
         with suppress(OSError):
             Path(launch.output).rmdir()  # empty: nothing has been written
         raise
-    except (AddressError, StateError) as error:
-        return _fail(display, str(error), EXIT_USAGE)
-    except SetupFailed as error:
-        return _fail(display, f"{error}; start again with all clients", EXIT_FAILED)
-    except OSError as error:
-        if error.errno not in FULL:
+    except Exception as error:
+        ending = end_of_server(error, launch.output)
+        if ending is None:
             raise
-        line = f"no space left to write to {launch.output}; free some and start again, or choose "
-        return _fail(display, line + "another disk with --output", EXIT_FAILED)
+        return _fail(display, ending.line, ending.code)
     finally:
         display.close()  # whatever else went wrong, the terminal gets its cursor back
 

@@ -8,11 +8,14 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from fl.config.exits import EXIT_SIGNAL
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-EXIT_SIGNAL = 128
 LEAVE_SECONDS = 4.0
+FLUSH_SECONDS = 5.0
+"""For what is still to be sent by a party that has ended."""
 CLOSE_SECONDS = 1.0
-"""For what is still to be sent by a party that was told to stop."""
+"""The same, of a party that was told to stop."""
 T = TypeVar("T")
 
 
@@ -24,7 +27,6 @@ class Stopped(Exception):
     """
 
     def __init__(self, number: int) -> None:
-        """Name the signal."""
         super().__init__(f"stopped by {signal.Signals(number).name}")
         self.code = EXIT_SIGNAL + number
 

@@ -1,7 +1,6 @@
 """`--aggregation plain`: the same rounds and transport, with updates in clear, for comparison."""
 
 from collections.abc import Iterable
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 
 from mphe.arithmetic.sampling import RandomSource
 from mphe.client import Finished, Rejected
-from mphe.errors import DuplicateMessage, MalformedMessage, ParameterError, UnexpectedSender
+from mphe.errors import DuplicateMessage, MalformedMessage, UnexpectedSender
 from mphe.roles.attendance import Attendance
 from mphe.roles.machine import Output, Send
 from mphe.roles.rounds.aggregator import (
@@ -23,14 +22,8 @@ from mphe.roles.rounds.aggregator import (
 from mphe.roles.rounds.contributor import Contributor
 from mphe.roles.step import Step
 from mphe.scheme.encryptor import Payload
-from mphe.update import Counts, Mean, PublicRange, clip
-from mphe.update.compression import Compression
-from mphe.update.quantise import NO_COUNTS
 from mphe.wire import codec
 from mphe.wire.messages import SERVER, Contribution, Finish, Join, Rejection, RoundEnd, RoundStart
-
-_NUM_COUNTS = 4
-Vector = NDArray[np.float32]
 
 
 class PlainEncryptor:
@@ -39,67 +32,6 @@ class PlainEncryptor:
     def encrypt(self, values: NDArray[Any], source: RandomSource) -> Payload:
         """Return an update, float32 (size,), in clear."""
         return Payload(b"", b"", values.astype("<f4").tobytes())
-
-
-class PlainCodec:
-    """Updates as they are, in float32, with their counts behind them; sums decode to means."""
-
-    def __init__(self, length: int, clip_norm: float, *, compression_rate: float = 1.0) -> None:
-        self._length = length
-        self._clip_norm = clip_norm
-        self._compression = Compression(length, compression_rate)
-
-    @property
-    def payload_length(self) -> int:
-        """Values of one contribution: what is sent of the update, and its counts."""
-        return self._compression.length + _NUM_COUNTS
-
-    def first_public(self) -> PublicRange:
-        """Return a range that nothing is clipped to, since models go out with one."""
-        return PublicRange(self._clip_norm)
-
-    def next_public(self, public: PublicRange, mean: Mean) -> PublicRange:
-        """Return the same range."""
-        return public
-
-    def encode(
-        self,
-        update: NDArray[Any],
-        public: PublicRange,
-        *,
-        seed: int,
-        index: int,
-        round: int,
-        counts: Counts = NO_COUNTS,
-    ) -> NDArray[Any]:
-        """Return a weighted update and its counts, float32 (payload_length,)."""
-        values = clip(self._compression.apply(update, seed, round), self._clip_norm)
-        accuracy = counts.accuracy if isfinite(counts.accuracy) else 0.0
-        behind = [counts.loss, accuracy, counts.samples, counts.weight]
-        weighted = values * np.float32(counts.weight)
-        return np.concatenate((weighted, np.array(behind, np.float32)))
-
-    def unsent(self, update: Vector, *, seed: int, round: int) -> Vector | None:
-        """Return what of an update `encode` does not send; None when it sends all."""
-        return self._compression.left(update, seed, round)
-
-    def decode(
-        self,
-        total: NDArray[Any],
-        contributors: int,
-        public: PublicRange,
-        *,
-        seed: int | None = None,
-        round: int | None = None,
-    ) -> Mean:
-        """Return the mean of the updates whose values were summed, by their weights."""
-        losses, accuracies, samples, weights = total[-_NUM_COUNTS:].tolist()
-        update = (total[:-_NUM_COUNTS] / (weights or 1)).astype(np.float32)
-        if update.size < self._length:
-            if seed is None or round is None:
-                raise ParameterError("compressed updates need seed and round to decode")
-            update = self._compression.undo(update, seed, round)
-        return Mean(update, 0, losses / contributors, accuracies / contributors, int(samples + 0.5))
 
 
 class PlainServer:

@@ -8,8 +8,8 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
+from fl.model.round_model import RoundModel
 from fl.report.metrics import INTERRUPTED, STAGES, Evaluation, History, RoundRecord
-from fl.schemes.session import Model
 from fl.state.directory import PROGRESS, SESSION, STARTED
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan
@@ -28,7 +28,7 @@ class Checkpoint:
     """
 
     round: int
-    model: Model
+    model: RoundModel
     averages: bytes = b""
 
 
@@ -53,7 +53,6 @@ class ServerState:
     """Keeps the session once, and every round twice: when it starts and when it has ended."""
 
     def __init__(self, vault: Vault, size: int) -> None:
-        """Keep models of `size` weights in this vault."""
         self.vault = vault
         self._size = size
 
@@ -92,7 +91,7 @@ class ServerState:
         except EncodingError as error:
             raise self.vault.refusal(STARTED, str(error)) from error
 
-    def finished(self, model: Model, record: RoundRecord, averages: bytes = b"") -> None:
+    def finished(self, model: RoundModel, record: RoundRecord, averages: bytes = b"") -> None:
         """Keep the model and the optimizer's averages, before the line is in metrics.jsonl."""
         line = record.to_json().encode()
         progress = ProgressRecord(record.round, model.to_bytes(), averages, line)
@@ -111,7 +110,7 @@ class ServerState:
                 return None
             progress = unpack(text, ProgressRecord)
             last = read_record(progress.line.decode())
-            model = Model.from_bytes(progress.model, self._size)
+            model = RoundModel.from_bytes(progress.model, self._size)
         except (EncodingError, ValueError) as error:
             raise self.vault.refusal(PROGRESS, str(error)) from error
         if last.round != progress.round or progress.round > self.started():
@@ -128,12 +127,12 @@ def restore_history(history: History, last: RoundRecord | None) -> None:
     """
     path, done = history.path, last.round if last is not None else 0
     text = path.read_bytes() if path.exists() else b""
-    whole = text[: text.rfind(b"\n") + 1]
-    if whole != text:
-        os.truncate(path, len(whole))
+    lines = text[: text.rfind(b"\n") + 1]
+    if lines != text:
+        os.truncate(path, len(lines))
     history.records = []
     try:
-        for line in whole.splitlines():
+        for line in lines.splitlines():
             _take_line(history, line.decode())
     except ValueError as error:
         raise _foreign(path, str(error)) from None

@@ -1,10 +1,10 @@
 """How much of its privacy budget a party has spent, kept where a state directory is set."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from fl.config.arguments import Args
 from fl.report.metrics import INTERRUPTED, RoundRecord
 from fl.state.directory import PRIVACY
 from mphe.run.vault import StateError, Vault
@@ -33,18 +33,23 @@ class Spending:
         rounds: so far.
     """
 
-    def __init__(self, args: Args, vault: Vault | None = None, goes_on: bool = False) -> None:
+    def __init__(
+        self,
+        flags: Mapping[str, object] = MappingProxyType({}),
+        vault: Vault | None = None,
+        goes_on: bool = False,
+    ) -> None:
         """Start at 0, or where the process before stopped.
 
         Args:
-            args: of this process.
+            flags: all of this process, by name; none without differential privacy.
             vault: keeps the count; without one it ends with the process.
             goes_on: whether the session in the vault goes on.
 
         Raises:
             StateError: the session began with other flags, or its count is lost.
         """
-        self._flags = {name: getattr(args, name) for name in _BINDING} if args.dp_epsilon else {}
+        self._flags = {name: flags[name] for name in _BINDING} if flags.get("dp_epsilon") else {}
         self._vault = vault
         self.rounds = 0
         if vault is None:

@@ -19,14 +19,14 @@ LIFETIME = timedelta(days=3650)  # the pin decides whom we trust, not the dates
 
 
 @dataclass(frozen=True)
-class Identity:
+class Credentials:
     """One party's signing key and its self-signed certificate (DER)."""
 
     private_key: Ed25519PrivateKey
     certificate: bytes
 
 
-def new_identity(name: str) -> Identity:
+def new_credentials(name: str) -> Credentials:
     """Make a fresh key and certificate; `name` (1 to 64 characters) is for people to read."""
     key = Ed25519PrivateKey.generate()
     public = key.public_key()
@@ -47,7 +47,7 @@ def new_identity(name: str) -> Identity:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
         .sign(key, algorithm=None)
     )
-    return Identity(key, certificate.public_bytes(serialization.Encoding.DER))
+    return Credentials(key, certificate.public_bytes(serialization.Encoding.DER))
 
 
 def public_key(certificate: bytes) -> bytes:
@@ -60,7 +60,7 @@ def public_key(certificate: bytes) -> bytes:
     except UnsupportedAlgorithm as error:
         raise ValueError(f"certificate with an unknown kind of key: {error}") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise ValueError("certificate without an Ed25519 key; make one with new_identity")
+        raise ValueError("certificate without an Ed25519 key; make one with new_credentials")
     return key.public_bytes_raw()
 
 
@@ -69,28 +69,26 @@ def fingerprint(certificate: bytes) -> bytes:
     return hashlib.sha256(certificate).digest()
 
 
-def server_context(identity: Identity, client_certificates: Sequence[bytes]) -> ssl.SSLContext:
+def server_context(own: Credentials, client_certificates: Sequence[bytes]) -> ssl.SSLContext:
     """Return a context that lets in exactly the holders of `client_certificates` (DER)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_REQUIRED
     context.num_tickets = 0  # every connection proves its identity anew
-    return _pinned(context, identity, client_certificates)
+    return _pinned(context, own, client_certificates)
 
 
-def client_context(identity: Identity, server_certificate: bytes) -> ssl.SSLContext:
+def client_context(own: Credentials, server_certificate: bytes) -> ssl.SSLContext:
     """Return a context that talks to the holder of `server_certificate` (DER) alone."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # the pin is the identity, wherever the server runs
-    return _pinned(context, identity, [server_certificate])
+    return _pinned(context, own, [server_certificate])
 
 
-def _pinned(
-    context: ssl.SSLContext, identity: Identity, trusted: Sequence[bytes]
-) -> ssl.SSLContext:
+def _pinned(context: ssl.SSLContext, own: Credentials, trusted: Sequence[bytes]) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     for certificate in trusted:
         context.load_verify_locations(cadata=certificate)
-    key = identity.private_key.private_bytes(
+    key = own.private_key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
@@ -98,6 +96,6 @@ def _pinned(
     # The ssl module reads keys from files only; mkdtemp makes the directory ours alone.
     with tempfile.TemporaryDirectory(prefix="identity-") as directory:
         path = Path(directory, "identity.pem")
-        path.write_bytes(key + ssl.DER_cert_to_PEM_cert(identity.certificate).encode())
+        path.write_bytes(key + ssl.DER_cert_to_PEM_cert(own.certificate).encode())
         context.load_cert_chain(path)
     return context

@@ -20,7 +20,7 @@ _DERIVED = ("decryptors", "min_contributors", "capacity", "max_corrupt")
 
 
 def _default_corrupt(n: int, t: int, k: int, verified: bool) -> int:
-    """Return the largest c with 2t > k + c that leaves two honest clients."""
+    """Return the largest c with 2t > k + c that leaves two honest clients; 0 without liars."""
     return min(2 * t - k - 1, n - 2) if verified else 0
 
 
@@ -136,18 +136,16 @@ class SessionParameters:
         """Yield what verified aggregates need: one quorum a round, two honest updates in a sum."""
         n, t, k, c = self.num_clients, self.threshold, self.decryptors, self.max_corrupt
         yield "num_clients", 3, MAX_CLIENTS, "verified aggregates need at least 3 clients"
-        yield (
-            "max_corrupt",
-            0,
-            2 * t - k - 1,
+        split = (
             f"{t} of {k} decryptors cannot withstand a lying server with {max(c, 0)} corrupt "
-            f"clients, two groups could decrypt two sums; use t above {(k + max(c, 0)) / 2:g}",
+            f"clients, two groups could decrypt two sums; use t above {(k + max(c, 0)) / 2:g}"
         )
         too_little = (
             f"a sum of {self.min_contributors} updates, {c} of them corrupt, hides too little; use "
             f"min_contributors {c + 2} or more of {n} clients, or a smaller max_corrupt"
         )
-        yield "max_corrupt", 0, n - 2, too_little
+        reason = too_little if 0 <= c < 2 * t - k else split
+        yield "max_corrupt", 0, _default_corrupt(n, t, k, True), reason
         yield "min_contributors", c + 2, n, too_little
 
     @cached_property

@@ -24,8 +24,8 @@ class ServerGone(Exception):
 class Work(Protocol):
     """What a client computes; the base of its updates."""
 
-    async def update(self, round: int, model: bytes) -> NDArray[Any]:
-        """Return the integers to contribute to a round."""
+    async def update(self, round: int, model: bytes) -> NDArray[Any] | None:
+        """Return the integers to contribute to a round; None to sit it out."""
 
     def metrics(self, encrypt_seconds: float) -> bytes:
         """Return what the server is told in clear beside the update just made."""
@@ -138,6 +138,8 @@ class ClientSession:
             if party.round != event.round:
                 return
             integers = await work.update(event.round, event.model)
+            if integers is None:
+                return
             started = time.perf_counter()
             try:
                 payload = await asyncio.to_thread(party.encrypt, integers)

@@ -26,6 +26,7 @@ from mphe.update.quantise import (
     Counts,
     Integers,
     Mean,
+    Vector,
     dequantise,
     first_range,
     next_range,
@@ -34,8 +35,6 @@ from mphe.update.quantise import (
 )
 from mphe.update.rotation import Rotation
 from mphe.update.streams import Stream, generator
-
-Vector = NDArray[np.float32]
 
 CODEC_VERSION = 1
 LEAST_RATE = 1e-4

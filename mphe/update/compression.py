@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mphe.update.quantise import Vector
 from mphe.update.streams import Stream, generator
 
-Vector = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mphe.update.quantise import Vector
 from mphe.update.streams import Stream, generator
 
-Vector = NDArray[np.float32]
 LONGEST_BLOCK = 1 << 13
 # Of the length, at most so much is padding.
 PADDING = 1 / 64

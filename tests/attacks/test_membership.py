@@ -15,11 +15,11 @@ from statistics import NormalDist
 
 import numpy as np
 
-from fl.privacy.privacy import Privacy, make_privacy
+from fl.privacy.privacy import Privacy
 from mphe.update import PrivateUpdateCodec, PublicRange
 from mphe.update.quantise import NO_COUNTS, quantise
 from mphe.update.streams import Stream, generator
-from tests.fl.federation import flags
+from tests.fl.federation import flags, privacy_of
 from tests.support import seeded
 
 SIZE, ROUNDS, TRIALS, PUBLIC = 30, 4, 400, PublicRange(1.0)
@@ -33,7 +33,7 @@ def parameters(directory: Path) -> Privacy:
     """Return what the flags of a run with 200 clients, any 3 of whom make a sum, ask for."""
     words = f"--dp_epsilon {EPSILON} --dp_unit client --clip_norm 1 --min_contributors 3"
     args = flags(directory, *words.split(), "--num_iterations", str(ROUNDS), peers=200)
-    plan = make_privacy(args, SIZE, None)
+    plan = privacy_of(args, SIZE, None)
     assert plan is not None and plan.honest == 2
     return plan
 

@@ -61,7 +61,7 @@ def attack() -> Simulation:
 def decrypt_alone(simulation: Simulation, update: Integers) -> Integers:
     """Return what the rogue reads from the victim's contribution with its own secret only."""
     ring, layout = simulation.ring, simulation.plan.threshold
-    sent = simulation.contributors[VICTIM].encrypt(update)
+    sent = simulation.encrypted(VICTIM, update)
     c1 = ring.from_bytes(sent.c1, ring.degree)
     secret = simulation.key_shares[ROGUE].secret
     product = ring.multiply_small(

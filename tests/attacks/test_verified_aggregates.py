@@ -7,6 +7,7 @@ succeeds against decryptors that skip the check in question and fails against ou
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,6 @@ from mphe.scheme.encryptor import Encryptor
 from mphe.scheme.rlwe import Opening, Prepared
 from mphe.wire.messages import Contribution, DecryptionRequest, Evidence, Group, Pledge
 from tests.simulation import (
-    SeededSource,
     Simulation,
     centred,
     integers,
@@ -66,8 +66,8 @@ class insecure_ProofBlindVerifier(Verifier):
 
 def weakened(verifier: type[Verifier]) -> type[Decryptor]:
     class insecure_Decryptor(Decryptor):
-        def __init__(self, keys: SessionKeys, source: SeededSource) -> None:
-            super().__init__(keys, source)
+        def __init__(self, keys: SessionKeys, *rest: Any) -> None:
+            super().__init__(keys, *rest)
             self._verifier = verifier(keys.plan, keys.key, keys.identities)
 
     return insecure_Decryptor

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import learning, peers, plots, records
 from benchmarks.peers import Script
 from benchmarks.records import Spread, Table
-from fl.config.arguments import parse_args
+from fl.config.resolve import parse_args
 
 
 @dataclass(frozen=True)
@@ -95,4 +95,4 @@ def test_every_row_of_learning_is_a_command_that_the_program_takes() -> None:
         assert len({flags for _, flags in rows}) == len(rows), title
         for _, flags in rows:
             words = learning.command(flags, 0).split(" main.py ")[1].split()
-            assert parse_args(words).num_iterations == 60
+            assert parse_args(words).rounds.rounds == 60

@@ -43,7 +43,7 @@ def play(
     fl.run.server.SETUP_SECONDS = scaled(setup_seconds)
     if not draws:  # half a second that many tests can do without
         fl.run.server.Run.draw = lambda self: None  # type: ignore[method-assign]
-    fl.run.server.FLUSH_SECONDS = scaled(1.0)  # that the end waits for a hung client
+    fl.run.server.FLUSH_SECONDS = scaled(1.0)  # type: ignore[attr-defined]
     small.install(pause)
     faults.install(fault)
     main.leave(main.main(argv))

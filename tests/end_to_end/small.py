@@ -13,9 +13,9 @@ import numpy as np
 import fl.learning.learner
 import fl.run.client
 import fl.run.server
-from fl.config.arguments import Args
-from fl.learning.bookkeeping import Ledger
+from fl.config.configs import Config
 from fl.learning.codecs import codec_for
+from fl.learning.pending import PendingUpdates
 from mphe.update import Counts
 
 SIZE = 12
@@ -59,24 +59,27 @@ class SmallLearner(fl.learning.learner.Learner):
 
     pause = 0.0
 
-    def __init__(self, args: Args, index: int, dataset: str, own_data: bool = False) -> None:
+    def __init__(self, config: Config, index: int) -> None:
         self.size = SIZE
-        self._args = args
+        self._config = config.learning
         self._index = index
-        self._ledger = Ledger()
+        self._pending = PendingUpdates()
         self._unsent = None
-        self.privacy = None
-        self.codec = codec_for(args, SIZE)
+        self.codec = codec_for(config.codec, SIZE)
 
     def update(self, round: int, model: Any) -> tuple[np.ndarray, Counts]:
         time.sleep(self.pause)
         return update_of(self._index, round), Counts(float(self._index))
 
 
+def small_learner(config: Config, index: int, dataset: str, own_data: bool = False) -> SmallLearner:
+    return SmallLearner(config, index)
+
+
 def install(pause: float) -> None:
     """Let server and clients of this process use the small model."""
     SmallLearner.pause = pause
-    fl.run.client.Learner = SmallLearner  # type: ignore[attr-defined, assignment]
+    fl.run.client.make_learner = small_learner  # type: ignore[attr-defined, assignment]
     fl.run.server.Trainer = SmallTrainer  # type: ignore[attr-defined, assignment]
 
 

@@ -13,7 +13,7 @@ from tests.patience import scaled
 def install() -> None:
     strikes = json.loads(os.environ.get("MPHE_TEST_FAULTS", "{}"))
     rank = os.environ.get("OMPI_COMM_WORLD_RANK", "")
-    fl.run.server.FLUSH_SECONDS = scaled(1.0)
+    fl.run.server.FLUSH_SECONDS = scaled(1.0)  # type: ignore[attr-defined]
     main.GRACE_SECONDS = scaled(1.0)
     small.install(0.0 if rank in strikes else 0.1)
     faults.install(faults.Fault(**strikes[rank]) if rank in strikes else None)

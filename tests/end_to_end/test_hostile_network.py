@@ -17,32 +17,31 @@ import numpy as np
 import pytest
 
 import mphe
-from fl.config.arguments import Args
-from fl.learning.codecs import codec_for
+from fl.config.configs import Config
 from fl.run.client import Training
-from fl.schemes.session import max_frame, plan_for
 from mphe.net.frames import encode_header
 from mphe.net.tcp import Client, Server, Unreachable
 from mphe.net.tls import (
-    Identity,
+    Credentials,
     client_context,
     fingerprint,
-    new_identity,
+    new_credentials,
     public_key,
     server_context,
 )
 from mphe.run.session import ClientSession
 from mphe.wire import codec
 from mphe.wire.messages import Contribution
+from mphe.wire.sizes import longest_message
 from tests.fl import federation
-from tests.fl.federation import SIZE, FakeLearner, Outcome, expected_weights, flags
+from tests.fl.federation import SIZE, FakeLearner, Outcome, expected_weights, flags, plan_of
 from tests.patience import flag, scaled, wait_until
 
 HOST = "127.0.0.1"
-SERVER = new_identity("server")
-CLIENTS = {index: new_identity(f"client {index}") for index in (1, 2, 3, 4)}
+SERVER = new_credentials("server")
+CLIENTS = {index: new_credentials(f"client {index}") for index in (1, 2, 3, 4)}
 KEYS = {index: public_key(identity.certificate) for index, identity in CLIENTS.items()}
-MALLORY = new_identity("client 2")
+MALLORY = new_credentials("client 2")
 EVERYBODY = 3 * [(1, 2, 3, 4)]
 HANG = 120
 
@@ -54,7 +53,7 @@ Wrap = Callable[[int, Client], Any]
 """(index, transport) → the transport that this client uses."""
 
 
-async def connect(port: int, index: int, identity: Identity, timeout: float = HANG) -> Client:
+async def connect(port: int, index: int, identity: Credentials, timeout: float = HANG) -> Client:
     context = client_context(identity, SERVER.certificate)
     pin = fingerprint(SERVER.certificate)
     return await Client.connect(HOST, port, index, context, pin, 1 << 24, timeout)
@@ -63,7 +62,7 @@ async def connect(port: int, index: int, identity: Identity, timeout: float = HA
 # -- the federation --------------------------------------------------------------------------------
 
 
-async def take_part(args: Args, port: int, index: int, wrap: Wrap, moves: Moves) -> None:
+async def take_part(args: Config, port: int, index: int, wrap: Wrap, moves: Moves) -> None:
     """Be a client until training is over; an update takes until the attack has gone on."""
 
     def dawdle(index: int, round: int) -> None:
@@ -76,7 +75,7 @@ async def take_part(args: Args, port: int, index: int, wrap: Wrap, moves: Moves)
     transport = await connect(port, index, CLIENTS[index])
     learner: Any = FakeLearner(args, index, dawdle)
     identity = mphe.Identity(CLIENTS[index].private_key)
-    plan = plan_for(args, codec_for(args, SIZE).payload_length)
+    plan = plan_of(args, SIZE)
     party = mphe.Client(index, plan.session, identity, KEYS)
     session = ClientSession(party, wrap(index, transport), Training(learner))
     session.start()
@@ -86,12 +85,15 @@ async def take_part(args: Args, port: int, index: int, wrap: Wrap, moves: Moves)
         await transport.close()
 
 
-async def federate(args: Args, attack: Attack, wrap: Wrap) -> Outcome:
+async def federate(args: Config, attack: Attack, wrap: Wrap) -> Outcome:
     """Run server and clients to the end, the attack beside them."""
-    plan = plan_for(args, codec_for(args, SIZE).payload_length)
+    plan = plan_of(args, SIZE)
     pins = {fingerprint(identity.certificate): index for index, identity in CLIENTS.items()}
     context = server_context(SERVER, [identity.certificate for identity in CLIENTS.values()])
-    frame, patient = max_frame(plan, SIZE), scaled(HANG)  # with whom says nothing, all the while
+    frame, patient = (
+        longest_message(plan, 4 * SIZE),
+        scaled(HANG),
+    )  # with whom says nothing, all the while
     server = await Server.listen(HOST, 0, pins, context, frame, handshake_timeout=patient)
     async with attack(server.port) as moves:
         clients = [
@@ -215,7 +217,7 @@ async def garbage_before_the_handshake(port: int) -> AsyncIterator[Moves]:
 
 
 @asynccontextmanager
-async def refused_client(port: int, index: int, identity: Identity) -> AsyncIterator[Moves]:
+async def refused_client(port: int, index: int, identity: Credentials) -> AsyncIterator[Moves]:
     """Try to be client `index` with this certificate, again and again."""
     refused = 0
 

@@ -19,6 +19,7 @@ from matplotlib.image import imread
 
 from fl.data.load import load_dataset
 from tests.end_to_end.launcher import command, metrics, ranks, run, started
+from tests.patience import output_of, wait_until
 from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(600)
@@ -94,12 +95,15 @@ def test_nothing_is_lost(
     pause: float,
 ) -> None:
     process, port = job
-    while len(rounds_of(tmp_path)) < after or not (tmp_path / "history.png").exists():
+
+    def is_drawn() -> bool:
         assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
+        return len(rounds_of(tmp_path)) >= after and (tmp_path / "history.png").exists()
+
+    wait_until(is_drawn, lambda: f"round {after} does not end", 240, pause=0.01)
     time.sleep(pause)
     os.kill(process.pid if target == "mpirun" else ranks(port)[0], number)
-    text, _ = process.communicate(timeout=60)
+    text = output_of(process, 60)
     done = rounds_of(tmp_path)
     if target == "mpirun":
         assert f"server: stopped by SIGTERM after {len(done)} rounds" in text

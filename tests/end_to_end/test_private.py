@@ -9,7 +9,7 @@ from tests.end_to_end.launcher import command, started
 from tests.patience import output_of
 from tests.ports import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("programs")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 PRIVACY = "--dp_noise_multiplier 1.5 --batch_size_per_worker 250 --clip_norm 1 --value_bits 20"

@@ -12,11 +12,7 @@ from tests.end_to_end.launcher import ROOT, command, metrics, run
 from tests.patience import scaled
 from tests.ports import free_port
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(600),
-    pytest.mark.xdist_group("programs"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def scalars(directory: Path, tag: str) -> list[tuple[int, Any]]:

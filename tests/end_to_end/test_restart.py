@@ -19,7 +19,7 @@ from tests.patience import flag, output_of
 from tests.ports import free_port
 
 __all__ = ["desk"]
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("programs")]
+pytestmark = pytest.mark.timeout(600)
 EVERYBODY = list(range(1, PEERS + 1))
 Make = Callable[..., Federation]
 

@@ -17,7 +17,7 @@ from tests.end_to_end.parties import Federation
 from tests.patience import flag, output_of, scaled
 from tests.ports import free_port
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("programs")]
+pytestmark = pytest.mark.timeout(600)
 PEERS = 3
 MAIN = ("main.py",)
 # An impostor is to give up soon: the real program tries for two minutes.

@@ -18,7 +18,7 @@ from tests.end_to_end.launcher import (
 from tests.patience import output_of
 from tests.ports import free_port
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("programs")]
+pytestmark = pytest.mark.timeout(600)
 
 VERIFIED = ("--verify_aggregate", "True", "--resiliency", "0.75", "--num_iterations", "4")
 

@@ -10,23 +10,25 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 
-from fl.config.arguments import Args, parse_args
-from fl.config.dropout import leaver
+from fl.config.configs import Config
+from fl.config.resolve import parse_args
 from fl.data.load import Dataset, load_dataset
+from fl.learning.build import make_learner
 from fl.learning.codecs import codec_for
-from fl.learning.learner import Learner
+from fl.learning.global_model import GlobalModel
+from fl.model.round_model import RoundModel
 from fl.model.trainer import Trainer
-from fl.privacy.privacy import make_privacy
+from fl.privacy.privacy import Privacy, make_privacy
 from fl.report.metrics import History
 from fl.report.progress import Display
 from fl.run.background import Background
 from fl.run.client import Training as ClientTraining
 from fl.run.rounds import Training
 from fl.schemes.plain import PlainClient, PlainServer
-from fl.schemes.session import Model, plan_for
 from mphe import Client, Identity, Server, Step
 from mphe.net.loopback import LoopbackClient, Network
 from mphe.net.tcp import Unreachable
+from mphe.plan.plan import Plan, make_plan
 from mphe.run.driver import Driver, Observer
 from mphe.run.party import ClientParty
 from mphe.run.session import ClientSession, follow
@@ -67,21 +69,25 @@ class FakeLearner:
 
     private = False
 
-    def __init__(self, args: Args, index: int, before: Callable[[int, int], None]) -> None:
+    def __init__(self, args: Config, index: int, before: Callable[[int, int], None]) -> None:
         self.size = SIZE
         self._args = args
         self._index = index
         self._before = before
         # Some updates are longer than clip_norm, and tests want to see them whole.
-        self._codec = codec_for(replace(args, clip_norm=1e6), SIZE)
+        self._codec = codec_for(replace(args.codec, clip_norm=1e6), SIZE)
 
-    def update(self, round: int, model: Model) -> tuple[np.ndarray, Counts]:
+    def update(self, round: int, model: RoundModel) -> tuple[np.ndarray, Counts]:
         self._before(self._index, round)
         return np.full(SIZE, self._index / 10, np.float32), Counts(float(self._index))
 
-    def encode(self, round: int, model: Model, update: np.ndarray, counts: Counts) -> np.ndarray:
-        where = {"seed": self._args.seed, "index": self._index, "round": round}
-        return self._codec.encode(update, model.public, **where, counts=counts)
+    def encode(
+        self, round: int, model: RoundModel, update: np.ndarray, counts: Counts
+    ) -> np.ndarray:
+        seed, index = self._args.learning.seed, self._index
+        return self._codec.encode(
+            update, model.public, seed=seed, index=index, round=round, counts=counts
+        )
 
     def sends(self, round: int, counts: Counts) -> None:
         """Keep no books."""
@@ -105,12 +111,12 @@ class Real:
     data: Dataset = field(default_factory=_nothing)
 
     @classmethod
-    def of(cls, args: Args) -> "Real":
+    def of(cls, args: Config) -> "Real":
         """Load data and models as the flags say."""
-        data = load_dataset(args.dataset, args.seed)
-        trainer = Trainer(args.seed, args.model, data)
-        clients = range(1, args.num_peers + 1)
-        learners = {index: Learner(args, index, args.dataset) for index in clients}
+        data = load_dataset(args.data.dataset, args.learning.seed)
+        trainer = Trainer(args.learning.seed, args.learning.model, data)
+        clients = range(1, args.session.num_clients + 1)
+        learners = {index: make_learner(args, index, args.data.dataset) for index in clients}
         return cls(trainer.size, learners, trainer, data)
 
 
@@ -124,7 +130,7 @@ class Outcome:
     client_errors: dict[int, BaseException] = field(default_factory=dict)
 
 
-def flags(directory: Path, *more: str, peers: int = 4) -> Args:
+def flags(directory: Path, *more: str, peers: int = 4) -> Config:
     """Return parsed flags of a short run."""
     line = f"--num_peers {peers} --server_address localhost:8080 --robust True --clip_norm 3"
     rounds = (
@@ -136,8 +142,18 @@ def flags(directory: Path, *more: str, peers: int = 4) -> Args:
     return parse_args([word for pair in pairs for word in pair] + list(more))
 
 
+def privacy_of(config: Config, size: int, labels: np.ndarray | None) -> Privacy | None:
+    """Return how a run of these flags is protected."""
+    return make_privacy(config.privacy, config.codec, config.data, size, labels)
+
+
+def plan_of(config: Config, size: int) -> Plan:
+    """Return the plan of a run whose model has so many values."""
+    return make_plan(config.session.parameters(codec_for(config.codec, size).payload_length))
+
+
 def run(
-    args: Args,
+    args: Config,
     before: Callable[[int, int], None] = lambda index, round: None,
     meddle: Callable[[Network, int], None] = lambda network, round: None,
     reconnect: Sequence[int] = (),
@@ -158,7 +174,7 @@ def run(
 
 
 async def _run(
-    args: Args,
+    args: Config,
     before: Any,
     meddle: Any,
     reconnect: Sequence[int],
@@ -166,20 +182,23 @@ async def _run(
     away_seconds: float,
 ) -> Outcome:
     network = Network()
-    identities = {i: Ed25519PrivateKey.generate() for i in range(1, args.num_peers + 1)}
+    identities = {i: Ed25519PrivateKey.generate() for i in range(1, args.session.num_clients + 1)}
     keys = {i: key.public_key().public_bytes_raw() for i, key in identities.items()}
-    privacy = make_privacy(args, real.size, real.data.train_y)
-    length = codec_for(args, real.size, privacy).payload_length
-    plan = plan_for(args, length)
+    plan = plan_of(args, real.size)
 
     async def client(index: int) -> None:
         learner: Any = real.learners.get(index) or FakeLearner(args, index, before)
         transport: LoopbackClient = network.connect(index)
-        leaves = leaver(args.simulate_dropout, args.num_peers, args.seed, index)
+        dropout = args.rounds.dropout
         party: ClientParty = PlainClient(index)
-        if args.aggregation != "plain":
+        if args.codec.aggregation != "plain":
             party = Client(index, plan.session, Identity(identities[index]), keys)
-        session = ClientSession(party, transport, ClientTraining(learner), leaves=leaves)
+        session = ClientSession(
+            party,
+            transport,
+            ClientTraining(learner),
+            leaves=lambda round: index in dropout.of(round),
+        )
         session.start()
 
         async def connect() -> LoopbackClient:
@@ -205,22 +224,33 @@ async def _run(
 
 
 async def _serve(
-    args: Args, network: Network, plan: Any, keys: Any, meddle: Any, real: "Real | None" = None
+    args: Config, network: Network, plan: Any, keys: Any, meddle: Any, real: "Real | None" = None
 ) -> Outcome:
     real = real or Real()
-    display = Display(args.num_iterations, Console(quiet=True))
+    display = Display(args.rounds.rounds, Console(quiet=True))
     driver = Driver(network.server, display)
-    history = History(Path(args.output))
-    if args.aggregation == "plain":
-        length = codec_for(args, real.size).payload_length
-        party: Any = PlainServer(length, args.num_peers, args.min_contributors)
+    directory = Path(args.party.output or "")
+    history = History(directory)
+    if args.codec.aggregation == "plain":
+        length = codec_for(args.codec, real.size).payload_length
+        party: Any = PlainServer(length, args.session.num_clients, args.session.min_contributors)
     else:
         party = Server(plan.session, keys)
     await driver.run(party, Step(), scaled(20), Observer())
-    privacy = make_privacy(args, real.size, real.data.train_y)
-    background = Background(real.trainer, real.data, Path(args.output), lambda: None)
+    privacy = privacy_of(args, real.size, real.data.train_y)
+    updates = codec_for(args.codec, real.size, privacy)
+    model = GlobalModel(args.learning, real.trainer.get_vector(), updates)
+    background = Background(real.trainer, real.data, directory, lambda: None)
     training = Training(
-        args, driver, party, real.trainer, background, history, display, privacy=privacy
+        args.rounds,
+        model,
+        driver,
+        party,
+        real.trainer,
+        background,
+        history,
+        display,
+        privacy=privacy,
     )
     started = party.start_round
 
@@ -238,10 +268,10 @@ async def _serve(
     return Outcome(history, training.finished[1], driver)
 
 
-def expected_weights(args: Args, contributors: Sequence[Sequence[int]]) -> np.ndarray:
+def expected_weights(args: Config, contributors: Sequence[Sequence[int]]) -> np.ndarray:
     """Return the weights after rounds with these contributors, from plain arithmetic."""
     step = sum(np.mean([index / 10 for index in counted]) for counted in contributors if counted)
-    return np.full(SIZE, -args.learning_rate * step)
+    return np.full(SIZE, -args.learning.learning_rate * step)
 
 
 def server_gone(outcome: Outcome) -> set[int]:

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl.config.arguments import Args
+from fl.config.configs import Config
 from fl.data.load import Dataset
+from fl.learning.build import make_learner
 from fl.learning.private_learner import PrivateLearner
 from tests.fl.federation import SIZE, FakeTrainer, Real, flags
 from tests.support import seeded
@@ -42,22 +43,24 @@ def data(samples: int = SAMPLES) -> Dataset:
 
 def pretend(monkeypatch: pytest.MonkeyPatch, value: float = 0.0) -> None:
     """Let learners find gradients of this value in all coordinates."""
-    monkeypatch.setattr("fl.learning.learner.Trainer", StubTrainer)
-    monkeypatch.setattr("fl.learning.learner.load_dataset", lambda name, seed: data())
+    monkeypatch.setattr("fl.learning.build.Trainer", StubTrainer)
+    monkeypatch.setattr("fl.learning.build.load_dataset", lambda name, seed: data())
     monkeypatch.setattr(StubTrainer, "value", value)
 
 
-def private_flags(directory: Path, *more: str, **options: int) -> Args:
+def private_flags(directory: Path, *more: str, **options: int) -> Config:
     """Return flags of a short run with dp_epsilon."""
     return flags(directory, "--dp_epsilon", "4", "--resiliency", "0.75", *more, **options)
 
 
-def learner(args: Args, index: int = 1, label: str = "learner") -> PrivateLearner:
+def learner(args: Config, index: int = 1, label: str = "learner") -> PrivateLearner:
     """Return a private learner on known randomness."""
-    return PrivateLearner(args, index, "stub", secret=seeded(f"{label} {index}"))
+    made = make_learner(args, index, "stub", secret=seeded(f"{label} {index}"))
+    assert isinstance(made, PrivateLearner)
+    return made
 
 
-def federation(args: Args, label: str = "federation") -> Real:
+def federation(args: Config, label: str = "federation") -> Real:
     """Return what `tests.fl.federation.run` trains: private learners on known randomness."""
-    clients = range(1, args.num_peers + 1)
+    clients = range(1, args.session.num_clients + 1)
     return Real(SIZE, {index: learner(args, index, label) for index in clients}, data=data())

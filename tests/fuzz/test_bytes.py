@@ -7,7 +7,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from fl.schemes.session import Model, Note
+from fl.model.round_model import RoundModel
+from fl.report.timings import Timings
 from mphe.errors import EncodingError, MalformedMessage
 from mphe.net.frames import HEADER_SIZE, FrameError, FrameReader
 from mphe.update import PublicRange
@@ -124,17 +125,17 @@ def test_models_and_notes() -> None:
     """What rides inside of messages: NaN and infinity are no model, and any note is a note."""
     size = 5
     good = [
-        Model(np.arange(size, dtype=np.float32), PublicRange(0.5)).to_bytes(),
-        Note(1.0, 2.0).to_bytes(),
+        RoundModel(np.arange(size, dtype=np.float32), PublicRange(0.5)).to_bytes(),
+        Timings(1.0, 2.0).to_bytes(),
         np.full(size + 2, np.nan, "<f4").tobytes(),
         np.full(size + 2, np.inf, "<f4").tobytes(),
     ]
     for number, rng in inputs("models and notes", 4_000):
         data = damage(rng.choice(good), rng, good)
-        note = Note.from_bytes(data)
+        note = Timings.from_bytes(data)
         assert 0 <= note.train <= 1e6 and 0 <= note.encrypt <= 1e6, number
         try:
-            model = Model.from_bytes(data, size)
+            model = RoundModel.from_bytes(data, size)
         except EncodingError:
             continue
         assert np.isfinite(model.weights).all() and 0 < model.public.clip_range < float("inf"), (

@@ -16,6 +16,9 @@ TEST = re.compile(
 REFERENCES = sorted({match for path in DOCUMENTS for match in TEST.findall(path.read_text())})
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 NAMED = re.compile(r"`((?:mphe|fl|tests|benchmarks|examples|docs)/[\w./]+)[`:]")
+FUNCTION = re.compile(r"`((?!tf\.)[a-z_]+(?:\.(?!(?:jsonl?|keras|png|npz|pem|py|md)`)\w+)+)`")
+FORMULAS = [ROOT / "docs" / name for name in ("protocol.md", "parameters.md", "privacy.md")]
+SOURCES = [path for top in ("mphe", "fl") for path in (ROOT / top).rglob("*.py")]
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 README_LINES = 170
@@ -89,6 +92,21 @@ def test_files_that_documents_name_exist() -> None:
         if not any((top / name.rstrip("./")).exists() for top in (ROOT, ROOT / "tests"))
     ]
     assert missing == []
+
+
+def test_functions_beside_formulas_exist() -> None:
+    modules = {path: path.with_suffix("").relative_to(ROOT).as_posix() for path in SOURCES}
+    missing, seen = [], 0
+    for path in FORMULAS:
+        for name in FUNCTION.findall(prose(path)):
+            seen += 1
+            place, _, last = name.rpartition(".")
+            # `rlwe.gen_share`, `setup.client.SetupClient.start`: a module's end, then names in it
+            ends = {"/" + "/".join(place.split(".")[:count]) for count in range(1, 5)}
+            found = [at for at, module in modules.items() if any(map(f"/{module}".endswith, ends))]
+            if not any(re.search(rf"\b{last}\b", at.read_text(encoding="utf-8")) for at in found):
+                missing.append((named(path), name))
+    assert missing == [] and seen > 60
 
 
 def test_the_programs_of_the_front_page_are_the_examples_that_tests_run() -> None:

@@ -11,7 +11,7 @@ import pytest
 from mphe.arithmetic.ring import Element, Limbs, Small
 from mphe.roles.machine import Output
 from mphe.roles.rounds.aggregator import Summed
-from mphe.roles.setup.client import Committed, KeysReady, Revealed, SetupClient
+from mphe.roles.setup.client import Committed, Revealed, SetupClient
 from mphe.scheme.sealing import PairwiseKeys
 from mphe.wire.messages import DecryptionRequest, Qualified, Ready, SealedShare
 from tests.protocol.support import done, failed
@@ -45,8 +45,7 @@ def test_sealed_share_that_does_not_open_is_named_and_costs_a_decryptor(
 ) -> None:
     simulation = relaying(change)
     end = done(simulation)
-    (told,) = [e for i, e in simulation.events if i == 1 and isinstance(e, KeysReady)]
-    assert told.unopened == unopened and told.keys.share is None
+    assert simulation.keys[1].share is None
     readies = {s: m.unopened for s, _, m in simulation.log if isinstance(m, Ready)}
     assert readies == {1: unopened, 2: (), 3: (), 4: ()}
     assert end.session.decryptors == (2, 3, 4)

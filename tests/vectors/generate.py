@@ -17,9 +17,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fl.schemes.session import Model, Note
+from fl.model.round_model import RoundModel
+from fl.report.timings import Timings
 from mphe.arithmetic import sampling
-from mphe.arithmetic.ring import Limbs, Ring
+from mphe.arithmetic.ring import Element, Limbs, Ring, Small
 from mphe.arithmetic.rings import DATA_RING, KEY_RING, LARGE_RING, RINGS
 from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.net.frames import encode_header
@@ -29,12 +30,13 @@ from mphe.roles.rounds.aggregator import Summed
 from mphe.roles.setup import common as setup
 from mphe.roles.setup import confirmation
 from mphe.roles.verified.evidence import Statement, c1_digest, model_digest
-from mphe.scheme import packing, sealing, shamir
+from mphe.scheme import packing, sealing, sharing
 from mphe.scheme.decryption import Request
 from mphe.scheme.proof import ShortnessProof
 from mphe.scheme.rlwe import CollectiveKey, common_reference, gen_share
 from mphe.scheme.sealing import PairwiseKeys
-from mphe.update.quantise import Figures, quantise
+from mphe.update import PublicRange
+from mphe.update.quantise import Counts, quantise
 from mphe.wire import codec
 from mphe.wire.messages import NUMBERS, Commit, Join, Pledge
 from tests.simulation import Simulation
@@ -53,12 +55,12 @@ def known(name: str, section: str, inputs: Mapping[str, Any], output: Any) -> Ve
     return {"name": name, "section": section, "inputs": dict(inputs), "output": output}
 
 
-def integers(x: Limbs) -> list[int]:
+def integers(x: Any) -> list[int]:
     """Return the coefficients of canonical limbs."""
     return [sum(int(limb) << 32 * i for i, limb in enumerate(column)) for column in x.T]
 
 
-def summary(ring: Ring, x: Limbs) -> dict[str, str]:
+def summary(ring: Ring, x: Element) -> dict[str, str]:
     """Return what tells whether an element is the right one, without all of its bytes."""
     values = integers(x[:, [0, -1]])
     digest = hashlib.sha256(ring.to_bytes(x)).hexdigest()
@@ -293,9 +295,9 @@ def elements() -> list[Vector]:
         ring = Ring(parameters)
         x = sampling.uniform(RandomSource(fixed("element")), ring)[:, :3]
         # q - 1: with the middle of what was left out it would not be below q.
-        x[:, 2] = ring.from_small(np.full(ring.degree, -1))[:, 2]
+        x[:, 2] = ring.from_small(Small(np.full(ring.degree, -1)))[:, 2]
         for dropped in (0, 3, 4, 7, 9):
-            data = ring.to_bytes(np.ascontiguousarray(x), dropped)
+            data = ring.to_bytes(Element(Limbs(np.ascontiguousarray(x))), dropped)
             back = integers(ring.from_bytes(data, 3, dropped))
             inputs = {
                 "ring": parameters.name,
@@ -339,8 +341,8 @@ def packings() -> list[Vector]:
 def sealings() -> list[Vector]:
     """Return what two clients share."""
     low, high = (
-        PairwiseKeys(2, RandomSource(fixed("x2"))),
-        PairwiseKeys(5, RandomSource(fixed("x5"))),
+        PairwiseKeys(2, RandomSource(fixed("x2")).bytes(32)),
+        PairwiseKeys(5, RandomSource(fixed("x5")).bytes(32)),
     )
     session, text = fixed("session"), fixed("text", 100)
     private = {i: RandomSource(fixed(f"x{i}")).bytes(32) for i in (2, 5)}
@@ -376,7 +378,7 @@ def sharings() -> list[Vector]:
     seed = fixed("polynomial")
     secret = sampling.ternary(RandomSource(fixed("s")), ring.degree)
     source = RandomSource(seed)
-    shares = shamir.gen_shares(ring, ring.from_small(secret), 3, (1, 4), source)
+    shares = sharing.gen_shares(ring, ring.from_small(secret), 3, (1, 4), source)
     vectors = []
     for point, share in shares.items():
         inputs = {
@@ -388,7 +390,7 @@ def sharings() -> list[Vector]:
         }
         vectors.append(known(f"share of client {point}", "9.2", inputs, summary(ring, share)))
     for index, active in ((1, (1, 2)), (4, (1, 4, 7)), (7, (1, 4, 7))):
-        factor = shamir.lagrange_coefficient(ring.modulus, index, active)
+        factor = sharing.lagrange_coefficient(ring.modulus, index, active)
         inputs = {"kind": "factor", "ring": "key", "index": index, "active": list(active)}
         vectors.append(known(f"factor of {index} in {active}", "9.2", inputs, f"{factor:x}"))
     return vectors
@@ -446,8 +448,8 @@ def updates() -> list[Vector]:
         reach = 0.5
         # Multiples of the step: whatever the rounding draws, nothing is rounded.
         steps = np.array([0, 1, -1, half, -half, 7])
-        figures = Figures(1.25, 0.75, 600, 1.5)
-        values = quantise(steps * (reach / half), reach, bits, figures, rng)
+        counts = Counts(1.25, 0.75, 600, 1.5)
+        values = quantise(steps * (reach / half), reach, bits, counts, rng)
         inputs = {
             "kind": "values",
             "value_bits": bits,
@@ -460,11 +462,11 @@ def updates() -> list[Vector]:
         }
         output = [int(value) for value in values]
         vectors.append(known(f"values of {bits} bits", "11.1", inputs, output))
-    model = Model(np.array([1.0, -0.5, 0.25], np.float32), 0.125, 600.0)
+    model = RoundModel(np.array([1.0, -0.5, 0.25], np.float32), PublicRange(0.125), 600.0)
     inputs = {"kind": "model", "weights": [1.0, -0.5, 0.25], "range": 0.125, "reference": 600.0}
     vectors.append(known("a model", "11.3", inputs, model.to_bytes().hex()))
     inputs = {"kind": "note", "train": 1.5, "encrypt": 0.25}
-    return [*vectors, known("a note", "11.4", inputs, Note(1.5, 0.25).to_bytes().hex())]
+    return [*vectors, known("a note", "11.4", inputs, Timings(1.5, 0.25).to_bytes().hex())]
 
 
 def plain(value: Any) -> Any:
@@ -511,11 +513,11 @@ def session() -> list[Vector]:
     end = simulation.run_round(values)
     plan = simulation.plan
     clients = {}
-    for index, client in simulation.clients.items():
-        opening = client._key_share.opening
+    for index in simulation.clients:
+        opening = simulation.key_shares[index].opening
         clients[str(index)] = {
             "identity": simulation.roster[index].hex(),
-            "exchange_key": client._pairwise._private.private_bytes_raw().hex(),
+            "exchange_key": simulation.stages[index].exchange_key.hex(),
             "secret": opening.secret.astype("i1").tobytes().hex(),
             "error": opening.error.astype("i1").tobytes().hex(),
             "values": [int(value) for value in values[index]],

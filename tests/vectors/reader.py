@@ -351,7 +351,7 @@ def update_values(inputs: dict[str, Any]) -> list[int]:
 
 def model_bytes(weights: list[float], reach: float, reference: float) -> bytes:
     """Return RoundStart.model."""
-    return struct.pack(f"<dd{len(weights)}f", reach, reference, *weights)
+    return struct.pack(f"<Idd{len(weights)}f", 1, reach, reference, *weights)
 
 
 def plan_digest(document: list[Any]) -> bytes:

@@ -14,7 +14,7 @@ from tests.vectors import reader
 from tests.vectors.reader import Ring, short
 
 FOLDER = Path(__file__).parent
-JOIN, ROSTER, COMMIT, COMMITMENTS, REVEAL, QUALIFIED, READY, OPEN = range(8)
+JOIN, JOINS, COMMIT, COMMITMENTS, REVEAL, QUALIFIED, READY, OPEN = range(8)
 START, CONTRIBUTION, REQUEST, SHARE, END = 10, 11, 12, 13, 15
 
 
@@ -38,7 +38,7 @@ class Session:
         self.ring = Ring(self.plan["threshold"]["ring"]["name"])
         self.digest = reader.plan_digest(self.document)
         *self.epoch, self.name, self.crs = reader.name_session(
-            self.digest, self.identities, self.one(ROSTER)[1]
+            self.digest, self.identities, self.one(JOINS)[1]
         )
         self.qualified = [reveal[0] for reveal in self.one(QUALIFIED)[0]]
         self.key_shares = {
@@ -68,7 +68,7 @@ class Session:
 
     def public(self, index: int) -> bytes:
         """Return a client's exchange key from the roster."""
-        key: bytes = next(join[1] for join in self.one(ROSTER)[1] if join[0] == index)
+        key: bytes = next(join[1] for join in self.one(JOINS)[1] if join[0] == index)
         return key
 
     def share(self, index: int) -> list[int]:
@@ -96,7 +96,7 @@ def test_messages_come_in_the_order_of_the_protocol() -> None:
     session, _ = known()
     kinds = [number for *_, number, _ in session.frames]
     firsts = sorted(set(kinds), key=kinds.index)
-    setup = [JOIN, ROSTER, COMMIT, COMMITMENTS, REVEAL, QUALIFIED, READY, REQUEST, SHARE, OPEN]
+    setup = [JOIN, JOINS, COMMIT, COMMITMENTS, REVEAL, QUALIFIED, READY, REQUEST, SHARE, OPEN]
     assert firsts == [*setup, START, CONTRIBUTION, END]
     assert all((number in (JOIN, COMMIT, REVEAL, READY, CONTRIBUTION, SHARE)) == (to == 0)
                for _, to, number, _ in session.frames)  # fmt: skip
@@ -104,14 +104,14 @@ def test_messages_come_in_the_order_of_the_protocol() -> None:
 
 def test_names_follow_from_what_was_sent() -> None:
     session, _ = known()
-    assert session.one(ROSTER)[0] == session.digest
+    assert session.one(JOINS)[0] == session.digest
     for kind, place in ((START, 3), (CONTRIBUTION, 7), (REQUEST, 7), (SHARE, 3), (END, 2)):
         assert {fields[place] for *_, fields in session.all(kind)} == {session.transcript}
 
 
 def test_every_signature_is_right() -> None:
     session, _ = known()
-    for index, exchange_key, entropy, signature, _, other in session.one(ROSTER)[1]:
+    for index, exchange_key, entropy, signature, _, other in session.one(JOINS)[1]:
         parts = (*session.epoch, short(index), exchange_key, other, entropy)
         reader.verify(session.identities[index], signature, "join", *parts)
     commits = {index: commitment for index, commitment, _ in session.one(COMMITMENTS)[0]}

@@ -394,6 +394,10 @@ class Aggregator(Machine[AggregatorState]):
         self._unpledged = set()
         return []
 
+    def abandon(self, reason: str) -> list[Output]:
+        """Give up the round under way, if there is one."""
+        return [] if self.state is IDLE else self._abandon(reason)
+
     def waiting_for(self) -> tuple[int, ...]:
         """Return whose answer is still missing."""
         if self.state is COLLECTING:

@@ -5,8 +5,11 @@ import shlex
 
 import pytest
 
-from fl.config.arguments import Args, parse_args
+from fl.config.arguments import Args
+from fl.config.configs import ENCRYPTIONS
 from fl.config.flags import UsageError, split_address
+from fl.config.resolve import parse_args
+from mphe.plan import agreement
 
 GOOD = ["--num_peers", "4", "--server_address", "localhost:8080", "--robust", "True"]
 
@@ -18,22 +21,29 @@ def test_the_documented_command() -> None:
             "--batch_size_per_worker 256 --resiliency 0.5 --num_iterations 100"
         )
     )
-    assert (args.host, args.port, args.threshold) == ("localhost", 8080, 2)
-    assert (args.robust, args.encryption, args.aggregation) == (True, "hybrid", "mphe")
-    assert (args.decryptors, args.min_contributors) == (4, 2)
+    assert (args.party.host, args.party.port, args.session.threshold) == ("localhost", 8080, 2)
+    assert (args.session.robust, args.session.encryption, args.codec.aggregation) == (
+        True,
+        "hybrid",
+        "mphe",
+    )
+    assert (args.session.decryptors, args.session.min_contributors) == (4, 2)
     assert any("two disjoint groups of 2 of 4" in line for line in args.warnings)
 
 
 def test_defaults() -> None:
     args = parse_args(GOOD)
-    assert (args.learning_rate, args.batch_size_per_worker, args.num_iterations) == (0.1, 256, 100)
-    assert (args.resiliency, args.value_bits, args.clip_norm, args.seed) == (1.0, 16, 3.0, 0)
-    assert (args.round_timeout, args.max_attempts, args.max_failed_rounds) == (60.0, 4, 10)
-    assert (args.dataset, args.output, args.tls, args.quiet) == ("auto", "", True, False)
-    assert args.threshold == args.min_contributors == args.decryptors == 4
+    learning, codec, party = args.learning, args.codec, args.party
+    assert (learning.learning_rate, learning.batch_size, learning.seed) == (0.1, 256, 0)
+    assert (learning.local_steps, learning.local_rate) == (1, 0.1)
+    assert (codec.value_bits, codec.clip_norm, args.rounds.rounds) == (16, 3.0, 100)
+    assert (args.rounds.timeout, args.session.max_attempts, args.rounds.max_failed) == (60.0, 4, 10)
+    assert (args.data.dataset, party.output) == ("auto", None)
+    assert (party.tls, party.quiet, party.role, party.state_dir) == (True, False, None, None)
+    assert args.session.threshold == args.session.min_contributors == args.session.decryptors == 4
     assert args.warnings == ()
     with pytest.raises(dataclasses.FrozenInstanceError):
-        args.seed = 1  # type: ignore[misc]
+        args.learning.seed = 1  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -52,12 +62,12 @@ def test_the_threshold_follows_the_typed_decimal(
     clients: int, resiliency: str, threshold: int
 ) -> None:
     args = parse_args([*GOOD, "--num_peers", str(clients), "--resiliency", resiliency])
-    assert args.threshold == threshold
+    assert args.session.threshold == threshold
 
 
 def test_not_robust_needs_everybody() -> None:
     args = parse_args([*GOOD, "--robust", "False", "--resiliency", "0.5"])
-    assert args.threshold == 4
+    assert args.session.threshold == 4
     assert any("--resiliency is not used" in line for line in args.warnings)
 
 
@@ -84,7 +94,8 @@ VERIFIED = ("--verify_aggregate", "True")
 
 def test_aggregates_are_not_verified_by_default() -> None:
     args = parse_args(GOOD)
-    assert (args.verify_aggregate, args.max_corrupt) == (False, -1)
+    assert (args.session.verified, args.session.max_corrupt) == (False, 0)
+    assert args.flags["max_corrupt"] is None
 
 
 @pytest.mark.parametrize(
@@ -108,14 +119,15 @@ def test_aggregates_are_not_verified_by_default() -> None:
 )
 def test_what_a_lying_server_is_withstood_with(words: str, corrupt: int, minimum: int) -> None:
     args = parse_args([*GOOD, *VERIFIED, *words.split()])
-    assert (args.max_corrupt, args.min_contributors) == (corrupt, minimum)
-    line = f"a lying server with {corrupt} of {args.num_peers} clients corrupt (--max_corrupt)"
+    assert (args.session.max_corrupt, args.session.min_contributors) == (corrupt, minimum)
+    clients = args.session.num_clients
+    line = f"a lying server with {corrupt} of {clients} clients corrupt (--max_corrupt)"
     assert any(line in warning for warning in args.warnings)
 
 
 def test_the_minimum_without_verified_aggregates_is_the_threshold() -> None:
     args = parse_args([*GOOD, "--verify_aggregate", "False", "--resiliency", "0.5"])
-    assert args.min_contributors == args.threshold == 2
+    assert args.session.min_contributors == args.session.threshold == 2
 
 
 BAD = [
@@ -246,17 +258,19 @@ BAD += [
 
 def test_privacy_is_off_unless_asked_for_and_then_has_defaults() -> None:
     args = parse_args(GOOD)
-    assert (args.dp_epsilon, args.dp_delta, args.dp_unit, args.dp_colluding) == (0, 0, "", -1)
-    args = parse_args([*GOOD, *PRIVATE.split()])
-    assert (args.dp_epsilon, args.dp_delta, args.dp_unit) == (4, 1e-5, "sample")
-    assert (args.dp_colluding, args.dp_noise_multiplier, args.dp_sampling_rate) == (1, 0, 0)
-    # Read once more, as a resolved configuration is, it says the same.
-    assert dataclasses.replace(args) == args
+    assert args.privacy is None
+    private = parse_args([*GOOD, *PRIVATE.split()]).privacy
+    assert private is not None
+    assert (private.epsilon, private.delta, private.unit) == (4, 1e-5, "sample")
+    assert (private.colluding, private.noise_multiplier, private.sampling_rate) == (1, None, None)
     # A lying server's helpers know their own noise too.
     verified = [*GOOD, "--dp_epsilon", "4", *VERIFIED]
-    assert parse_args(verified).dp_colluding == parse_args(verified).max_corrupt == 2
+    both = parse_args(verified)
+    assert both.privacy is not None
+    assert both.privacy.colluding == both.session.max_corrupt == 2
     many = "--dp_unit client --local_steps 5 --compression_rate 0.5 --dp_colluding 0"
-    assert parse_args([*GOOD, *PRIVATE.split(), *many.split()]).dp_colluding == 0
+    alone = parse_args([*GOOD, *PRIVATE.split(), *many.split()]).privacy
+    assert alone is not None and alone.colluding == 0
 
 
 @pytest.mark.parametrize(("words", "hint"), BAD)
@@ -282,10 +296,43 @@ def test_a_misspelt_flag_beats_a_missing_one() -> None:
         parse_args(["--num_peer", "4"])
 
 
-def test_built_by_hand_the_same_rules_hold() -> None:
-    with pytest.raises(UsageError, match="--encryption"):
-        Args(num_peers=2, server_address="a:1", robust=True, encryption="none")
-    assert Args(num_peers=3, server_address="a:1", robust=True).decryptors == 3
+def test_the_flags_of_a_session_are_those_in_force() -> None:
+    """What config.json keeps: a default that was typed and one that was not are the same."""
+    typed = "--decryptors 4 --min_contributors 4 --max_corrupt 2 --verify_aggregate True"
+    flags = parse_args([*GOOD, *VERIFIED]).flags
+    assert flags == parse_args([*GOOD, *typed.split()]).flags
+    assert set(flags) == {field.name for field in dataclasses.fields(Args)}
+    typed = "--dp_epsilon 4 --dp_delta 1e-5 --dp_unit sample --dp_colluding 1"
+    given = parse_args([*GOOD, "--dp_epsilon", "4"]).flags
+    assert given == parse_args([*GOOD, *typed.split()]).flags
+
+
+def test_a_local_rate_is_the_servers_unless_it_is_given() -> None:
+    more = ["--local_steps", "3", "--learning_rate", "0.5"]
+    assert parse_args([*GOOD, *more]).learning.local_rate == 0.5
+    assert parse_args([*GOOD, *more, "--local_learning_rate", "0.2"]).learning.local_rate == 0.2
+
+
+def test_the_encryptions_are_those_of_the_library() -> None:
+    assert ENCRYPTIONS == agreement.ENCRYPTIONS
+
+
+def test_limits_are_those_of_the_session() -> None:
+    """SessionParameters refuses; the line that the user sees names the flag and its limits."""
+    for words, line in (
+        ("--num_peers 4097", "--num_peers must be between 2 and 4096, not 4097"),
+        ("--num_iterations 1048577", "--num_iterations must be between 1 and 1.04858e+06"),
+        ("--max_attempts 65", "--max_attempts must be between 1 and 64, not 65"),
+        ("--min_contributors 0", "--min_contributors must be at least 2, not 0"),
+        ("--decryptors -1", "--decryptors must be at least 2, not -1"),
+        (
+            "--verify_aggregate True --min_contributors 5",
+            "--min_contributors must be between 4 and 4 (--num_peers), not 5",
+        ),
+    ):
+        with pytest.raises(UsageError) as caught:
+            parse_args([*GOOD, *words.split()])
+        assert str(caught.value).startswith(line)
 
 
 def test_help_explains_every_flag(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fl.config.arguments import parse_args
+from fl.config.resolve import parse_args
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.py")]

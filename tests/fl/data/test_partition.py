@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl.config.flags import Partition
+from fl.config.partition import Partition
 from fl.data.load import DatasetError
 from fl.data.partition import describe, lines, save, split
 
@@ -50,11 +50,12 @@ def test_what_cannot_be_split_is_refused() -> None:
 
 def test_the_split_is_shown_and_saved(tmp_path: Path) -> None:
     described = describe(LABELS, parts("shards:2", clients=20))
-    save(tmp_path, described, "shards:2")
+    how = Partition.parse("shards:2")
+    save(tmp_path, described, how)
     saved = json.loads((tmp_path / "partition.json").read_text())
     assert saved["partition"] == "shards:2"
     assert sum(entry["samples"] for entry in saved["clients"]) == 1000
     counts = np.sum([list(e["labels"].values()) for e in saved["clients"][:1]])
     assert counts == saved["clients"][0]["samples"]
-    assert "1000 training samples for 20 clients" in lines(described, "shards:2")[0]
-    assert "8 more in partition.json" in lines(described, "shards:2")[-1]
+    assert "1000 training samples for 20 clients" in lines(described, how)[0]
+    assert "8 more in partition.json" in lines(described, how)[-1]

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl.config.arguments import Args, parse_args
+from fl.config.configs import Config
 from fl.config.flags import UsageError
 from fl.config.place import Place, find_place
+from fl.config.resolve import parse_args
 from fl.data.user_code import UserError
 from fl.launch.mpi import (
     OFFER_BYTES,
@@ -34,7 +35,7 @@ from tests.ports import free_port
 ARGV = ["--num_peers", "2", "--server_address", "localhost:8080", "--robust", "True"]
 
 
-def args(*more: str) -> Args:
+def args(*more: str) -> Config:
     return parse_args([*ARGV, "--dataset", "mnist5k", *more])
 
 
@@ -65,27 +66,39 @@ def test_places(environ: dict[str, str], place: Place | None) -> None:
 
 
 def test_the_world_must_fit() -> None:
-    check_world(args(), ARGV, 3)
-    check_world(args(), ARGV, None)
+    check_world(2, ARGV, 3)
+    check_world(2, ARGV, None)
     line = mpirun_line(2, ARGV)
     assert line == f"mpirun -n 3 -H localhost:3 python main.py {' '.join(ARGV)}"
     with pytest.raises(UsageError, match="needs 3 processes, not 6") as caught:
-        check_world(args(), ARGV, 6)
+        check_world(2, ARGV, 6)
     assert line in str(caught.value)
 
 
 def test_two_mpis_do_not_mix() -> None:
-    check_launcher(args(), ARGV, Place(1, 3, 1, 3), 1, 3)
-    check_launcher(args(), ARGV, Place(1, None, 1, 1), 1, 3)
+    check_launcher(2, ARGV, Place(1, 3, 1, 3), 1, 3)
+    check_launcher(2, ARGV, Place(1, None, 1, 1), 1, 3)
     with pytest.raises(UsageError, match="started 3 processes but MPI sees 1"):
-        check_launcher(args(), ARGV, Place(2, 3, 2, 3), 0, 1)
+        check_launcher(2, ARGV, Place(2, 3, 2, 3), 0, 1)
     with pytest.raises(UsageError, match="needs 3 processes, not 1"):
-        check_launcher(args(), ARGV, Place(0, None, 0, 1), 0, 1)
+        check_launcher(2, ARGV, Place(0, None, 0, 1), 0, 1)
 
 
 def test_threads_are_shared_out() -> None:
     assert threads_per_process(10**6) == 1
     assert 1 <= threads_per_process(1) <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("processes", "client", "server"), [(1, 8, 8), (3, 2, 4), (5, 1, 4), (8, 1, 1), (20, 1, 1)]
+)
+def test_the_server_takes_what_equal_shares_leave(
+    monkeypatch: pytest.MonkeyPatch, processes: int, client: int, server: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert threads_per_process(processes) == client
+    assert threads_per_process(processes, server=True) == server
 
 
 def test_offers_become_one_launch(tmp_path: Path) -> None:
@@ -119,7 +132,7 @@ def test_an_error_travels_to_all_ranks(tmp_path: Path) -> None:
 
 def test_results_are_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names = {make_output("") for _ in range(3)}
+    names = {make_output(None) for _ in range(3)}
     assert len(names) == 3 and all(Path(name).is_dir() for name in names)
     assert make_output("mine") == make_output("mine") == "mine"
     (tmp_path / "mine" / "metrics.jsonl").touch()

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import fl.learning.learner
 import fl.run.client
-from fl.config.arguments import Args, parse_args
+from fl.config.arguments import Args
+from fl.config.configs import Config
 from fl.config.flags import UsageError
 from fl.config.place import Place
+from fl.config.resolve import parse_args, resolve
 from fl.data.load import Dataset
 from fl.launch.mpi import Launch, end_stragglers
 from fl.launch.roster import (
@@ -28,7 +29,8 @@ from fl.launch.roster import (
     read_identity,
     read_roster,
 )
-from mphe.net.tls import new_identity, public_key
+from fl.learning.build import make_learner
+from mphe.net.tls import new_credentials, public_key
 from mphe.run.session import ServerGone
 from tests.fl.program import run
 from tests.ports import free_port
@@ -49,7 +51,7 @@ def write(desk: Path, content: Any) -> None:
 
 
 def entry(name: str = "eve") -> dict[str, str]:
-    certificate = new_identity(name).certificate
+    certificate = new_credentials(name).certificate
     return {"name": name, "certificate": base64.b64encode(certificate).decode()}
 
 
@@ -68,7 +70,7 @@ def words(desk: Path, role: str, who: str, *more: str) -> list[str]:
     return [word for pair in flags.items() for word in pair]
 
 
-def args(desk: Path, role: str, who: str, *more: str) -> Args:
+def args(desk: Path, role: str, who: str, *more: str) -> Config:
     return parse_args(words(desk, role, who, *more))
 
 
@@ -229,11 +231,11 @@ def test_nobody_is_listed_twice(desk: Path) -> None:
 def test_one_key_in_two_certificates_is_listed_twice(
     desk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = new_identity("one")
+    first = new_credentials("one")
     monkeypatch.setattr(
         "mphe.net.tls.Ed25519PrivateKey", argparse.Namespace(generate=lambda: first.private_key)
     )
-    second = new_identity("two")
+    second = new_credentials("two")
     assert first.certificate != second.certificate
     lines = [
         {"name": "x", "certificate": base64.b64encode(made.certificate).decode()}
@@ -287,10 +289,10 @@ def test_the_port_and_the_results_are_checked(desk: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "place", "hint"),
     [
-        ({"roster": "", "identity": ""}, None, "--role without --roster, --identity"),
-        ({"identity": ""}, None, "--role, --roster without --identity"),
-        ({"role": ""}, None, "--roster, --identity without --role"),
-        ({"role": "", "roster": ""}, None, "--identity without --role, --roster"),
+        ({"roster": None, "identity": None}, None, "--role without --roster, --identity"),
+        ({"identity": None}, None, "--role, --roster without --identity"),
+        ({"role": None}, None, "--roster, --identity without --role"),
+        ({"role": None, "roster": None}, None, "--identity without --role, --roster"),
         ({}, Place(0, 3, 0, 3), "without mpirun or srun, or leave out --role"),
         ({"tls": False}, None, "--role needs --tls True"),
         ({"dataset": "auto"}, None, "name the dataset"),
@@ -298,7 +300,7 @@ def test_the_port_and_the_results_are_checked(desk: Path) -> None:
 )
 def test_flags_that_do_not_go_together(flags: dict, place: Place | None, hint: str) -> None:
     usual = {"role": "client", "roster": "r", "identity": "i", "dataset": "mnist5k"}
-    given = Args(num_peers=2, server_address="a:1", robust=True, **usual | flags)
+    given = resolve(Args(num_peers=2, server_address="a:1", robust=True, **usual | flags))
     refused(lambda: check_flags(given, place), hint)
 
 
@@ -337,16 +339,16 @@ class NoModel:
 
 
 def test_own_data_is_not_split(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fl.learning.learner.Trainer", NoModel)
+    monkeypatch.setattr("fl.learning.build.Trainer", NoModel)
     x, y = np.zeros((10, 28, 28), np.uint8), np.arange(10)
     np.savez(desk / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     given = args(desk, "client", "bob", "--dataset", f"npz:{desk / 'own.npz'}")
     launch, _ = join(given, None)
     assert launch.own_data
-    learner = fl.learning.learner.Learner(given, launch.index, launch.dataset, launch.own_data)
+    learner = make_learner(given, launch.index, launch.dataset, launch.own_data)
     assert learner._y.tolist() == list(range(10))
-    assert len(fl.learning.learner.Learner(given, launch.index, launch.dataset)._y) == 5
-    server, _ = join(args(desk, "server", "server", "--dataset", given.dataset), None)
+    assert len(make_learner(given, launch.index, launch.dataset)._y) == 5
+    server, _ = join(args(desk, "server", "server", "--dataset", given.data.dataset), None)
     assert not server.own_data
 
 
@@ -361,12 +363,12 @@ def test_exit_codes_of_a_client_that_fails(
     listens: bool,
     code: int,
 ) -> None:
-    async def fail(_args: Args, _launch: Launch) -> None:
+    async def fail(_config: Config, _launch: Launch) -> None:
         raise ServerGone("left out")
 
     monkeypatch.setattr("fl.run.client._take_part", fail)
     monkeypatch.setattr("fl.run.client.server_listens", lambda _host, _port: listens)
-    given = Args(num_peers=2, server_address="a:1", robust=True)
-    launch = Launch(1, new_identity("x"), (), processes, "mnist5k", None, "")
+    given = resolve(Args(num_peers=2, server_address="a:1", robust=True))
+    launch = Launch(1, new_credentials("x"), (), processes, "mnist5k", None, "")
     assert fl.run.client.run(given, launch, 1) == code
     assert capsys.readouterr().err == "client 1: left out\n"

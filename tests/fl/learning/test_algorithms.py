@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from fl.config.schedule import Schedule
+from fl.learning.build import make_learner
 from fl.learning.codecs import codec_for
 from fl.learning.global_model import GlobalModel
-from fl.learning.learner import Learner
 from fl.model.optimise import ServerOptimizer
-from fl.schemes.session import Model
+from fl.model.round_model import RoundModel
 from mphe.update import Counts, PublicRange, sample_weight
 from mphe.update.compression import coordinates
 from mphe.update.quantise import dequantise, quantise
@@ -54,8 +54,8 @@ def test_weights_make_the_sum_a_mean_over_samples() -> None:
 def test_only_counted_rounds_move_the_memory(tmp_path: Path) -> None:
     words = "--model examples/logistic.py:model --dataset mnist5k --compression_rate 0.5"
     args = flags(tmp_path, *words.split(), "--aggregation", "plain")
-    learner = Learner(args, 1, "mnist5k")
-    model = Model(np.zeros(learner.size, np.float32), PublicRange(3.0))
+    learner = make_learner(args, 1, "mnist5k")
+    model = RoundModel(np.zeros(learner.size, np.float32), PublicRange(3.0))
 
     def send(round: int, counted: bool) -> np.ndarray:
         update, counts = learner.update(1, model)
@@ -69,25 +69,25 @@ def test_only_counted_rounds_move_the_memory(tmp_path: Path) -> None:
     send(1, counted=True)
     # Round 2 sends the other half: what round 1 left of it, and the same again.
     other, _ = learner.update(1, model)
-    expected = 2 * other[coordinates(learner.size, 0.5, args.seed, 2)]
+    expected = 2 * other[coordinates(learner.size, 0.5, args.learning.seed, 2)]
     assert np.allclose(send(2, counted=True), expected, atol=1e-6)
 
 
 def test_fedavg_sends_the_sum_of_the_gradients_on_its_path(tmp_path: Path) -> None:
     words = "--model examples/logistic.py:model --dataset mnist5k --clip_norm 1000"
-    one = Learner(flags(tmp_path, *words.split()), 1, "mnist5k")
-    two = Learner(flags(tmp_path, *words.split(), "--local_steps", "2"), 1, "mnist5k")
+    one = make_learner(flags(tmp_path, *words.split()), 1, "mnist5k")
+    two = make_learner(flags(tmp_path, *words.split(), "--local_steps", "2"), 1, "mnist5k")
     start = np.zeros(one.size, np.float32)
-    first, _ = one.update(1, Model(start, PublicRange(3.0)))
-    both, _ = two.update(1, Model(start, PublicRange(3.0)))
+    first, _ = one.update(1, RoundModel(start, PublicRange(3.0)))
+    both, _ = two.update(1, RoundModel(start, PublicRange(3.0)))
     x, y = two._batch(1, 1)
-    two._trainer.set_vector(start - np.float32(0.1) * first)
+    two._trainer.set_vector((start - np.float32(0.1) * first).astype(np.float32))
     assert np.allclose(both, first + two._trainer.gradient(x, y)[0], atol=1e-5)
 
 
 def test_the_global_model_follows_the_schedule(tmp_path: Path) -> None:
     args = flags(tmp_path, "--aggregation", "plain", "--learning_rate_schedule", "step:1:0.5")
-    model = GlobalModel(args, np.zeros(1, np.float32), codec_for(args, 1))
+    model = GlobalModel(args.learning, np.zeros(1, np.float32), codec_for(args.codec, 1))
     for round in (1, 2):
         model.step(round, np.array([2.0, 2.0, 1.0, 20.0, 2.0]), 2)
     assert model.weights[0] == pytest.approx(-0.1 - 0.05)
@@ -106,10 +106,11 @@ def test_a_model_that_was_kept_goes_on_as_if_nothing_had_happened(
         update = np.full(8, 0.01, np.float32)
         sums.append(sum(quantise(update, 3.0, 16, counts, rng) for _ in range(2)))
     whole, again = (
-        GlobalModel(args, np.zeros(8, np.float32), codec_for(args, 8)) for _ in range(2)
+        GlobalModel(args.learning, np.zeros(8, np.float32), codec_for(args.codec, 8))
+        for _ in range(2)
     )
     whole.step(1, np.asarray(sums[0]), 2)
-    again.restore(Model.from_bytes(whole.sent().to_bytes(), 8), whole.averages())
+    again.restore(RoundModel.from_bytes(whole.sent().to_bytes(), 8), whole.averages())
     assert (again.public, again.reference) == (whole.public, 300)
     assert whole.public.clip_range < 3 * 8
     for model in (whole, again):

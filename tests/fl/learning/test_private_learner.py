@@ -1,6 +1,5 @@
 """What a private client computes: clipped samples, secret batches, silence, and when it stops."""
 
-from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,17 @@ import pytest
 
 from fl.data.load import Dataset
 from fl.learning.private_learner import BudgetSpent, UnfitSamples, poisson_batch
+from fl.model.round_model import RoundModel
 from fl.model.trainer import ModelError, Trainer
-from fl.schemes.session import Model
 from fl.state.spending import Spending
-from mphe.net.tls import new_identity
+from mphe.net.tls import new_credentials
 from mphe.run.vault import StateError, Vault
 from mphe.update import PublicRange
-from tests.fl.federation import SIZE
+from tests.fl.federation import SIZE, flags
 from tests.fl.private import SAMPLES, StubTrainer, learner, pretend, private_flags
 from tests.support import seeded
 
-MODEL = Model(np.zeros(SIZE, np.float32), PublicRange(0.5))
+MODEL = RoundModel(np.zeros(SIZE, np.float32), PublicRange(0.5))
 
 
 def sixty_samples() -> Dataset:
@@ -141,7 +140,6 @@ def test_a_client_sends_nothing_beyond_its_budget(
     pretend(monkeypatch)
     noise = ("--dp_noise_multiplier", "2")
     one = learner(private_flags(tmp_path, "--dp_unit", unit, *noise))
-    assert one.privacy is not None
     allowed = one.privacy.budget.rounds
     assert 1 <= allowed < 100
     for number in range(1, allowed + 1):
@@ -153,40 +151,38 @@ def test_a_client_sends_nothing_beyond_its_budget(
 
 
 def test_a_restart_goes_on_counting_and_refuses_other_flags(tmp_path: Path) -> None:
-    args = private_flags(tmp_path, "--state_dir", str(tmp_path / "state"))
-    key = new_identity("client").private_key
+    args = private_flags(tmp_path, "--state_dir", str(tmp_path / "state")).flags
+    key = new_credentials("client").private_key
     vault = Vault(tmp_path / "vault", key, 1, bytes(32))
     first = Spending(args, vault)
     first.add()
     first.add()
     assert Spending(args, vault, goes_on=True).rounds == 2
     for name, changed in (
-        ("dp_epsilon", replace(args, dp_epsilon=5.0)),
-        ("clip_norm", replace(args, clip_norm=2.0)),
-        ("dp_unit", replace(args, dp_unit="client")),
+        ("dp_epsilon", {**args, "dp_epsilon": 5.0}),
+        ("clip_norm", {**args, "clip_norm": 2.0}),
+        ("dp_unit", {**args, "dp_unit": "client"}),
     ):
         with pytest.raises(StateError, match=f"was started with --{name} "):
             Spending(changed, vault, goes_on=True)
-    without = type(args)(num_peers=4, server_address="a:1", robust=True)
     with pytest.raises(StateError, match="--dp_epsilon 4"):
-        Spending(without, vault, goes_on=True)
+        Spending(flags(tmp_path).flags, vault, goes_on=True)
     # A client without a share of the key does not know that the session goes on: it counts on.
     assert Spending(args, vault).rounds == 2
     vault.close()
 
 
 def test_a_session_without_privacy_does_not_go_on_with_it(tmp_path: Path) -> None:
-    vault = Vault(tmp_path / "vault", new_identity("client").private_key, 1, bytes(32))
+    vault = Vault(tmp_path / "vault", new_credentials("client").private_key, 1, bytes(32))
     with pytest.raises(StateError, match="started with no --dp_epsilon, not --dp_epsilon 4"):
-        Spending(private_flags(tmp_path), vault, goes_on=True)
-    plain = type(private_flags(tmp_path))(num_peers=4, server_address="a:1", robust=True)
-    assert Spending(plain, vault, goes_on=True).rounds == 0
+        Spending(private_flags(tmp_path).flags, vault, goes_on=True)
+    assert Spending(flags(tmp_path).flags, vault, goes_on=True).rounds == 0
     # A session that never began binds nobody.
-    assert Spending(private_flags(tmp_path), vault).rounds == 0
-    other = Spending(replace(private_flags(tmp_path), dp_epsilon=2.0), vault)
+    assert Spending(private_flags(tmp_path).flags, vault).rounds == 0
+    other = Spending({**private_flags(tmp_path).flags, "dp_epsilon": 2.0}, vault)
     other.add()
     with pytest.raises(StateError, match=r"started with --dp_epsilon 2\.0, not --dp"):
-        Spending(private_flags(tmp_path), vault)
+        Spending(private_flags(tmp_path).flags, vault)
     vault.close()
 
 

@@ -5,7 +5,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from fl.config.arguments import Args, parse_args
+from fl.config.configs import Config
+from fl.config.resolve import parse_args
 from tests.patience import scaled
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,15 +24,16 @@ def commands(*words: str) -> list[list[str]]:
 
 def test_compare_trains_both_ways_with_each_seed_and_reports_on_all() -> None:
     *trainings, reported = commands("SEEDS=3 5 8", "ROUNDS=7")
-    runs: list[Args] = []
+    runs: list[Config] = []
     for words in trainings:
         assert words[words.index("-n") + 1] == "5"
         runs.append(parse_args(words[words.index("main.py") + 1 :]))
-    assert {(run.aggregation, run.seed) for run in runs} == {
+    assert {(run.codec.aggregation, run.learning.seed) for run in runs} == {
         (aggregation, seed) for aggregation in ("plain", "mphe") for seed in (3, 5, 8)
     }
-    assert {(run.num_iterations, run.dataset, run.num_peers) for run in runs} == {(7, "mnist5k", 4)}
-    outputs = {run.output for run in runs}
+    shown = {(run.rounds.rounds, run.data.dataset, run.session.num_clients) for run in runs}
+    assert shown == {(7, "mnist5k", 4)}
+    outputs = {run.party.output or "" for run in runs}
     assert len(outputs) == len(runs) == 6
     assert all(output.startswith("runs/compare/") for output in outputs)
     picture = reported[reported.index("--picture") + 1]

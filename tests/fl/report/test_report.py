@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from fl.config.arguments import parse_args
 from fl.config.flags import UsageError
+from fl.config.resolve import parse_args
 from fl.report import compare as report
 from fl.report.metrics import Evaluation, History, RoundRecord, write_config
 from fl.report.past_runs import differences, group_runs, read_run
@@ -30,8 +30,8 @@ def make_run(directory: Path, *rounds: RoundRecord, torn: str = "", **flags: Any
     directory.mkdir()
     words = {"num_peers": 4, "server_address": "localhost:1", "robust": "True", **flags}
     words = {"num_iterations": 3, "output": directory, **words}
-    args = parse_args([word for key, text in words.items() for word in (f"--{key}", str(text))])
-    write_config(directory, dataclasses.asdict(args), {})
+    config = parse_args([word for key, text in words.items() for word in (f"--{key}", str(text))])
+    write_config(directory, dict(config.flags), {})
     history = History(directory)
     for one in rounds:
         history.append(one)

@@ -11,18 +11,19 @@ import pytest
 from rich.console import Console
 
 from fl.learning.codecs import codec_for
-from fl.privacy.privacy import Privacy, make_privacy
+from fl.learning.global_model import GlobalModel
+from fl.model.round_model import RoundModel
+from fl.privacy.privacy import Privacy
 from fl.report.metrics import INTERRUPTED, History, RoundRecord, Summary
 from fl.report.progress import Display
 from fl.run.background import Background
 from fl.run.rounds import Training
-from fl.schemes.session import Model
 from fl.state.server import Checkpoint
 from fl.state.spending import charged
 from mphe.net.loopback import Network
 from mphe.update import Mean, PublicRange
 from mphe.update.quantise import Spread, dequantise, half_levels
-from tests.fl.federation import SIZE, FakeTrainer, run
+from tests.fl.federation import SIZE, FakeTrainer, privacy_of, run
 from tests.fl.private import data, federation, pretend, private_flags
 from tests.patience import flag
 
@@ -67,9 +68,9 @@ def test_a_sum_of_the_fewest_contributors_has_the_promised_noise(
             network.cut(4)
 
     outcome = run(args, meddle=drop, reconnect=[4], real=federation(args))
-    plan = make_privacy(args, SIZE, data().train_y)
+    plan = privacy_of(args, SIZE, data().train_y)
     assert plan is not None and plan.honest == 2
-    values, contributors = noise(plan, sums, args.value_bits)
+    values, contributors = noise(plan, sums, args.codec.value_bits)
     assert sorted(set(contributors)) == [3, 4] and len(outcome.history.records) == ROUNDS
     few = np.repeat(contributors == 3, SIZE)
     for chosen, expected in ((few, 3), (~few, 4)):
@@ -101,7 +102,7 @@ def test_the_range_does_not_narrow_until_unseen_values_leave_it(tmp_path: Path) 
     """Private clients do not tell how many do."""
     args = private_flags(tmp_path, "--dp_unit", "client", "--value_bits", "8", "--clip_norm", "9")
     update = np.eye(1, SIZE, dtype=np.float32)[0]
-    codec = codec_for(args, SIZE, make_privacy(args, SIZE, None))
+    codec = codec_for(args.codec, SIZE, privacy_of(args, SIZE, None))
     public, mean = codec.first_public(), Mean(update, 0, None, spread=Spread.of(update, 0, 4))
     for _ in range(20):
         public = codec.next_public(public, mean)
@@ -114,7 +115,7 @@ def test_training_stops_when_the_budget_is_spent(
     pretend(monkeypatch)
     words = "--dp_unit client --dp_noise_multiplier 2.5 --num_iterations 50"
     args = private_flags(tmp_path, *words.split())
-    plan = make_privacy(args, SIZE, None)
+    plan = privacy_of(args, SIZE, None)
     assert plan is not None
     outcome = run(args, real=federation(args))
     records = outcome.history.records
@@ -175,7 +176,7 @@ def test_a_resumed_server_counts_on_from_its_history(
 ) -> None:
     """Of three rounds two are in the history, and one was lost with the server."""
     args = private_flags(tmp_path, "--dp_unit", "client", "--dp_noise_multiplier", "4")
-    plan = make_privacy(args, SIZE, None)
+    plan = privacy_of(args, SIZE, None)
     assert plan is not None
     history = History(tmp_path)
     history.records = [replace(record(1), round=number) for number in (1, 2)]
@@ -184,10 +185,11 @@ def test_a_resumed_server_counts_on_from_its_history(
     trainer: Any = FakeTrainer()
     display = Display(3, Console(quiet=True))
     background = Background(trainer, data(), tmp_path, lambda: None)
+    model = GlobalModel(args.learning, trainer.get_vector(), codec_for(args.codec, SIZE, plan))
     training = Training(
-        args, driver, aggregator, trainer, background, history, display, privacy=plan
+        args.rounds, model, driver, aggregator, trainer, background, history, display, privacy=plan
     )
-    training.resume(Checkpoint(2, Model(np.zeros(SIZE, np.float32), PublicRange(1.0))), 3)
+    training.resume(Checkpoint(2, RoundModel(np.zeros(SIZE, np.float32), PublicRange(1.0))), 3)
     assert [entry.abandoned for entry in history.records] == [None, None, INTERRUPTED]
     assert history.records[-1].epsilon == plan.budget.spent(3)
     plan.budget.rounds = 4

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fl.config.arguments import parse_args
+from fl.config.resolve import parse_args
 from fl.report.metrics import History, Summary
 from fl.report.progress import Display
 from fl.run import server
@@ -47,8 +47,8 @@ def play(
     """Run the server with rounds that have been played already; return its exit code."""
 
     class Played(server.Run):
-        def __init__(self, args: Any, launch: Any, display: Any) -> None:
-            self._args, self._display, self._directory = args, display, directory
+        def __init__(self, config: Any, launch: Any, display: Any) -> None:
+            self._config, self._display, self._directory = config, display, directory
             self._data: Any = SimpleNamespace(name="mnist5k")
             self.history = History(directory)
             for number in range(1, rounds + 1):

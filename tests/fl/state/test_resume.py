@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +11,30 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 
-from fl.config.arguments import Args
+from fl.config.configs import Config
 from fl.data.load import Dataset
 from fl.learning.codecs import codec_for
+from fl.learning.global_model import GlobalModel
 from fl.model.optimise import ServerOptimizer
+from fl.model.round_model import RoundModel
 from fl.report.metrics import INTERRUPTED, Evaluation, History, RoundRecord
 from fl.report.progress import Display
 from fl.run.background import Background
 from fl.run.client import Training as ClientTraining
-from fl.run.gathering import Gathering
 from fl.run.rounds import Training
-from fl.schemes.session import Model, plan_for
 from fl.state.server import ServerState, read_record, restore_history
 from mphe import Client, Identity, Server, Step
 from mphe.net.loopback import LoopbackClient, Network
 from mphe.roles.rounds.aggregator import Aggregator
 from mphe.roles.setup import returning
 from mphe.run.driver import Driver, Observer
+from mphe.run.gathering import Gathering
 from mphe.run.session import ClientSession, follow
 from mphe.run.vault import StateError, Vault
 from mphe.update import PublicRange
 from mphe.wire import codec
 from mphe.wire.messages import Finish, Join
-from tests.fl.federation import SIZE, FakeLearner, FakeTrainer, expected_weights, flags
+from tests.fl.federation import SIZE, FakeLearner, FakeTrainer, expected_weights, flags, plan_of
 from tests.simulation import Simulation
 
 POINTS = ("before start", "after start", "in round", "before finish", "after finish")
@@ -58,7 +60,7 @@ class DyingState(ServerState):
         super().starting(round)
         self.die("after start", round)
 
-    def finished(self, model: Model, record: RoundRecord, averages: bytes = b"") -> None:
+    def finished(self, model: RoundModel, record: RoundRecord, averages: bytes = b"") -> None:
         self.die("before finish", record.round)
         super().finished(model, record, averages)
         self.die("after finish", record.round)
@@ -67,10 +69,12 @@ class DyingState(ServerState):
 class World:
     """Clients that outlive their server, and one server after the other."""
 
-    def __init__(self, args: Args, directory: Path) -> None:
+    def __init__(self, args: Config, directory: Path) -> None:
         self.args, self.directory = args, directory
-        self.plan = plan_for(args, codec_for(args, SIZE).payload_length)
-        self.secrets = {i: Ed25519PrivateKey.generate() for i in range(1, args.num_peers + 1)}
+        self.plan = plan_of(args, SIZE)
+        self.secrets = {
+            i: Ed25519PrivateKey.generate() for i in range(1, args.session.num_clients + 1)
+        }
         self.keys = {i: key.public_key().public_bytes_raw() for i, key in self.secrets.items()}
         self.own = Ed25519PrivateKey.generate()
         self.network = Network()
@@ -103,21 +107,30 @@ class World:
                 server = Server(self.plan.session, self.keys)
                 await driver.run(server, Step(), 20, Observer())
                 state.keep_session(server.state)
-            training = self.training(driver, server, history, state)
+            training, background = self.training(driver, server, history, state)
             if resume:
                 training.resume(checkpoint, state.started())
-            await training.run()
+            try:
+                await training.run()
+            finally:
+                background.close(*training.finished)  # the dead have no threads
             return history, training.finished[1]
         finally:
             vault.close()
 
-    def training(self, driver: Driver, server: Any, history: Any, state: Any) -> Training:
+    def training(
+        self, driver: Driver, server: Any, history: Any, state: Any
+    ) -> tuple[Training, Background]:
         empty, none = np.zeros((1, 28, 28, 1), np.float32), np.zeros(1, np.int64)
         data = Dataset(name="fake", train_x=empty, train_y=none, test_x=empty, test_y=none)
         trainer: Any = FakeTrainer()
         display = Display(1, Console(quiet=True))
         background = Background(trainer, data, self.directory, lambda: None)
-        training = Training(self.args, driver, server, trainer, background, history, display, state)
+        codec = codec_for(self.args.codec, SIZE)
+        model = GlobalModel(self.args.learning, trainer.get_vector(), codec)
+        training = Training(
+            self.args.rounds, model, driver, server, trainer, background, history, display, state
+        )
         started = server.start_round
 
         def start_round(model: bytes, present: set[int]) -> Any:
@@ -126,7 +139,7 @@ class World:
             return outputs
 
         server.start_round = start_round
-        return training
+        return training, background
 
     def die(self) -> None:
         """Cut all connections; the next server listens elsewhere."""
@@ -136,7 +149,7 @@ class World:
         self.changed.set()
 
 
-async def live_through(args: Args, directory: Path, *deaths: tuple[str, int]) -> Any:
+async def live_through(args: Config, directory: Path, *deaths: tuple[str, int]) -> Any:
     """Run until training is over, through these deaths of the server."""
     world = World(args, directory)
     clients = [asyncio.create_task(world.client(index)) for index in world.keys]
@@ -151,15 +164,17 @@ async def live_through(args: Args, directory: Path, *deaths: tuple[str, int]) ->
     return history, weights
 
 
-def check(args: Args, directory: Path, history: History, weights: np.ndarray) -> list[int]:
+def check(args: Config, directory: Path, history: History, weights: np.ndarray) -> list[int]:
     """Every round has one line and every sum was applied once; return the lost rounds."""
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    assert [line["round"] for line in lines] == list(range(1, args.num_iterations + 1))
+    assert [line["round"] for line in lines] == list(range(1, args.rounds.rounds + 1))
     assert [record.round for record in history.records] == [line["round"] for line in lines]
     counted = [tuple(line["contributors"]) for line in lines]
     assert np.allclose(weights, expected_weights(args, counted), atol=4e-5)
     assert all(line["abandoned"] in (None, INTERRUPTED) for line in lines)
-    assert all(len(c) == args.num_peers for c, line in zip(counted, lines, strict=True) if c)
+    assert all(
+        len(c) == args.session.num_clients for c, line in zip(counted, lines, strict=True) if c
+    )
     return [line["round"] for line in lines if line["abandoned"]]
 
 
@@ -178,13 +193,30 @@ def test_death_after_death(tmp_path: Path) -> None:
     assert check(args, tmp_path, history, weights) == [1, 2, 6]
 
 
+def test_what_was_evaluated_beside_the_rounds_survives_a_death(tmp_path: Path) -> None:
+    args = flags(tmp_path, "--num_iterations", "6")
+    args = replace(args, rounds=replace(args.rounds, evaluate_every=None))
+    history, weights = asyncio.run(live_through(args, tmp_path, ("in round", 3)))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rounds = [line for line in lines if "contributors" in line]
+    late = {line["round"]: line["loss"] for line in lines if "contributors" not in line}
+    assert [line["round"] for line in rounds] == [1, 2, 3, 4, 5, 6] and late
+    for line, record in zip(rounds, history.records, strict=True):
+        assert record.loss == late.get(record.round, line["loss"])
+    assert history.records[-1].loss == 1.0
+    counted = [tuple(line["contributors"]) for line in rounds]
+    assert np.allclose(weights, expected_weights(args, counted), atol=4e-5)
+
+
 @pytest.mark.parametrize("kind", ["momentum", "adam"])
 def test_an_optimizer_goes_on_with_its_averages(tmp_path: Path, kind: str) -> None:
     args = flags(tmp_path, "--num_iterations", "5", "--server_optimizer", kind)
     _, weights = asyncio.run(live_through(args, tmp_path, ("after finish", 3)))
     optimizer, expected = ServerOptimizer(kind, SIZE), np.zeros(SIZE, np.float32)
     for _ in range(5):
-        expected = optimizer.step(expected, np.full(SIZE, 0.25, np.float32), args.learning_rate)
+        expected = optimizer.step(
+            expected, np.full(SIZE, 0.25, np.float32), args.learning.learning_rate
+        )
     assert np.allclose(weights, expected, atol=1e-3)
 
 
@@ -262,7 +294,7 @@ def test_progress_of_another_round_than_was_started_is_refused(tmp_path: Path) -
     vault = Vault(tmp_path / "server", Ed25519PrivateKey.generate(), 0, bytes(32))
     state = ServerState(vault, SIZE)
     assert state.restore(History(tmp_path)) is None
-    model = Model(np.ones(SIZE, np.float32), PublicRange(2.0))
+    model = RoundModel(np.ones(SIZE, np.float32), PublicRange(2.0))
     state.starting(1)
     state.finished(model, record(1), b"averages")
     checkpoint = state.restore(History(tmp_path))

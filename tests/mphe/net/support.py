@@ -8,12 +8,12 @@ import pytest
 
 from mphe.net.events import Connected, Event, Received
 from mphe.net.tcp import Client, Server
-from mphe.net.tls import Identity, client_context, fingerprint, new_identity, server_context
+from mphe.net.tls import Credentials, client_context, fingerprint, new_credentials, server_context
 from mphe.net.transport import ClientTransport, ServerTransport
 from tests.patience import scaled
 
-SERVER = new_identity("server")
-CLIENTS = {index: new_identity(f"client {index}") for index in (1, 2, 3)}
+SERVER = new_credentials("server")
+CLIENTS = {index: new_credentials(f"client {index}") for index in (1, 2, 3)}
 PEERS = {fingerprint(identity.certificate): index for index, identity in CLIENTS.items()}
 MAX_FRAME = 11_000_000
 HANG = 60  # seconds after which a test has surely hung, on a quiet machine
@@ -31,7 +31,7 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 
 
 async def listen(
-    tls: bool, port: int = 0, trust: list[Identity] | None = None, **options: Any
+    tls: bool, port: int = 0, trust: list[Credentials] | None = None, **options: Any
 ) -> Server:
     trusted = [identity.certificate for identity in trust or CLIENTS.values()]
     context = server_context(SERVER, trusted) if tls else None
@@ -39,7 +39,7 @@ async def listen(
 
 
 async def connect(
-    port: int, index: int, tls: bool, identity: Identity | None = None, timeout: float = LONG
+    port: int, index: int, tls: bool, identity: Credentials | None = None, timeout: float = LONG
 ) -> Client:
     context = client_context(identity or CLIENTS[index], SERVER.certificate) if tls else None
     pin = fingerprint(SERVER.certificate) if tls else None

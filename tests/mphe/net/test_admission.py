@@ -8,7 +8,7 @@ import pytest
 
 from mphe.net import tcp
 from mphe.net.tcp import Server, Unreachable
-from mphe.net.tls import new_identity
+from mphe.net.tls import new_credentials
 from tests.mphe.net.support import (
     CLIENTS,
     MAX_FRAME,
@@ -21,7 +21,7 @@ from tests.mphe.net.support import (
 )
 from tests.patience import scaled
 
-EVE = new_identity("client 1")
+EVE = new_credentials("client 1")
 
 
 async def raw_connection(port: int, first: bytes = b"") -> tuple[asyncio.StreamReader, Any]:

@@ -6,7 +6,7 @@ import pytest
 
 from mphe.net.events import Connected
 from mphe.net.tcp import AddressError, Client, Server, Unreachable, WrongServer
-from mphe.net.tls import client_context, fingerprint, new_identity
+from mphe.net.tls import client_context, fingerprint, new_credentials
 from tests.mphe.net.support import (
     CLIENTS,
     LONG,
@@ -91,7 +91,7 @@ def test_something_else_that_answers() -> None:
 def test_wrong_server_is_noticed_at_once() -> None:
     async def scenario() -> None:
         server = await listen(tls=True)
-        other = new_identity("server").certificate
+        other = new_credentials("server").certificate
         pin = fingerprint(other)
         for trusted in (other, SERVER.certificate):  # by TLS, then by the fingerprint
             context = client_context(CLIENTS[1], trusted)

@@ -15,18 +15,18 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from mphe.net.tls import (
-    Identity,
+    Credentials,
     client_context,
     fingerprint,
-    new_identity,
+    new_credentials,
     public_key,
     server_context,
 )
 
-SERVER = new_identity("server")
-ANN = new_identity("client")
-BOB = new_identity("client")  # same name on purpose
-EVE = new_identity("client")
+SERVER = new_credentials("server")
+ANN = new_credentials("client")
+BOB = new_credentials("client")  # same name on purpose
+EVE = new_credentials("client")
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[bytes, bytes]:
@@ -49,7 +49,7 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[bytes, by
     return seen[0], seen[1]
 
 
-def foreign_certificate(signed_by: Identity, name: str) -> Identity:
+def foreign_certificate(signed_by: Credentials, name: str) -> Credentials:
     """A certificate with a new key that a pinned party issued to somebody else."""
     issuer = x509.load_der_x509_certificate(signed_by.certificate).subject
     key = Ed25519PrivateKey.generate()
@@ -64,7 +64,7 @@ def foreign_certificate(signed_by: Identity, name: str) -> Identity:
         .not_valid_after(now + timedelta(days=1))
         .sign(signed_by.private_key, algorithm=None)
     )
-    return Identity(key, certificate.public_bytes(Encoding.DER))
+    return Credentials(key, certificate.public_bytes(Encoding.DER))
 
 
 def test_pinned_parties_see_each_other() -> None:
@@ -89,7 +89,7 @@ def test_client_without_certificate_is_refused() -> None:
 
 
 def test_stolen_certificate_without_its_key_is_of_no_use() -> None:
-    stolen = Identity(EVE.private_key, ANN.certificate)
+    stolen = Credentials(EVE.private_key, ANN.certificate)
     with pytest.raises(ssl.SSLError, match="KEY_VALUES_MISMATCH"):
         client_context(stolen, SERVER.certificate)
 
@@ -102,7 +102,7 @@ def test_pinned_client_cannot_issue_certificates() -> None:
 
 
 def test_wrong_server_is_refused() -> None:
-    server = server_context(new_identity("server"), [ANN.certificate])
+    server = server_context(new_credentials("server"), [ANN.certificate])
     with pytest.raises(ssl.SSLCertVerificationError):
         handshake(server, client_context(ANN, SERVER.certificate))
 

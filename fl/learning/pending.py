@@ -1,4 +1,4 @@
-"""What a client keeps of its rounds: only those count that the server announced as counted."""
+"""What of a client's rounds may still count: those do that the server announces as counted."""
 
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -7,7 +7,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Ledger(Generic[T]):
+class PendingUpdates(Generic[T]):
     """Holds what a round would change until the server says whether it counts.
 
     Attributes:

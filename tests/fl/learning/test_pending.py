@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from fl.learning.bookkeeping import Ledger
+from fl.learning.pending import PendingUpdates
 from mphe.net.loopback import Network
 from mphe.update import Counts
 from tests.fl import federation
@@ -13,7 +13,7 @@ from tests.patience import flag
 
 
 def test_only_a_counted_round_leaves_a_trace() -> None:
-    ledger: Ledger[str] = Ledger()
+    ledger: PendingUpdates[str] = PendingUpdates()
     ledger.propose(1, "one")
     assert ledger.state is None and (ledger.sent, ledger.counted) == (1, 0)
     ledger.settle(1, True)
@@ -24,7 +24,7 @@ def test_only_a_counted_round_leaves_a_trace() -> None:
 
 
 def test_a_round_is_settled_once_and_only_if_it_was_proposed() -> None:
-    ledger: Ledger[str] = Ledger()
+    ledger: PendingUpdates[str] = PendingUpdates()
     ledger.settle(1, True)
     ledger.propose(2, "two")
     ledger.settle(1, True)
@@ -35,7 +35,7 @@ def test_a_round_is_settled_once_and_only_if_it_was_proposed() -> None:
 
 
 def test_what_was_never_settled_is_forgotten_by_the_next_proposal() -> None:
-    ledger: Ledger[str] = Ledger()
+    ledger: PendingUpdates[str] = PendingUpdates()
     ledger.propose(1, "one")
     ledger.propose(2, "two")
     ledger.settle(1, True)
@@ -51,7 +51,7 @@ class Watched(FakeLearner):
 
     def __init__(self, args: Any, index: int, before: Any) -> None:
         super().__init__(args, index, before)
-        self.ledger: Ledger[int] = Ledger()
+        self.ledger: PendingUpdates[int] = PendingUpdates()
         Watched.all[index] = self
 
     def sends(self, round: int, counts: Counts) -> None:
@@ -61,7 +61,9 @@ class Watched(FakeLearner):
         self.ledger.settle(round, counted)
 
 
-def watched_run(monkeypatch: Any, *args: Any, **more: Any) -> tuple[Any, dict[int, Ledger[int]]]:
+def watched_run(
+    monkeypatch: Any, *args: Any, **more: Any
+) -> tuple[Any, dict[int, PendingUpdates[int]]]:
     Watched.all = {}
     monkeypatch.setattr(federation, "FakeLearner", Watched)
     outcome = run(*args, **more)

@@ -12,7 +12,6 @@ class Gathering:
     step = ("gathering",)
 
     def __init__(self, server: Waiting, clients: Iterable[int]) -> None:
-        """Wait for all of these clients, for one deadline."""
         self._server = server
         self._waiting = set(clients)
 

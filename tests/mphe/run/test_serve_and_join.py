@@ -1,0 +1,214 @@
+"""mphe.run: whole sessions over TCP and TLS, in one process, with deaths on both sides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mphe
+from mphe import run
+from mphe.run.serve import Outcome
+from tests.patience import scaled
+from tests.ports import free_port
+
+LENGTH = 40
+PARAMETERS = mphe.SessionParameters(num_clients=3, threshold=2, length=LENGTH, rounds=6)
+HOST = "127.0.0.1"
+
+
+class World:
+    """Credentials of all parties, and what a server makes of its rounds."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.own = {i: run.new_credentials(f"party {i}") for i in range(4)}
+        self.certificates = {i: own.certificate for i, own in self.own.items()}
+        self.port = free_port()
+        self.outcomes: list[Outcome] = []
+        self.served: dict[int, list[int]] = {1: [], 2: [], 3: []}
+
+    def parties(self, index: int) -> run.Parties:
+        return run.Parties(self.own[index], self.certificates)
+
+    async def server(self, last: int = 3, state: bool = False) -> None:
+        def then(outcome: Outcome) -> bytes | None:
+            self.outcomes.append(outcome)
+            return None if outcome.round >= last else b"model %d" % outcome.round
+
+        await run.serve(
+            HOST,
+            self.port,
+            PARAMETERS,
+            self.parties(0),
+            b"model 0",
+            then,
+            state_dir=self.directory / "server" if state else None,
+            setup_timeout=scaled(20),
+            round_timeout=scaled(10),
+        )
+
+    async def client(
+        self,
+        index: int,
+        state: bool = False,
+        takes_part: Callable[[int], bool] = lambda number: True,
+    ) -> None:
+        rounds = run.join(
+            HOST,
+            self.port,
+            index,
+            PARAMETERS,
+            self.parties(index),
+            state_dir=self.directory / f"client-{index}" if state else None,
+            connect_timeout=scaled(20),
+            reconnect_timeout=scaled(20),
+        )
+        async for begun in rounds:
+            self.served[index].append(begun.number)
+            if takes_part(begun.number):
+                begun.contribute(np.full(LENGTH, index * begun.number))
+
+    def sums(self) -> list[tuple[int, tuple[int, ...]]]:
+        """Return round and contributors of each outcome, which must be exact."""
+        for outcome in self.outcomes:
+            assert isinstance(outcome, mphe.Summed), outcome
+            expected = sum(outcome.contributors) * outcome.round
+            assert np.array_equal(outcome.total, np.full(LENGTH, expected))
+        return [(outcome.round, outcome.contributors) for outcome in self.outcomes]
+
+
+def test_rounds_over_tls_give_exact_sums(tmp_path: Path) -> None:
+    async def play() -> World:
+        world = World(tmp_path)
+        async with asyncio.timeout(scaled(60)):
+            await asyncio.gather(world.server(), *(world.client(i) for i in (1, 2, 3)))
+        return world
+
+    world = asyncio.run(play())
+    assert world.sums() == [(number, (1, 2, 3)) for number in (1, 2, 3)]
+    assert all(served == [1, 2, 3] for served in world.served.values())
+
+
+def test_who_sits_a_round_out_is_awaited_again(tmp_path: Path) -> None:
+    """It gives no answer at all: one deadline passes, one round does not wait, the third does."""
+
+    async def play() -> World:
+        world = World(tmp_path)
+        async with asyncio.timeout(scaled(90)):
+            skips = world.client(2, takes_part=lambda number: number != 1)
+            await asyncio.gather(world.server(3), world.client(1), skips, world.client(3))
+        return world
+
+    first, _, third = asyncio.run(play()).sums()
+    assert (first, third) == ((1, (1, 3)), (3, (1, 2, 3)))
+
+
+def test_a_client_that_is_not_on_the_list_is_not_let_in(tmp_path: Path) -> None:
+    async def play() -> None:
+        world = World(tmp_path)
+        stranger = run.new_credentials("party 2")
+        server = asyncio.create_task(world.server())
+        rounds = run.join(
+            HOST,
+            world.port,
+            2,
+            PARAMETERS,
+            run.Parties(stranger, world.certificates),
+            connect_timeout=1.0,
+        )
+        with pytest.raises(mphe.ParameterError, match="another key for client 2"):
+            await anext(aiter(rounds))
+        server.cancel()
+        await asyncio.gather(server, return_exceptions=True)
+
+    asyncio.run(play())
+
+
+def test_a_client_that_is_refused_hears_why(tmp_path: Path) -> None:
+    async def play() -> None:
+        world = World(tmp_path)
+        tasks = [asyncio.create_task(world.client(i)) for i in (1, 3)]
+        server = asyncio.create_task(world.server(1))
+        other = mphe.SessionParameters(num_clients=3, threshold=2, length=LENGTH, rounds=7)
+        rounds = run.join(HOST, world.port, 2, other, world.parties(2), connect_timeout=scaled(20))
+        with pytest.raises(mphe.ProtocolError, match="leaves this client out: the join"):
+            await anext(aiter(rounds))
+        async with asyncio.timeout(scaled(60)):
+            await asyncio.gather(server, *tasks)
+        assert world.sums() == [(1, (1, 3))]
+
+    asyncio.run(play())
+
+
+def test_a_server_that_died_goes_on_with_the_same_key_and_the_next_number(
+    tmp_path: Path,
+) -> None:
+    """Claim: the round under way is lost, its number is not used again, later sums are exact."""
+
+    async def play() -> World:
+        world = World(tmp_path)
+        under_way = asyncio.Event()
+
+        def takes_part(number: int) -> bool:
+            if number == 2:
+                under_way.set()
+            return number != 2
+
+        parts = [world.client(1, takes_part=takes_part), world.client(2), world.client(3)]
+        clients = [asyncio.create_task(part) for part in parts]
+        server = asyncio.create_task(world.server(state=True))
+        async with asyncio.timeout(scaled(90)):
+            await under_way.wait()
+            server.cancel()
+            await asyncio.gather(server, return_exceptions=True)
+            assert world.sums() == [(1, (1, 2, 3))]
+            await asyncio.gather(world.server(4, state=True), *clients)
+        return world
+
+    world = asyncio.run(play())
+    assert world.sums() == [(1, (1, 2, 3)), (3, (1, 2, 3)), (4, (1, 2, 3))]
+
+
+def test_a_client_that_died_goes_on_with_its_share(tmp_path: Path) -> None:
+    """Claim: with t = 2 and client 3 gone, nothing decrypts without client 1, which came back."""
+
+    async def play() -> World:
+        world = World(tmp_path)
+        seen = asyncio.Event()
+
+        def takes_part(number: int) -> bool:
+            if number == 2:
+                seen.set()
+            return number != 2
+
+        first = asyncio.create_task(world.client(1, True, takes_part))
+        third = asyncio.create_task(world.client(3))
+        second = asyncio.create_task(world.client(2))
+        server = asyncio.create_task(world.server(4))
+        async with asyncio.timeout(scaled(120)):
+            await seen.wait()
+            for task in (first, third):
+                task.cancel()
+            await asyncio.gather(first, third, return_exceptions=True)
+            await asyncio.gather(server, second, world.client(1, True))
+        return world
+
+    world = asyncio.run(play())
+    ends = [outcome for outcome in world.outcomes if outcome.round > 2]
+    assert any(isinstance(end, mphe.Summed) and end.contributors == (1, 2) for end in ends)
+
+
+def test_a_state_directory_of_another_session_is_refused(tmp_path: Path) -> None:
+    async def play() -> None:
+        first = World(tmp_path)
+        async with asyncio.timeout(scaled(60)):
+            server = first.server(1, state=True)
+            await asyncio.gather(server, *(first.client(i) for i in (1, 2, 3)))
+            with pytest.raises(run.StateError, match="cannot be used"):
+                await World(tmp_path).server(1, state=True)
+
+    asyncio.run(play())
