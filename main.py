@@ -117,13 +117,13 @@ def start(config: Config, argv: Sequence[str], place: Place) -> Launch:
 
 def show_identity(argv: Sequence[str], place: Place | None) -> int:
     """Make an identity, print its roster line and say what to do with it; return 0."""
-    from fl.launch import roster
+    from fl.launch import identity
 
-    line, directory = roster.identity_command(argv, place)
+    line, directory = identity.identity_command(argv, place)
     print(line, flush=True)
     say(
         "send the line above to whoever writes the roster, so that nobody can change it on its "
-        f"way; {directory}/{roster.KEY_FILE} is secret and stays here"
+        f"way; {directory}/{identity.KEY_FILE} is secret and stays here"
     )
     return 0
 

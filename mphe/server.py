@@ -5,6 +5,10 @@
 
 It relays, adds and counts, and learns the sums. `lost`, `deadline_passed` and `waiting_for` are
 for whoever knows the network and the clock.
+
+A server can be made anew from `state` for every single message, in the middle of the set-up or of a
+round. It draws nothing at random: made twice from one state, it says the same to the same message.
+Whoever runs it acts on a step's events and stores the state before it sends the step's mail.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from mphe.errors import LocalProtocolError
+from mphe.errors import EncodingError, LocalProtocolError, ParameterError
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import Plan, make_plan
 from mphe.roles import blob, keyfile, records
@@ -21,8 +25,8 @@ from mphe.roles.identity import check_roster
 from mphe.roles.machine import Event, Output, Send
 from mphe.roles.rounds.aggregator import Aggregator
 from mphe.roles.setup.common import PublicSession
-from mphe.roles.setup.server import SetupDone, SetupServer
-from mphe.roles.step import Step
+from mphe.roles.setup.server import SetupDone, SetupServer, SetupState
+from mphe.roles.step import Mail, Step
 from mphe.scheme.packing import BlockMap
 from mphe.wire import codec
 from mphe.wire.messages import Finish
@@ -78,6 +82,7 @@ class Server:
         self.roster = check_roster(roster, parameters.num_clients)
         self._blocks = blocks
         self._serial = 0
+        self._outbox: Mail = []
         self.setup = self.SETUP(self.plan, self.roster)
         self.aggregator: Aggregator | None = None
 
@@ -91,34 +96,49 @@ class Server:
         serial, record = blob.read(state, blob.Kind.SERVER, records.ServerRecord)
         parameters = records.read_parameters(record.parameters)
         roster = records.read_roster(record.roster, parameters.num_clients)
-        server = cls(parameters, roster, blocks=blocks)
+        try:
+            server = cls(parameters, roster, blocks=blocks)
+        except ParameterError as error:
+            raise EncodingError(f"the state is of another server: {error}") from error
         server._resume(serial, record)
         return server
 
     def _resume(self, serial: int, record: records.ServerRecord) -> None:
         """Take over what was kept."""
         self._serial = serial
-        if record.session:
+        self._outbox = records.read_outbox(record.outbox)
+        self.setup.resume(record.setup)
+        is_open = self.setup.state is SetupState.OPEN
+        if len(record.rounds) != is_open or bool(record.session) != is_open:
+            raise EncodingError("a session belongs to a set-up that is done, and to no other")
+        for rounds in record.rounds:
             session = keyfile.read_session(record.session, self.plan, self.roster)
             self.aggregator = Aggregator(session, self._blocks)
-            self.aggregator.resume_at(record.round)
+            self.aggregator.resume(rounds)
 
     @property
     def state(self) -> bytes:
-        """What this server holds between two rounds; nothing of it is secret.
+        """Everything that this server is, at any moment; nothing of it is secret.
 
-        Raises:
-            LocalProtocolError: there is no key yet.
+        A set-up that failed has a state too: of a server that takes no message any more. Events
+        are not in it. Store it before the mail of a step is sent, over the state that the step
+        began with: `mphe.serial_of` tells one from the other.
         """
-        if self.aggregator is None:
-            raise LocalProtocolError("a server without a key has no state that is worth keeping")
+        aggregator = self.aggregator
         record = records.ServerRecord(
             parameters=records.write_parameters(self.plan.session),
             roster=records.write_roster(self.roster),
-            session=keyfile.write_session(self.aggregator.session),
-            round=self.aggregator.round,
+            setup=self.setup.record(),
+            session=b"" if aggregator is None else keyfile.write_session(aggregator.session),
+            rounds=() if aggregator is None else (aggregator.record(),),
+            outbox=records.write_outbox(self._outbox),
         )
         return blob.write(blob.Kind.SERVER, self._serial, record)
+
+    @property
+    def outbox(self) -> Mail:
+        """The mail of the last step; after `restore` it may not have been sent."""
+        return list(self._outbox)
 
     def resume_at(self, round: int) -> None:
         """Go on after this round: numbers up to it were used, by a process before this one.
@@ -129,6 +149,7 @@ class Server:
         if self.aggregator is None:
             raise LocalProtocolError("there is no key yet, so there was no round")
         self.aggregator.resume_at(round)
+        self._serial += 1
 
     def abandon_round(self, reason: str) -> Step:
         """Give up the round under way, if there is one, and say why in one line."""
@@ -205,8 +226,10 @@ class Server:
                 events.append(_ready(output))
             else:
                 events.append(output)
+        step = Step.of(events)
         self._serial += 1
-        return Step.of(events)
+        self._outbox = step.mail
+        return step
 
 
 def _ready(done: SetupDone) -> SessionReady:

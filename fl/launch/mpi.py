@@ -217,7 +217,7 @@ def check_port(party: PartyConfig) -> None:
 
 def kept_identity(state_dir: str, rank: int, name: str, resume: bool) -> "Credentials":
     """Return the identity in this rank's state directory, made at the first start; UsageError."""
-    from fl.launch import roster
+    from fl.launch import identity as identity_files
     from fl.state.directory import check_fresh, party_directory
     from mphe.run import make_private
 
@@ -228,8 +228,8 @@ def kept_identity(state_dir: str, rank: int, name: str, resume: bool) -> "Creden
     if not place.exists():
         if resume:
             raise UsageError(f"{place} is missing: name the --state_dir of before on every host")
-        roster.make_identity(place, name)
-    return roster.read_identity(place)
+        identity_files.make_identity(place, name)
+    return identity_files.read_identity(place)
 
 
 def find_output(config: Config) -> str:

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mphe.roles import kept
 
 MAX_DOUBLINGS = 10
+
+
+@dataclass(frozen=True)
+class AttendanceRecord:
+    """`Attendance` between two messages."""
+
+    present: tuple[int, ...]
+    expected: tuple[int, ...]
+    round: int
+    misses: tuple[kept.Count, ...]
+    awaited_from: tuple[kept.Count, ...]
 
 
 class Attendance:
@@ -26,6 +40,24 @@ class Attendance:
         self._round = 0
         self._misses: Counter[int] = Counter()
         self._awaited_from: Counter[int] = Counter()
+
+    def record(self) -> AttendanceRecord:
+        """Return what is to be kept."""
+        return AttendanceRecord(
+            kept.write_indices(self.present),
+            kept.write_indices(self.expected),
+            self._round,
+            kept.write_counts(self._misses),
+            kept.write_counts(self._awaited_from),
+        )
+
+    def resume(self, record: AttendanceRecord) -> None:
+        """Take over what was kept; EncodingError when it makes no sense."""
+        self.present = kept.read_indices(record.present)
+        self.expected = kept.read_indices(record.expected)
+        self._round = record.round
+        self._misses = kept.read_counts(record.misses)
+        self._awaited_from = kept.read_counts(record.awaited_from)
 
     def begin(self, present: Iterable[int], needed: int) -> None:
         """Start a round; without tardy clients there must be enough left to wait for."""

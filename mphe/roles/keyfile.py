@@ -6,12 +6,12 @@ encrypts them; here they are in clear.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mphe.arithmetic.ring import Element, Ring
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan
+from mphe.roles import kept
 from mphe.roles.rounds.decryptor import Memory
 from mphe.roles.setup.common import Identities, PublicSession, SessionKeys, candidates_digest
 from mphe.scheme.rlwe import CollectiveKey, common_reference
@@ -172,7 +172,7 @@ def read_session(data: bytes, plan: Plan, identities: Identities) -> PublicSessi
     record = codec.unpack(data, SessionRecord)
     _check_common(plan, identities, record)
     for indices in (record.decryptors, record.admitted):
-        _check_indices(plan, indices)
+        kept.read_indices(indices, plan.session.num_clients)
     return PublicSession(
         plan=plan,
         transcript=record.transcript,
@@ -194,14 +194,7 @@ def _check_common(plan: Plan, identities: Identities, record: KeyRecord | Sessio
         raise EncodingError("it was written with other identities or another roster")
     _check_length(record.transcript, "the session's name")
     _check_length(record.crs_seed, "the reference seed")
-    _check_indices(plan, record.qualified)
-
-
-def _check_indices(plan: Plan, indices: Sequence[int]) -> None:
-    if list(indices) != sorted(set(indices)) or not all(
-        1 <= index <= plan.session.num_clients for index in indices
-    ):
-        raise EncodingError("a list of clients is not sorted, distinct and known")
+    kept.read_indices(record.qualified, plan.session.num_clients)
 
 
 def _check_length(data: bytes, what: str) -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import itemgetter
 
 from mphe.errors import EncodingError, ParameterError
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import Plan
 from mphe.roles import keyfile
 from mphe.roles.identity import Roster
+from mphe.roles.rounds.aggregator import AggregatorRecord
 from mphe.roles.rounds.contributor import Progress
 from mphe.roles.setup.client import Committed, Joined, Keyed, New, Revealed, Stage
+from mphe.roles.setup.server import SetupRecord
 from mphe.roles.step import Mail
 from mphe.wire import codec
 
@@ -27,9 +31,9 @@ KEYED = len(STAGES)
 
 @dataclass(frozen=True)
 class Letter:
-    """A message of the last step and its receiver."""
+    """A message of the last step and its receivers, in their order."""
 
-    receiver: int
+    receivers: tuple[int, ...]
     data: bytes
 
 
@@ -72,12 +76,23 @@ class ClientRecord:
 
 @dataclass(frozen=True)
 class ServerRecord:
-    """A server between two rounds; nothing of it is secret."""
+    """A server; nothing of it is secret.
+
+    Attributes:
+        parameters: of the session, as JSON.
+        roster: the public keys of clients 1..n, one behind the other.
+        setup: the set-up, or that it is over.
+        session: what came of it; empty before there is a key.
+        rounds: what runs the rounds, one as soon as there is a key.
+        outbox: mail of the last step.
+    """
 
     parameters: bytes
     roster: bytes
+    setup: SetupRecord
     session: bytes
-    round: int
+    rounds: tuple[AggregatorRecord, ...]
+    outbox: tuple[Letter, ...]
 
 
 def write_parameters(parameters: SessionParameters) -> bytes:
@@ -126,10 +141,13 @@ def read_stage(number: int, data: bytes, plan: Plan, roster: Roster, index: int)
 
 
 def write_outbox(mail: Mail) -> tuple[Letter, ...]:
-    """Return mail as records."""
-    return tuple(Letter(receiver, data) for receiver, data in mail)
+    """Return mail as records; what goes to many, one after the other, is written once."""
+    return tuple(
+        Letter(tuple(int(receiver) for receiver, _ in letters), data)
+        for data, letters in groupby(mail, key=itemgetter(1))
+    )
 
 
 def read_outbox(letters: tuple[Letter, ...]) -> Mail:
     """Return records as mail."""
-    return [(letter.receiver, letter.data) for letter in letters]
+    return [(receiver, letter.data) for letter in letters for receiver in letter.receivers]

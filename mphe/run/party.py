@@ -44,7 +44,7 @@ class ServerParty(Waiting, Protocol):
 
     @property
     def state(self) -> bytes:
-        """Everything that it is, once rounds may begin."""
+        """Everything that it is."""
 
     def start_round(self, model: bytes, present: Iterable[int]) -> Step:
         """Begin a round."""

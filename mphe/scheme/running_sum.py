@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mphe.arithmetic.noise import KEY_PAIRS
 from mphe.arithmetic.ring import Element, Integers, Limbs, Ring, Small
+from mphe.arithmetic.rings import LIMB_BITS
 from mphe.errors import EncodingError, LocalProtocolError
-from mphe.plan.plan import Plan
+from mphe.plan.plan import Plan, SlotLayout
 from mphe.scheme import decryption, packing
 from mphe.scheme.onetime import OneTimeCipher, keys_plausible
 from mphe.scheme.packing import BlockMap
@@ -45,6 +47,40 @@ class _Total:
             total += block
 
 
+@dataclass(frozen=True)
+class SumRecord:
+    """`RunningSum` between two messages, as little-endian int64, limb after limb of each block."""
+
+    c0: bytes
+    c1: bytes
+    body: bytes
+
+
+def _write_limbs(blocks: Iterable[Limbs]) -> bytes:
+    return b"".join(block.astype("<i8", copy=False).tobytes() for block in blocks)
+
+
+def _read_limbs(data: bytes, limbs: int, widths: list[int], summands: int) -> list[Limbs]:
+    """Read `_write_limbs`, blocks (limbs, width) of a sum of at most so many canonical elements.
+
+    Raises:
+        EncodingError: the length is wrong, or a limb is larger than such a sum's.
+    """
+    if len(data) != 8 * limbs * sum(widths):
+        raise EncodingError(f"a sum has {len(data)} bytes where {8 * limbs * sum(widths)} belong")
+    values = np.frombuffer(data, "<i8").astype(np.int64)
+    if values.size and not 0 <= values.min() <= values.max() < summands << LIMB_BITS:
+        raise EncodingError("a sum is larger than that of all clients")
+    ends = np.cumsum([limbs * width for width in widths])
+    parts = np.split(values, ends[:-1])
+    return [Limbs(part.reshape(limbs, -1)) for part in parts]
+
+
+def _widths(layout: SlotLayout) -> list[int]:
+    """Return the coefficients of each block that carry payload."""
+    return [layout.block_coefficients(block) for block in range(layout.blocks)]
+
+
 class RunningSum:
     """Σ of contributions as limbs that are carried only at the end; never kept one by one."""
 
@@ -55,6 +91,40 @@ class RunningSum:
         self.ring = Ring(plan.threshold.ring)
         self._cipher = OneTimeCipher(plan, crs_seed) if plan.payload else None
         self._total: _Total | None = None
+
+    def record(self) -> tuple[SumRecord, ...]:
+        """Return what is to be kept: the sum, one or none."""
+        if self._total is None:
+            return ()
+        total = self._total
+        return (SumRecord(*map(_write_limbs, (total.c0, total.c1, total.body))),)
+
+    def resume(self, records: tuple[SumRecord, ...]) -> None:
+        """Take over what was kept; EncodingError when it is no such sum."""
+        if len(records) > 1:
+            raise EncodingError("there is more than one sum")
+        for record in records:
+            self._total = self._read(record)
+
+    def _read(self, record: SumRecord) -> _Total:
+        ring, layout, summands = self.ring, self.plan.threshold, self.plan.session.num_clients
+        whole = [ring.degree] * layout.blocks
+        body: list[Limbs] = []
+        if self._cipher is not None:
+            widths, limbs = _widths(self._cipher.layout), self._cipher.ring.limbs
+            body = _read_limbs(record.body, limbs, widths, summands)
+        elif record.body:
+            raise EncodingError("direct mode has no bodies")
+        return _Total(
+            _read_limbs(record.c0, ring.limbs, _widths(layout), summands),
+            _read_limbs(record.c1, ring.limbs, whole, summands),
+            body,
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was added yet."""
+        return self._total is None
 
     def clear(self) -> None:
         """Forget the sum."""

@@ -17,7 +17,8 @@ from mphe.scheme import packing
 from mphe.scheme.decryption import read_blocks
 from mphe.wire import codec
 from mphe.wire.messages import Contribution
-from tests.mphe.test_client import LENGTH, MODES, in_round
+from tests.mphe.sessions import LENGTH, MODES
+from tests.mphe.test_client import in_round
 
 LARGER, SMALLER = np.full(LENGTH, 900), np.arange(LENGTH)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -17,81 +15,7 @@ import mphe
 from mphe.roles import blob
 from mphe.wire import codec
 from mphe.wire.messages import Contribution, RoundStart
-
-LENGTH = 50
-MODES: dict[str, dict[str, Any]] = {
-    "hybrid": {"threshold": 3},
-    "direct": {"threshold": 3, "encryption": "direct"},
-    "committee": {"threshold": 2, "decryptors": 3},
-    "not robust": {"threshold": 5, "robust": False},
-    "direct, not robust": {"threshold": 5, "robust": False, "encryption": "direct"},
-    "verified": {"threshold": 4, "verified": True},
-    "verified, direct": {"threshold": 4, "verified": True, "encryption": "direct"},
-}
-each_mode = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
-
-
-def receive(data: bytes, client: mphe.Client) -> mphe.Step:
-    return client.receive(data)
-
-
-def contribute(round: int, update: np.ndarray, client: mphe.Client) -> mphe.Step:
-    return client.contribute(round, update)
-
-
-class Session:
-    """Five clients and a server; clients may be made anew for every message."""
-
-    def __init__(self, mode: dict[str, Any], anew: bool) -> None:
-        self.parameters = mphe.SessionParameters(num_clients=5, length=LENGTH, rounds=9, **mode)
-        self.identities = {i: mphe.Identity.generate() for i in range(1, 6)}
-        self.roster = {i: identity.public for i, identity in self.identities.items()}
-        self.server = mphe.Server(self.parameters, self.roster)
-        self.clients = {
-            i: mphe.Client(i, self.parameters, self.identities[i], self.roster) for i in self.roster
-        }
-        self.anew = anew
-        self.mail: deque[tuple[int, int, bytes]] = deque()
-        self.events: list[tuple[int, mphe.Event]] = []
-        self.updates: dict[int, np.ndarray] = {}
-
-    def act(self, index: int, call: Callable[[mphe.Client], mphe.Step]) -> None:
-        if self.anew:
-            state = self.clients[index].state
-            self.clients[index] = mphe.Client.restore(state, self.identities[index])
-            assert self.clients[index].state == state
-        self.post(index, call(self.clients[index]))
-
-    def post(self, sender: int, step: mphe.Step) -> None:
-        self.mail.extend((sender, receiver, data) for receiver, data in step.mail)
-        for event in step.events:
-            self.events.append((sender, event))
-            if isinstance(event, mphe.TrainOn) and sender in self.updates:
-                update = self.updates[sender]
-                self.act(sender, partial(contribute, event.round, update))
-
-    def deliver(self) -> None:
-        while self.mail:
-            sender, receiver, data = self.mail.popleft()
-            if receiver == mphe.SERVER:
-                self.post(mphe.SERVER, self.server.receive(sender, data))
-            else:
-                self.act(receiver, partial(receive, data))
-
-    def open(self) -> None:
-        for index in self.clients:
-            self.act(index, mphe.Client.start)
-        self.deliver()
-
-    def round(self, present: Iterable[int] = range(1, 6), seed: int = 0) -> Any:
-        rng = np.random.default_rng(seed)
-        self.updates = {i: rng.integers(0, 1 << 16, LENGTH) for i in present}
-        self.post(mphe.SERVER, self.server.start_round(b"model", present))
-        self.deliver()
-        return self.events_of(mphe.SERVER, mphe.Summed)[-1]
-
-    def events_of(self, party: int, kind: type) -> list[Any]:
-        return [event for who, event in self.events if who == party and isinstance(event, kind)]
+from tests.mphe.sessions import LENGTH, MODES, Session, each_mode, receive
 
 
 @each_mode

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mphe.arithmetic.ring import Element
+from mphe.arithmetic.ring import Element, Ring
 from mphe.errors import (
     DuplicateMessage,
     EncodingError,
@@ -20,15 +20,17 @@ from mphe.errors import (
     RemoteProtocolError,
     UnexpectedSender,
 )
-from mphe.roles.attendance import Attendance
+from mphe.plan.plan import Plan
+from mphe.roles import kept
+from mphe.roles.attendance import Attendance, AttendanceRecord
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
 from mphe.roles.rounds.collecting import Collecting, Outdated
 from mphe.roles.setup import returning
 from mphe.roles.setup.common import PublicSession, check_epoch, check_transcript
-from mphe.roles.verified.evidence_store import EvidenceStore
+from mphe.roles.verified.evidence_store import EvidenceRecord, EvidenceStore
 from mphe.scheme import decryption
 from mphe.scheme.packing import BlockMap
-from mphe.scheme.running_sum import RunningSum
+from mphe.scheme.running_sum import RunningSum, SumRecord
 from mphe.wire.messages import (
     Contribution,
     DecryptionRequest,
@@ -112,6 +114,48 @@ class Abandoned(Event):
     attempts: int
 
 
+@dataclass(frozen=True)
+class ProceedingsRecord:
+    """`_Round` between two messages, without c1, which follows from the sum."""
+
+    number: int
+    contributors: tuple[int, ...]
+    attempt: int
+    active: tuple[int, ...]
+    shares: tuple[kept.ShareRecord, ...]
+    implausible: int
+    silent: tuple[int, ...]
+    fallen: tuple[int, ...]
+    welcomed: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AggregatorRecord:
+    """`Aggregator` between two messages, beside its session.
+
+    Attributes:
+        state: value of `AggregatorState`.
+        members: clients that may contribute.
+        able: clients that can decrypt.
+        unpledged: clients whose pledges the next round waits for.
+        failures: of decryptors, over all rounds.
+        round: the one under way, or the last.
+        attendance: who is there and who is awaited.
+        evidence: where aggregates are verified, one or none.
+        sum: of what was contributed so far, one or none.
+    """
+
+    state: str
+    members: tuple[int, ...]
+    able: tuple[int, ...]
+    unpledged: tuple[int, ...]
+    failures: tuple[kept.Count, ...]
+    round: ProceedingsRecord
+    attendance: AttendanceRecord
+    evidence: tuple[EvidenceRecord, ...]
+    sum: tuple[SumRecord, ...]
+
+
 @dataclass
 class _Round(Collecting):
     """What is remembered of one round, and forgotten with it.
@@ -135,6 +179,33 @@ class _Round(Collecting):
     silent: set[int] = field(default_factory=set)
     fallen: set[int] = field(default_factory=set)
     welcomed: set[int] = field(default_factory=set)
+
+    def record(self, ring: Ring) -> ProceedingsRecord:
+        """Return what is to be kept; `ring` is that of the shares."""
+        return ProceedingsRecord(
+            self.number,
+            tuple(self.contributors),
+            self.attempt,
+            self.active,
+            kept.write_shares(ring, self.shares),
+            self.implausible,
+            kept.write_indices(self.silent),
+            kept.write_indices(self.fallen),
+            kept.write_indices(self.welcomed),
+        )
+
+    def resume(self, record: ProceedingsRecord, ring: Ring, plan: Plan) -> None:
+        """Take over what was kept; EncodingError when it makes no sense."""
+        clients = plan.session.num_clients
+        for indices in (sorted(record.contributors), record.active):
+            kept.read_indices(indices, clients)
+        self.number, self.attempt = record.number, record.attempt
+        self.contributors, self.active = list(record.contributors), record.active
+        self.shares = kept.read_shares(ring, plan.threshold, record.shares, record.active)
+        self.implausible = record.implausible
+        self.silent = kept.read_indices(record.silent, clients)
+        self.fallen = kept.read_indices(record.fallen)
+        self.welcomed = kept.read_indices(record.welcomed, clients)
 
     def unanswered(self) -> tuple[int, ...]:
         """Return the members of D whose shares are missing."""
@@ -177,6 +248,53 @@ class Aggregator(Machine[AggregatorState]):
             DecryptionShare: self._on_share,
             Refusal: self._on_refusal,
         }
+
+    # -- what is kept --------------------------------------------------------------------------
+
+    def record(self) -> AggregatorRecord:
+        """Return what is to be kept, beside the session."""
+        return AggregatorRecord(
+            state=self.state.value,
+            members=kept.write_indices(self.members),
+            able=kept.write_indices(self._able),
+            unpledged=kept.write_indices(self._unpledged),
+            failures=kept.write_counts(self._failures),
+            round=self._now.record(self._sum.ring),
+            attendance=self._attendance.record(),
+            evidence=() if self._evidence is None else (self._evidence.record(),),
+            sum=self._sum.record(),
+        )
+
+    def resume(self, record: AggregatorRecord) -> None:
+        """Take over what was kept; EncodingError when it makes no sense."""
+        clients = self.plan.session.num_clients
+        self.state = kept.read_state(AggregatorState, record.state)
+        self.members = kept.read_indices(record.members, clients)
+        self._able = kept.read_indices(record.able, clients)
+        self._unpledged = kept.read_indices(record.unpledged, clients)
+        self._failures = kept.read_counts(record.failures)
+        self._now.resume(record.round, self._sum.ring, self.plan)
+        self._attendance.resume(record.attendance)
+        self._sum.resume(record.sum)
+        self._resume_evidence(record.evidence)
+        self._check_resumed()
+        if self.state is DECRYPTING:
+            self._now.c1 = self._c1()
+
+    def _resume_evidence(self, records: tuple[EvidenceRecord, ...]) -> None:
+        if len(records) != (self._evidence is not None):
+            raise EncodingError("there is evidence, or none, where it does not belong")
+        if self._evidence is not None:
+            self._evidence.resume(records[0])
+
+    def _check_resumed(self) -> None:
+        """Raise EncodingError when the parts do not fit, so that a round could not go on."""
+        summing = self.state is not IDLE and bool(self._now.contributors)
+        asked = self.state is not DECRYPTING or (
+            summing and len(self._now.active) == self.plan.session.threshold
+        )
+        if self._sum.is_empty == summing or not asked:
+            raise EncodingError("the round under way does not fit its sum")
 
     # -- from outside --------------------------------------------------------------------------
 
@@ -332,8 +450,12 @@ class Aggregator(Machine[AggregatorState]):
                 f"{len(contributors)} updates arrived, at least {minimum} must be in a sum"
             )
         self._move("close")
-        self._now.c1 = b"" if self._evidence else self._sum.c1()
+        self._now.c1 = self._c1()
         return [Closed(self.round, contributors), *self._next_attempt()]
+
+    def _c1(self) -> bytes:
+        """Return what decryptors are sent of the sum: nothing where they add up the evidence."""
+        return b"" if self._evidence else self._sum.c1()
 
     def _there(self) -> list[int]:
         return sorted(self._attendance.present)
@@ -435,8 +557,11 @@ class Aggregator(Machine[AggregatorState]):
         return [abandoned, *self._end(())]
 
     def _end(self, counted: tuple[int, ...]) -> list[Output]:
-        """Forget the sum, and tell everybody whose updates were counted."""
+        """Forget the sum and what led to it, and tell everybody whose updates were counted."""
         self._move("end")
         self._sum.clear()
+        self._now.c1, self._now.shares = b"", {}
+        if self._evidence is not None:
+            self._evidence.clear()
         end = RoundEnd(self.round, counted, self.session.transcript)
         return [Send(index, end) for index in self._there()]

@@ -18,6 +18,7 @@ from mphe.arithmetic.ring import Element, Integers
 from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan
+from mphe.roles import kept
 from mphe.roles.machine import Output, Send
 from mphe.scheme import decryption, packing
 from mphe.scheme.rlwe import Ciphertext, CollectiveKey
@@ -53,6 +54,24 @@ class Trials:
     shares: dict[int, dict[int, list[Element]]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class SetRecord:
+    """A set that is still wanted, with what its members answered."""
+
+    attempt: int
+    active: tuple[int, ...]
+    shares: tuple[kept.ShareRecord, ...]
+
+
+@dataclass(frozen=True)
+class TrialsRecord:
+    """`Trials` between two messages."""
+
+    attempt: int
+    bases_tried: int
+    sets: tuple[SetRecord, ...]
+
+
 class Confirmation:
     """Asks sets of decryptors, and judges what they answer."""
 
@@ -68,6 +87,32 @@ class Confirmation:
         self._message, derived = ciphertext(plan, key, transcript)
         self._c0 = derived.c0
         self._trials = trials
+
+    def record(self) -> TrialsRecord:
+        """Return what is to be kept."""
+        trials = self._trials
+        sets = tuple(
+            SetRecord(attempt, active, kept.write_shares(self._ring, trials.shares[attempt]))
+            for attempt, active in sorted(trials.sets.items())
+        )
+        return TrialsRecord(trials.attempt, trials.bases_tried, sets)
+
+    def resume(self, record: TrialsRecord) -> None:
+        """Take over what was kept; EncodingError when it makes no sense."""
+        attempts = [item.attempt for item in record.sets]
+        ascending = attempts == sorted(set(attempts))
+        newest = max(attempts, default=0)
+        if not ascending or newest > record.attempt or record.bases_tried >= BASES:
+            raise EncodingError("the sets that try out the key make no sense")
+        trials, clients = self._trials, self._plan.session.num_clients
+        trials.attempt, trials.bases_tried = record.attempt, record.bases_tried
+        for item in record.sets:
+            if len(kept.read_indices(item.active, clients)) != self._threshold:
+                raise EncodingError("a set that tries out the key has the wrong size")
+            trials.sets[item.attempt] = item.active
+            trials.shares[item.attempt] = kept.read_shares(
+                self._ring, self._layout, item.shares, item.active
+            )
 
     def ask(self, able: list[int]) -> list[Output]:
         """Return requests to B ∪ {j} for all others j of the able; none when attempts run out.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import ClassVar, TypeVar
 
@@ -18,11 +18,12 @@ from mphe.errors import (
     UnexpectedSender,
 )
 from mphe.plan.plan import Plan
+from mphe.roles import kept
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
 from mphe.roles.setup import admission
 from mphe.roles.setup import common as setup
 from mphe.roles.setup.common import KeyShareReader, PublicSession
-from mphe.roles.setup.confirmation import Confirmation, Trials
+from mphe.roles.setup.confirmation import Confirmation, Trials, TrialsRecord
 from mphe.scheme import sealing
 from mphe.scheme.rlwe import CollectiveKey
 from mphe.scheme.sharing import sharing_of
@@ -156,7 +157,54 @@ class Confirming(Readying):
 
 
 Stage = Joining | Committing | Revealing | Readying
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Who is ready, and what it said."""
+
+    index: int
+    ready: Ready
+
+
+@dataclass(frozen=True)
+class SetupRecord:
+    """`SetupServer` between two messages: what was said so far, by the index of who said it.
+
+    The last kind that is there are the answers of the state, those before it the ones that counted.
+    Names and the key follow from them. When the set-up is over nothing of it is kept but that.
+
+    Attributes:
+        state: value of `SetupState`.
+        joins, commits, reveals, readiness: what was said.
+        trials: how far the confirmation has come, one or none.
+        gone: clients that have lost their place.
+        admitted: clients that joined since.
+    """
+
+    state: str
+    joins: tuple[Join, ...] = ()
+    commits: tuple[Commit, ...] = ()
+    reveals: tuple[Reveal, ...] = ()
+    readiness: tuple[Readiness, ...] = ()
+    trials: tuple[TrialsRecord, ...] = ()
+    gone: tuple[int, ...] = ()
+    admitted: tuple[int, ...] = ()
+
+
+A = TypeVar("A")
 K = TypeVar("K", Joining, Committing, Revealing, Readying, Confirming)
+
+
+def _by_index(answers: Mapping[int, A]) -> tuple[A, ...]:
+    return tuple(answers[index] for index in sorted(answers))
+
+
+def _read_said(said: Sequence[A], indices: Sequence[int], asked: set[int]) -> dict[int, A]:
+    """Return what was said by who said it; EncodingError unless sorted, and of who was asked."""
+    if not kept.read_indices(indices) <= asked:
+        raise EncodingError("something was said by a client that was not asked")
+    return dict(zip(indices, said, strict=True))
 
 
 class SetupServer(Machine[SetupState]):
@@ -217,6 +265,81 @@ class SetupServer(Machine[SetupState]):
             SetupState.READYING: self._start_confirmation,
             SetupState.CONFIRMING: self._conclude,
         }
+
+    # -- what is kept --------------------------------------------------------------------------
+
+    def record(self) -> SetupRecord:
+        """Return what is to be kept."""
+        over = self.state not in self._next
+        said = SetupRecord(self.state.value) if over else self._said(self._stage)
+        gone, admitted = map(kept.write_indices, (self._gone, self._admitted))
+        return replace(said, gone=gone, admitted=admitted)
+
+    def _said(self, stage: Stage) -> SetupRecord:
+        """Return what led to a stage, and what was answered in it."""
+        said = SetupRecord(self.state.value)
+        if isinstance(stage, Joining):
+            return replace(said, joins=_by_index(stage.answers))
+        said = replace(said, joins=stage.session.joins)
+        if isinstance(stage, Committing):
+            return replace(said, commits=_by_index(stage.answers))
+        said = replace(said, commits=stage.commits)
+        if isinstance(stage, Revealing):
+            return replace(said, reveals=_by_index(stage.answers))
+        ready = tuple(Readiness(index, stage.answers[index]) for index in sorted(stage.answers))
+        trials = (self._trying().record(),) if isinstance(stage, Confirming) else ()
+        return replace(said, reveals=stage.made.reveals, readiness=ready, trials=trials)
+
+    def resume(self, record: SetupRecord) -> None:
+        """Take over what was kept; what follows from it is computed, not checked again.
+
+        Raises:
+            EncodingError: it makes no sense.
+        """
+        clients = self.plan.session.num_clients
+        self.state = kept.read_state(SetupState, record.state)
+        self._gone = kept.read_indices(record.gone, clients)
+        self._admitted = kept.read_indices(record.admitted, clients)
+        self._waiting = set()
+        if self.state in self._next:
+            self._stage, asked = self._stage_of(record)
+            if self.state is SetupState.CONFIRMING:
+                self._waiting = self._resume_trials(record)
+            elif self._everybody - self._gone <= asked:
+                self._waiting = asked - self._gone - set(self._stage.answers)
+            if not self._waiting:
+                raise EncodingError("a set-up that is not over waits for nobody")
+
+    def _stage_of(self, record: SetupRecord) -> tuple[Stage, set[int]]:
+        """Return the stage that a record leads to, and who is asked in it."""
+        everybody = set(self._everybody)
+        joins = _read_said(record.joins, [join.index for join in record.joins], everybody)
+        if self.state is SetupState.JOINING:
+            return Joining(joins), everybody
+        session = self._name(record.joins)
+        commits = _read_said(record.commits, [item.index for item in record.commits], set(joins))
+        if self.state is SetupState.COMMITTING:
+            return Committing(session, commits), set(joins)
+        dealers = [item.reveal.index for item in record.reveals]
+        reveals = _read_said(record.reveals, dealers, set(commits))
+        if self.state is SetupState.REVEALING:
+            return Revealing(session, record.commits, reveals), set(commits)
+        ready = _read_said(
+            [item.ready for item in record.readiness],
+            [item.index for item in record.readiness],
+            set(reveals),
+        )
+        kind = Confirming if self.state is SetupState.CONFIRMING else Readying
+        made = self._make_key(session, record.commits, record.reveals)
+        return kind(session, record.commits, made, ready), set(reveals)
+
+    def _resume_trials(self, record: SetupRecord) -> set[int]:
+        """Take over how far the confirmation has come; return whose answers are missing."""
+        if len(record.trials) != 1:
+            raise EncodingError("a confirmation without the sets that it tries")
+        confirmation = self._trying()
+        confirmation.resume(record.trials[0])
+        return confirmation.waiting()
 
     # -- from outside --------------------------------------------------------------------------
 
@@ -285,6 +408,7 @@ class SetupServer(Machine[SetupState]):
     def _fail(self, reason: str, culprits: Iterable[int] = ()) -> list[Output]:
         missing = (self._everybody - self._taking_part()) | set(culprits)
         self._move("fail")
+        self._waiting = set()
         return [SetupAbandoned(SetupFailed(reason, missing))]
 
     def _enter(self, stage: Stage, waiting: Iterable[int]) -> None:
@@ -320,12 +444,15 @@ class SetupServer(Machine[SetupState]):
     def _send_roster(self) -> list[Output]:
         answers = self._at(Joining).answers
         joins = tuple(answers[index] for index in sorted(self._taking_part()))
-        digest = setup.joins_digest(self._identities, joins)
-        name = setup.session_name(self._epoch, digest)
-        session = Named(joins, name, setup.reference_seed(digest))
-        self._enter(Committing(session), (join.index for join in joins))
+        self._enter(Committing(self._name(joins)), (join.index for join in joins))
         roster = JoinList(self.plan.digest, joins)
         return [Send(join.index, roster) for join in joins]
+
+    def _name(self, joins: tuple[Join, ...]) -> Named:
+        """Return what follows from who joined."""
+        digest = setup.joins_digest(self._identities, joins)
+        name = setup.session_name(self._epoch, digest)
+        return Named(joins, name, setup.reference_seed(digest))
 
     def _on_commit(self, sender: int, commit: Commit) -> list[Output]:
         stage = self._at(Committing)
@@ -367,13 +494,10 @@ class SetupServer(Machine[SetupState]):
 
     def _send_qualified(self) -> list[Output]:
         """Fix Q; send everybody its b_i, and each decryptor what was sealed to it."""
-        stage, ring = self._at(Revealing), self.ring
-        reveals = tuple(stage.answers[index] for index in sorted(stage.answers))
-        shares = [ring.from_bytes(item.reveal.key_share, ring.degree) for item in reveals]
-        key = setup.collective_key(ring, stage.session.crs_seed, shares)
-        qualified = [item.reveal.index for item in reveals]
-        transcript = setup.transcript(stage.session.name, stage.commits, qualified, key)
-        made = MadeKey(reveals, key, transcript)
+        stage = self._at(Revealing)
+        reveals = _by_index(stage.answers)
+        made = self._make_key(stage.session, stage.commits, reveals)
+        qualified = made.qualified
         self._enter(Readying(stage.session, stage.commits, made), qualified)
         sealed: dict[int, list[SealedShare]] = {index: [] for index in qualified}
         for dealer in reveals:
@@ -382,6 +506,16 @@ class SetupServer(Machine[SetupState]):
                     sealed[item.peer].append(SealedShare(dealer.reveal.index, item.sealed))
         key_shares = tuple(item.reveal for item in reveals)
         return [Send(i, Qualified(key_shares, tuple(sealed[i]))) for i in qualified]
+
+    def _make_key(
+        self, session: Named, commits: tuple[Commit, ...], reveals: tuple[Reveal, ...]
+    ) -> MadeKey:
+        """Return what follows from what was revealed."""
+        ring = self.ring
+        shares = [ring.from_bytes(item.reveal.key_share, ring.degree) for item in reveals]
+        key = setup.collective_key(ring, session.crs_seed, shares)
+        qualified = [item.reveal.index for item in reveals]
+        return MadeKey(reveals, key, setup.transcript(session.name, commits, qualified, key))
 
     # -- readiness and confirmation ---------------------------------------------------------------
 
