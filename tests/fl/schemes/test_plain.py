@@ -1,5 +1,6 @@
 """Plain aggregation: the yardstick must itself be right."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from mphe.roles.machine import Event
 from mphe.roles.rounds.aggregator import Abandoned, Summed
 from mphe.roles.rounds.collecting import Outdated
 from mphe.roles.step import Step
+from mphe.server import SessionReady
 from mphe.wire import codec
 from mphe.wire.messages import SERVER, Contribution, Join, RoundEnd, RoundStart
 
@@ -35,6 +37,11 @@ def started() -> PlainServer:
 
 def kinds(step: Step) -> list[type]:
     return [type(codec.decode(data, SERVER)) for _, data in step.mail]
+
+
+def join_of(index: int) -> Callable[[PlainServer], Step]:
+    """Return what lets a client join."""
+    return lambda server: server.receive(index, codec.encode(Join(index, b"", b"", b"")))
 
 
 def events(server: PlainServer, *said: tuple[int, Contribution]) -> list[Event]:
@@ -93,6 +100,14 @@ def test_wrong_messages_change_nothing(
         events(server, (sender, message))
     happened = events(server, (1, contribution(1)), (3, contribution(3)))
     assert any(isinstance(e, Summed) and np.array_equal(e.total, [6, 6, 6]) for e in happened)
+
+
+@pytest.mark.parametrize("last", [lambda server: server.lost(3), join_of(3)])
+def test_rounds_may_begin_when_nobody_is_waited_for(last: Callable[[PlainServer], Step]) -> None:
+    server = PlainServer(3, 3, 2)
+    assert [join_of(index)(server).events for index in (1, 2)] == [[], []]
+    assert [type(event) for event in last(server).events] == [SessionReady]
+    assert server.deadline_passed().events == []
 
 
 def test_the_start_waits_for_everybody() -> None:

@@ -74,6 +74,18 @@ def test_a_stored_server_is_not_another_schemes(tmp_path: Path) -> None:
             agreement.restored_server(state)
 
 
+def test_a_stored_server_is_of_these_flags_and_identities(tmp_path: Path) -> None:
+    agreement = agreement_of(flags(tmp_path), SIZE, EVERYBODY)
+    state = agreement.server().state
+    assert agreement.restored_server(state).waiting_for() == (1, 2, 3, 4)
+    others = Roster({index: Identity.generate().public for index in EVERYBODY})
+    with pytest.raises(EncodingError, match="other identities"):
+        agreement_of(flags(tmp_path), SIZE, others).restored_server(state)
+    fewer = flags(tmp_path, "--resiliency", "0.5")
+    with pytest.raises(EncodingError, match="other flags"):
+        agreement_of(fewer, SIZE, EVERYBODY).restored_server(state)
+
+
 def test_what_is_said_when_rounds_may_begin(tmp_path: Path) -> None:
     mphe = agreement_of(flags(tmp_path, "--resiliency", "0.5"), SIZE, EVERYBODY).notices(READY)
     assert mphe.lines[0].startswith("collective key of 4 clients, any 2 of 3 decrypt; ")
