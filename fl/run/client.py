@@ -21,14 +21,7 @@ from fl.run.threads import block_map
 from fl.schemes.scheme import Setting, scheme_of
 from fl.state.directory import party_directory
 from fl.state.spending import Spending
-from mphe.run import (
-    ClientSession,
-    Connection,
-    Parties,
-    ServerGone,
-    Vault,
-    follow,
-)
+from mphe.run import ClientSession, Connection, Parties, ServerGone, Vault, follow
 from mphe.update import Counts
 
 CONNECT_SECONDS = 120.0
