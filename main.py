@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Sequence
 
 from fl.config.configs import Config
-from fl.config.exits import EVERYWHERE, EXIT_FAILED, EXIT_USAGE, find
+from fl.config.exits import EVERYWHERE, EXIT_FAILED, EXIT_USAGE, Rule, find
 from fl.config.flags import UsageError
 from fl.config.place import Place, find_place
 from fl.config.resolve import parse_args
@@ -117,13 +117,13 @@ def start(config: Config, argv: Sequence[str], place: Place) -> Launch:
 
 def show_identity(argv: Sequence[str], place: Place | None) -> int:
     """Make an identity, print its roster line and say what to do with it; return 0."""
-    from fl.launch import roster
+    from fl.launch import identity
 
-    line, directory = roster.identity_command(argv, place)
+    line, directory = identity.identity_command(argv, place)
     print(line, flush=True)
     say(
         "send the line above to whoever writes the roster, so that nobody can change it on its "
-        f"way; {directory}/{roster.KEY_FILE} is secret and stays here"
+        f"way; {directory}/{identity.KEY_FILE} is secret and stays here"
     )
     return 0
 
@@ -163,11 +163,11 @@ def play(config: Config, launch: Launch, local_size: int) -> int:
     return client.run(config, launch, launch.index)
 
 
-def _is_state_error(error: BaseException) -> bool:
-    """Return whether a state directory cannot be used; here, since the import loads NumPy."""
-    from mphe.run.vault import StateError
+def _rule_of_start(error: BaseException) -> Rule | None:
+    """Return the rule for what only a started party finds; here, since the import loads NumPy."""
+    from fl.run.exits import AT_THE_START
 
-    return isinstance(error, StateError)
+    return find(error, AT_THE_START)
 
 
 def report(error: BaseException, place: Place | None) -> int:
@@ -176,14 +176,14 @@ def report(error: BaseException, place: Place | None) -> int:
     What is wrong with the user's own files is the same for all ranks of a host.
     """
     first = place is None or place.rank == 0
-    rule = find(error, EVERYWHERE)
-    if rule is not None or _is_state_error(error):
+    rule = find(error, EVERYWHERE) or _rule_of_start(error)
+    if rule is not None:
         # Every rank knows; the first one speaks. MPI or a file can be missing on one host alone.
         of_host = isinstance(error, NoMPI | UserError)
         if first or (of_host and place is not None and place.local_rank == 0):
             who = "" if first or isinstance(error, NoMPI) or not place else f"rank {place.rank}: "
-            say(f"{who}{error}" if rule is None else f"{who}{str(error) or rule.cure}")
-        return (rule.code if rule else EXIT_USAGE) if first else 0
+            say(f"{who}{str(error) or rule.cure}")
+        return rule.code if first else 0
     if os.environ.get("MPHE_DEBUG") == "1":
         traceback.print_exception(error)
     who = f"rank {place.rank}: " if place else ""

@@ -4,6 +4,7 @@ The parties are bytes in, bytes out: no network, no clock, no thread. `mphe.run`
 and TLS. README.md shows a whole session in twenty lines, docs/protocol.md the mathematics.
 """
 
+from mphe.arithmetic.sampling import RandomSource
 from mphe.client import Client, Finished, Rejected
 from mphe.errors import (
     DuplicateMessage,
@@ -11,6 +12,7 @@ from mphe.errors import (
     LocalProtocolError,
     MalformedMessage,
     MpheError,
+    OutOfRange,
     ParameterError,
     ProtocolError,
     RefusedDecryption,
@@ -23,7 +25,8 @@ from mphe.plan.plan import Plan, make_plan
 from mphe.roles.blob import serial_of
 from mphe.roles.identity import Identity, Roster
 from mphe.roles.machine import Event
-from mphe.roles.rounds.aggregator import Abandoned, Counted, Summed
+from mphe.roles.rounds.aggregator import Abandoned, Closed, Summed
+from mphe.roles.rounds.collecting import Counted
 from mphe.roles.rounds.contributor import RoundEnded, TrainOn
 from mphe.roles.setup.client import Opened
 from mphe.roles.setup.server import SetupAbandoned
@@ -38,6 +41,7 @@ __all__ = [
     "SERVER",
     "Abandoned",
     "Client",
+    "Closed",
     "Counted",
     "Counts",
     "DuplicateMessage",
@@ -50,10 +54,12 @@ __all__ = [
     "Mean",
     "MpheError",
     "Opened",
+    "OutOfRange",
     "ParameterError",
     "Plan",
     "ProtocolError",
     "PublicRange",
+    "RandomSource",
     "RefusedDecryption",
     "Rejected",
     "RemoteProtocolError",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from fl.config.configs import AGGREGATIONS, ENCRYPTIONS, OPTIMIZERS, ROLES, UNITS, WEIGHTINGS
+from fl.config.configs import ENCRYPTIONS, OPTIMIZERS, ROLES, UNITS, WEIGHTINGS
 from fl.config.flags import (
     DATASETS,
     UsageError,
@@ -22,12 +22,13 @@ from fl.config.flags import (
 )
 from fl.config.learning_flags import LearningFlags
 from fl.config.privacy_flags import PrivacyFlags
+from fl.config.schemes import SCHEMES
 
 _METAVARS = MappingProxyType(
     {
         "server_address": "HOST:PORT",
         "encryption": "|".join(ENCRYPTIONS),
-        "aggregation": "|".join(AGGREGATIONS),
+        "aggregation": "|".join(SCHEMES),
         "dataset": "|".join(DATASETS),
         "output": "DIRECTORY",
         "role": "|".join(ROLES),
@@ -68,12 +69,12 @@ class Args(PrivacyFlags, LearningFlags):
         1.0,
     )
     encryption: str = flag(
-        one_of(*ENCRYPTIONS),
+        one_of(ENCRYPTIONS),
         "hybrid: one-time keys under the threshold key; direct: all under the threshold key",
         "hybrid",
     )
     aggregation: str = flag(
-        one_of(*AGGREGATIONS),
+        one_of(SCHEMES),
         "mphe: encrypted; plain: same transport, no encryption, for comparison",
         "mphe",
     )
@@ -131,7 +132,7 @@ class Args(PrivacyFlags, LearningFlags):
         true_or_false, "encrypt and authenticate connections; False is for benchmarks only", True
     )
     role: str | None = flag(
-        one_of(*ROLES),
+        one_of(ROLES),
         "run one party without mpirun, with --roster and --identity; default: mpirun decides",
         None,
     )

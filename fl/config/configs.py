@@ -12,13 +12,12 @@ from fl.config.partition import Partition
 from fl.config.schedule import Schedule
 
 if TYPE_CHECKING:
-    from mphe.plan.agreement import SessionParameters
+    from mphe import SessionParameters
 
-# As in mphe.plan.agreement, which loads NumPy: what is wrong on its own is said before that.
+# As mphe.SessionParameters has them; that loads NumPy, and what is wrong on its own is said before.
 ENCRYPTIONS = ("hybrid", "direct")
 OPTIMIZERS = ("sgd", "momentum", "adam")
 WEIGHTINGS = ("uniform", "samples")
-AGGREGATIONS = ("mphe", "plain")
 UNITS = ("sample", "client")
 ROLES = ("server", "client")
 
@@ -41,7 +40,7 @@ class SessionConfig:
 
     def parameters(self, length: int) -> SessionParameters:
         """Return the parameters for contributions of `length` values."""
-        from mphe.plan.agreement import SessionParameters
+        from mphe import SessionParameters
 
         return SessionParameters(length=length, **vars(self))
 
@@ -51,7 +50,7 @@ class CodecConfig:
     """How an update becomes what is summed.
 
     Attributes:
-        aggregation: mphe, or plain for updates in clear.
+        aggregation: name of the scheme in `fl.config.schemes`.
         value_bits: of a quantised value.
         clip_norm: L2 norm of an update.
         compression_rate: part of the values that is sent in a round.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fl.config.flags import UsageError
 
 if TYPE_CHECKING:
-    from mphe.plan.agreement import SessionParameters
+    from mphe import SessionParameters
 
 
 def dropped_count(part: float, clients: int) -> int:
@@ -32,7 +32,7 @@ class Dropout:
         if count == 0:
             return frozenset()
         # Here, because every start checks this flag and NumPy takes long to load.
-        from mphe.update.streams import Stream, generator
+        from mphe.update import Stream, generator
 
         rng = generator(Stream.DROPOUT, self.seed, round)
         return frozenset((1 + rng.choice(self.clients, count, replace=False)).tolist())

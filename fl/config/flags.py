@@ -4,7 +4,7 @@ import dataclasses
 import ipaddress
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from fl.config.exits import Refused
@@ -42,7 +42,7 @@ def real(text: str) -> float:
     return value
 
 
-def one_of(*words: str) -> Callable[[str], str]:
+def one_of(words: Collection[str]) -> Callable[[str], str]:
     """Return a reader that accepts these words only and lists them otherwise."""
 
     def read(text: str) -> str:
@@ -57,7 +57,7 @@ def dataset_name(text: str) -> str:
     """Read auto, mnist, mnist5k, npz:PATH or FILE.py:FUNCTION; ValueError otherwise."""
     if (text.startswith("npz:") and len(text) > len("npz:")) or is_reference(text):
         return text
-    return one_of(*DATASETS)(text)
+    return one_of(DATASETS)(text)
 
 
 def is_reference(text: str) -> bool:

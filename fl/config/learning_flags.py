@@ -27,7 +27,7 @@ class LearningFlags:
         "constant",
     )
     server_optimizer: str = flag(
-        one_of(*OPTIMIZERS), "what turns the mean update into a step of the model", "sgd"
+        one_of(OPTIMIZERS), "what turns the mean update into a step of the model", "sgd"
     )
     local_steps: int = flag(
         whole_number,
@@ -39,7 +39,7 @@ class LearningFlags:
         real, "rate of these steps; default: the server's, which is FedAvg as published", None
     )
     weighting: str = flag(
-        one_of(*WEIGHTINGS),
+        one_of(WEIGHTINGS),
         "uniform: every client counts the same; samples: by its number of samples",
         "uniform",
     )

@@ -24,7 +24,7 @@ class PrivacyFlags:
         real, f"probability that --dp_epsilon does not bound; default: {DEFAULT_DELTA:g}", None
     )
     dp_unit: str | None = flag(
-        one_of(*UNITS),
+        one_of(UNITS),
         "what is protected: sample, one training sample; client, all that one client has; "
         "default: sample",
         None,

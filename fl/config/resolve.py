@@ -29,10 +29,10 @@ from fl.config.learning_flags import check_kept, check_learning
 from fl.config.partition import Partition
 from fl.config.privacy_flags import DEFAULT_DELTA, check_colluding, check_privacy
 from fl.config.schedule import Schedule
+from fl.config.schemes import SCHEMES
 
 if TYPE_CHECKING:
-    from mphe.errors import OutOfRange
-    from mphe.plan.agreement import SessionParameters
+    from mphe import OutOfRange, SessionParameters
 
 _FLAGS = {"num_clients": "num_peers", "rounds": "num_iterations"}
 _OF_CLIENTS = ("decryptors", "min_contributors")
@@ -179,11 +179,12 @@ def _session(args: Args) -> SessionParameters:
     """Return the session's parameters for an update of one value; UsageError if they are none."""
     if args.max_corrupt is not None and not args.verify_aggregate:
         raise UsageError("--max_corrupt is used with --verify_aggregate True only: add that")
-    if args.verify_aggregate and args.aggregation == "plain":
-        raise UsageError("--aggregation plain has nothing to verify: leave out --verify_aggregate")
+    if args.verify_aggregate and not SCHEMES[args.aggregation].encrypts:
+        raise UsageError(
+            f"--aggregation {args.aggregation} has nothing to verify: leave out --verify_aggregate"
+        )
     # Here, because NumPy comes with them, and what is wrong on its own does not have to wait.
-    from mphe.errors import OutOfRange
-    from mphe.plan.agreement import SessionParameters
+    from mphe import OutOfRange, SessionParameters
 
     try:
         return SessionParameters(
@@ -286,9 +287,10 @@ def _privacy(args: Args, session: SessionParameters) -> PrivacyConfig | None:
 
 def _check_combinations(args: Args) -> None:
     """Refuse what differential privacy does not go together with."""
-    if args.aggregation == "plain":
+    if not SCHEMES[args.aggregation].hides:
         raise UsageError(
-            "--dp_epsilon counts on sums that nobody takes apart: leave out --aggregation plain"
+            "--dp_epsilon counts on sums that nobody takes apart: leave out --aggregation "
+            f"{args.aggregation}"
         )
     if args.weighting != "uniform":
         raise UsageError(
@@ -336,8 +338,11 @@ def _warnings(args: Args, session: SessionParameters) -> tuple[str, ...]:
     t, k = session.threshold, session.decryptors
     if not args.tls:
         lines.append("--tls False sends everything over open connections: for benchmarks only")
-    if args.aggregation == "plain":
-        lines.append("--aggregation plain shows every update to the server: no privacy")
+    scheme = SCHEMES[args.aggregation]
+    if not scheme.hides:
+        lines.append(
+            f"--aggregation {args.aggregation} shows every update to the server: no privacy"
+        )
     elif session.verified:
         lines.append(
             f"--verify_aggregate True withstands a lying server with {session.max_corrupt} of "
@@ -348,7 +353,7 @@ def _warnings(args: Args, session: SessionParameters) -> tuple[str, ...]:
                 "under mpirun rank 0 takes part in handing out the certificates: against a "
                 "server that may lie, use --role and a roster file"
             )
-    elif 2 * t <= k:
+    elif scheme.encrypts and 2 * t <= k:
         lines.append(
             f"two disjoint groups of {t} of {k} decryptors can both "
             f"decrypt; --resiliency above 0.5 of the decryptors rules that out"

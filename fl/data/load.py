@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fl.config.flags import is_reference
 from fl.data.user_code import UserError, find_function, load_function
-from mphe.update.streams import Stream, generator
+from mphe.update import Stream, generator
 
 Images = NDArray[np.float32]
 Labels = NDArray[np.int64]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fl.config.configs import DataConfig
 from fl.config.partition import Partition
 from fl.data.load import Dataset, DatasetError
-from mphe.update.streams import Stream, generator
+from mphe.update import Stream, generator
 
 Indices = NDArray[np.int64]
 SHOWN_CLIENTS = 12

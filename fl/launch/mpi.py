@@ -21,7 +21,7 @@ from fl.config.flags import UsageError, is_reference
 from fl.config.place import Place
 
 if TYPE_CHECKING:
-    from mphe.net.tls import Credentials
+    from mphe.run import Credentials, Parties
 
 POLL_SECONDS = 0.05
 OFFER_BYTES = 1 << 14
@@ -89,6 +89,13 @@ class Launch:
     output: str
     own_data: bool = False
 
+    @property
+    def parties(self) -> "Parties":
+        """Everybody's certificates by index, and one's own key."""
+        from mphe.run import Parties
+
+        return Parties(self.identity, dict(enumerate(self.certificates)))
+
 
 def mpirun_line(num_peers: int, argv: Sequence[str], mpirun: str = "mpirun") -> str:
     """Return the command that starts these flags with the right number of processes."""
@@ -151,7 +158,7 @@ def prepare(config: Config, rank: int) -> tuple["Credentials | None", Offer]:
     the offer.
     """
     try:
-        from mphe.net.tls import new_credentials
+        from mphe.run import new_credentials
 
         name = "server" if rank == 0 else f"client {rank}"
         party = config.party
@@ -210,9 +217,9 @@ def check_port(party: PartyConfig) -> None:
 
 def kept_identity(state_dir: str, rank: int, name: str, resume: bool) -> "Credentials":
     """Return the identity in this rank's state directory, made at the first start; UsageError."""
-    from fl.launch import roster
+    from fl.launch import identity as identity_files
     from fl.state.directory import check_fresh, party_directory
-    from mphe.run.vault import make_private
+    from mphe.run import make_private
 
     check_fresh(state_dir, rank, resume)
     directory = party_directory(state_dir, rank)
@@ -221,8 +228,8 @@ def kept_identity(state_dir: str, rank: int, name: str, resume: bool) -> "Creden
     if not place.exists():
         if resume:
             raise UsageError(f"{place} is missing: name the --state_dir of before on every host")
-        roster.make_identity(place, name)
-    return roster.read_identity(place)
+        identity_files.make_identity(place, name)
+    return identity_files.read_identity(place)
 
 
 def find_output(config: Config) -> str:
@@ -235,7 +242,7 @@ def find_output(config: Config) -> str:
         return make_output(party.output)
     from fl.config.same_flags import check_same_flags
     from fl.state.directory import OUTPUT, party_directory
-    from mphe.run.vault import StateError, make_private, write_atomically
+    from mphe.run import StateError, make_private, write_atomically
 
     directory = party_directory(party.state_dir, 0)
     make_private(directory)

@@ -1,151 +1,35 @@
-"""Parties without a common launcher: identities in files, the roster, and the Launch they make."""
+"""Parties without a common launcher: the roster, and the Launch that it makes."""
 
 import base64
 import json
-import os
-import ssl
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509 import InvalidVersion
 
-from fl.config.arguments import OneLineParser
 from fl.config.configs import Config, PartyConfig
 from fl.config.flags import UsageError, is_reference
 from fl.config.place import Place
+from fl.launch.identity import fit, read_file, read_identity
 from fl.launch.mpi import Launch, check_model, check_port, find_output
 from fl.state.directory import check_fresh
-from mphe.net.tls import Credentials, new_credentials, public_key
-from mphe.net.transport import SERVER
+from mphe import SERVER
+from mphe.run import Credentials, public_key
 
-KEY_FILE, CERTIFICATE_FILE = "key.pem", "certificate.pem"
-MAX_NAME = 64  # bytes: X.509 has no room for a longer common name
-MAX_PEM = 1 << 16
 MAX_ROSTER = 8 << 20  # as many clients as the parameters allow need less than half of it
 _SHAPE = '{"server": LINE, "clients": [LINE, LINE, ...]} with the lines that --new_identity prints'
 
 
 @dataclass(frozen=True)
-class Roster:
+class RosterFile:
     """Names and certificates (DER) of all parties, server first: the position is the index."""
 
     names: tuple[str, ...]
     certificates: tuple[bytes, ...]
 
 
-def identity_command(argv: Sequence[str], place: Place | None) -> tuple[str, Path]:
-    """Carry out `--new_identity DIR [--name NAME]`; return the roster line and the directory.
-
-    Raises UsageError, and SystemExit(0) after --help.
-    """
-    parser = OneLineParser(prog="main.py", allow_abbrev=False)
-    parser.add_argument(
-        "--new_identity",
-        required=True,
-        metavar="DIRECTORY",
-        help="make a key and a certificate in this new directory and print the roster line",
-    )
-    parser.add_argument(
-        "--name", metavar="NAME", help="for people to read; default: the directory's name"
-    )
-    given, unknown = parser.parse_known_args(list(argv))
-    if unknown:
-        raise UsageError(f"--new_identity takes only --name beside it, not {unknown[0]!r}")
-    if place is not None:
-        raise UsageError("--new_identity makes one key: run it without mpirun or srun")
-    directory = Path(given.new_identity)
-    name = directory.resolve().name if given.name is None else given.name
-    return make_identity(directory, name), directory
-
-
-def make_identity(directory: Path, name: str) -> str:
-    """Write a fresh key and certificate into a new directory; return the line for the roster.
-
-    Raises UsageError when the name is unfit, or the directory exists or cannot be written.
-    """
-    if not _fit(name):
-        raise UsageError(f"--name must be 1 to {MAX_NAME} printable bytes: give a shorter one")
-    identity = new_credentials(name)
-    key = identity.private_key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    try:
-        directory.mkdir(mode=0o700, parents=True)
-        _write(directory / KEY_FILE, key, 0o600)
-        certificate = ssl.DER_cert_to_PEM_cert(identity.certificate).encode()
-        _write(directory / CERTIFICATE_FILE, certificate, 0o644)
-    except FileExistsError:
-        raise UsageError(
-            f"{directory} exists, and a key in it must not be lost: name a new directory"
-        ) from None
-    except OSError as error:
-        raise UsageError(
-            f"cannot write to {directory} ({error.strerror}): name another directory"
-        ) from None
-    encoded = base64.b64encode(identity.certificate).decode()
-    return json.dumps({"name": name, "certificate": encoded})
-
-
-def _fit(name: str) -> bool:
-    """Return whether a name fits a certificate and is safe to print."""
-    return name.isprintable() and 1 <= len(name.encode()) <= MAX_NAME
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Write a new file that has its mode from the start."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-
-
-def _read(path: Path, limit: int, advice: str) -> bytes:
-    """Read a file of at most `limit` bytes; UsageError with the advice otherwise."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read {path} ({error.strerror}): {advice}") from None
-    if len(content) > limit:
-        raise UsageError(f"{path} is longer than {limit} bytes: {advice}")
-    return content
-
-
-def read_identity(directory: Path) -> Credentials:
-    """Read what make_identity wrote.
-
-    Raises UsageError when a file is missing, others may read the key, or the two do not match.
-    """
-    path = directory / KEY_FILE
-    advice = f"make an identity with python main.py --new_identity {directory}"
-    text = _read(path, MAX_PEM, advice)
-    if path.stat().st_mode & 0o077:
-        raise UsageError(f"others can read or change {path}: run chmod 600 {path}")
-    try:
-        key = serialization.load_pem_private_key(text, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise UsageError(f"{path} is no unencrypted Ed25519 key in PEM: name the right directory")
-    path = directory / CERTIFICATE_FILE
-    text = _read(path, MAX_PEM, advice)
-    try:
-        certificate = ssl.PEM_cert_to_DER_cert(text.decode("ascii"))
-        matches = public_key(certificate) == key.public_key().public_bytes_raw()
-    except (ValueError, InvalidVersion):
-        matches = False
-    if not matches:
-        raise UsageError(f"{path} is not the certificate of {KEY_FILE} beside it: restore it")
-    return Credentials(key, certificate)
-
-
-def read_roster(path: Path, num_peers: int) -> Roster:
+def read_roster(path: Path, num_peers: int) -> RosterFile:
     """Read the roster file: {"server": {...}, "clients": [{...}, ...]}, an index a position.
 
     Raises UsageError with one line that says what is wrong with it and what to do.
@@ -175,12 +59,12 @@ def read_roster(path: Path, num_peers: int) -> Roster:
         owners[key] = who
         names.append(name)
         certificates.append(certificate)
-    return Roster(tuple(names), tuple(certificates))
+    return RosterFile(tuple(names), tuple(certificates))
 
 
 def _parse(path: Path) -> Any:
     """Return the JSON of a file; UsageError when it is none."""
-    text = _read(path, MAX_ROSTER, f"write {_SHAPE}")
+    text = read_file(path, MAX_ROSTER, f"write {_SHAPE}")
     try:
         return json.loads(text, object_pairs_hook=_each_key_once)
     except (ValueError, RecursionError) as error:
@@ -202,7 +86,7 @@ def _party(path: Path, who: str, entry: Any) -> tuple[str, bytes, bytes]:
         not isinstance(entry, dict)
         or set(entry) != {"name", "certificate"}
         or not all(isinstance(text, str) for text in entry.values())
-        or not _fit(entry["name"])
+        or not fit(entry["name"])
     ):
         raise UsageError(
             f"{path}: {who} is not a line that --new_identity prints: ask that party for it"
@@ -244,7 +128,7 @@ def check_flags(config: Config, place: Place | None) -> None:
         )
 
 
-def find_index(party: PartyConfig, identity: Credentials, roster: Roster) -> int:
+def find_index(party: PartyConfig, identity: Credentials, roster: RosterFile) -> int:
     """Return this party's index; UsageError unless the roster has it in its role."""
     if identity.certificate not in roster.certificates:
         raise UsageError(
@@ -302,7 +186,7 @@ def _dataset(name: str) -> tuple[str, str | None]:
         raise UsageError(f"--dataset: {error}") from None
 
 
-def _greeting(party: PartyConfig, index: int, roster: Roster) -> str:
+def _greeting(party: PartyConfig, index: int, roster: RosterFile) -> str:
     if index == SERVER:
         return f"server on {party.server_address}, waits for clients 1 to {party.num_clients}"
     return (

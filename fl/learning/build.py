@@ -3,12 +3,12 @@
 from fl.config.configs import Config
 from fl.data.load import load_dataset
 from fl.data.partition import client_part
-from fl.learning.codecs import codec_for
 from fl.learning.learner import Learner
 from fl.learning.private_learner import PrivateLearner
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import make_privacy
-from mphe.arithmetic.sampling import RandomSource
+from fl.schemes.scheme import codec_for
+from mphe import RandomSource
 
 
 def make_learner(

@@ -10,7 +10,7 @@ from fl.learning.learner import Learner, Samples
 from fl.model.round_model import RoundModel
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import Privacy
-from mphe.arithmetic.sampling import RandomSource
+from mphe import RandomSource
 from mphe.update import NO_COUNTS, Codec, Counts
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mphe.errors import EncodingError
+from mphe import EncodingError
 from mphe.update import PublicRange, Vector
 
 _REFERENCE = struct.Struct("<d")

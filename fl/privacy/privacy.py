@@ -14,16 +14,16 @@ from fl.config.configs import CodecConfig, DataConfig, PrivacyConfig
 from fl.config.exits import Refused
 from fl.data.partition import split
 from fl.privacy.accountant import Accountant, smallest_noise
-from mphe.errors import ParameterError
-from mphe.update.compression import sent_length
-from mphe.update.private import (
+from mphe import ParameterError
+from mphe.update import (
+    FINEST_BITS,
     MIN_DEVIATION,
     NoiseScale,
     failure_probability,
     noise_grid,
+    sent_length,
     start_range,
 )
-from mphe.update.quantise import FINEST_BITS
 
 # Part of δ that noise which left the grid and imperfect samples may take.
 _SLACK = 0.01

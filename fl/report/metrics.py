@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any, Protocol
 
-from mphe.run.driver import Departure
+from mphe.run import Departure
 
 INTERRUPTED = "the server was stopped in this round"
 """Why the round in flight was abandoned when the server died."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from fl.config.flags import UsageError
 from fl.config.resolve import is_default
+from fl.config.schemes import describe_sums
 
 OWN = frozenset(
     [
@@ -68,8 +69,8 @@ class PastRun:
     @property
     def sums(self) -> str:
         """Say how updates were summed up: plain, mphe hybrid, mphe direct."""
-        how = str(self.flags.get("aggregation", "?"))
-        return how if how == "plain" else f"{how} {self.flags.get('encryption', '')}".strip()
+        flags = self.flags
+        return describe_sums(str(flags.get("aggregation", "?")), str(flags.get("encryption", "")))
 
     @property
     def group(self) -> tuple[tuple[str, str], ...]:

@@ -28,7 +28,7 @@ WIDE_RANGE = 50.0
 """Largest by smallest loss from which its axis is logarithmic."""
 
 
-class Round(Protocol):
+class DrawnRound(Protocol):
     """What is drawn of one round; None is left out, and NaN a gap."""
 
     @property
@@ -64,11 +64,11 @@ class Curve:
     """
 
     group: str
-    rounds: Sequence[Round]
+    rounds: Sequence[DrawnRound]
     kind: str = ""
 
 
-def draw_history(rounds: Sequence[Round], title: str) -> "Figure":
+def draw_history(rounds: Sequence[DrawnRound], title: str) -> "Figure":
     """Return the picture of one run; abandoned rounds are shaded, missing clients stacked."""
     accurate = _any(round.accuracy for round in rounds)
     absent = any(round.dropped for round in rounds)
@@ -147,7 +147,7 @@ def _looks(kinds: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return looks
 
 
-def _series(rounds: Sequence[Round], name: str) -> dict[int, float]:
+def _series(rounds: Sequence[DrawnRound], name: str) -> dict[int, float]:
     """Return the figure of each round that has one: not every round need be evaluated."""
     found = {round.round: getattr(round, name) for round in rounds}
     return {number: value for number, value in found.items() if value is not None}
@@ -207,7 +207,7 @@ def _label_loss(axes: "Axes", losses: Sequence[float | None]) -> None:
     axes.set_ylabel("test loss")
 
 
-def _draw_attendance(axes: "Axes", rounds: Sequence[Round]) -> None:
+def _draw_attendance(axes: "Axes", rounds: Sequence[DrawnRound]) -> None:
     """Stack the clients in the sum and those who are not."""
     edges = [round.round - 0.5 for round in rounds] + [rounds[-1].round + 0.5]
     there = [len(round.contributors) for round in rounds]
@@ -221,7 +221,7 @@ def _draw_attendance(axes: "Axes", rounds: Sequence[Round]) -> None:
     axes.set_ylabel("clients")
 
 
-def _shade_abandoned(axes: "Axes", rounds: Sequence[Round]) -> None:
+def _shade_abandoned(axes: "Axes", rounds: Sequence[DrawnRound]) -> None:
     """Shade the rounds without a sum, a stretch of them at once."""
     stretches: list[list[int]] = []
     for number in (round.round for round in rounds if round.abandoned is not None):

@@ -18,19 +18,18 @@ from fl.report.timings import Timings
 from fl.run.exits import end_of_client
 from fl.run.stopping import CLOSE_SECONDS, FLUSH_SECONDS, stoppable
 from fl.run.threads import block_map
-from fl.schemes.plain import PlainClient
+from fl.schemes.scheme import Setting, scheme_of
 from fl.state.directory import party_directory
 from fl.state.spending import Spending
-from mphe import Client, Identity, Plan, Roster, make_plan
-from mphe.net.tcp import Client as Connection
-from mphe.net.tls import client_context, fingerprint, public_key
-from mphe.run.party import ClientParty
-from mphe.run.session import ClientSession, ServerGone, follow
-from mphe.run.store import ClientStore
-from mphe.run.vault import Vault
+from mphe.run import (
+    ClientSession,
+    Connection,
+    Parties,
+    ServerGone,
+    Vault,
+    follow,
+)
 from mphe.update import Counts
-from mphe.wire.messages import SERVER
-from mphe.wire.sizes import longest_message
 
 CONNECT_SECONDS = 120.0
 RECONNECT_SECONDS = 20.0
@@ -38,29 +37,14 @@ RESTART_SECONDS = 600.0
 PROBE_SECONDS = 3.0
 
 
-def _identities(launch: Launch) -> dict[int, bytes]:
-    """Return the public keys of all clients, from the launcher or the roster."""
-    return {
-        index: public_key(certificate)
-        for index, certificate in enumerate(launch.certificates)
-        if index != SERVER
-    }
+async def _connect(
+    party: PartyConfig, parties: Parties, index: int, limit: int, seconds: float
+) -> Connection:
+    context, pin = (parties.client_context(), parties.server_pin) if party.tls else (None, None)
+    return await Connection.connect(party.host, party.port, index, context, pin, limit, seconds)
 
 
-async def _connect(party: PartyConfig, launch: Launch, limit: int, seconds: float) -> Connection:
-    server = launch.certificates[SERVER]
-    return await Connection.connect(
-        party.host,
-        party.port,
-        launch.index,
-        client_context(launch.identity, server) if party.tls else None,
-        fingerprint(server) if party.tls else None,
-        limit,
-        seconds,
-    )
-
-
-class Training:
+class ClientWork:
     """What one client computes, as the runtime asks for it."""
 
     def __init__(self, learner: Learner) -> None:
@@ -95,62 +79,42 @@ class Training:
         self._learner.counted(round, counted)
 
 
-def _open_vault(state_dir: str | None, launch: Launch, plan: Plan) -> Vault | None:
+def _open_vault(state_dir: str | None, launch: Launch, digest: bytes) -> Vault | None:
     """Return this client's part of the state directory; StateError when it is of no use."""
     if not state_dir:
         return None
     directory, identity = party_directory(state_dir, launch.index), launch.identity.private_key
-    return Vault(directory, identity, launch.index, plan.digest)
-
-
-def _restore(config: Config, launch: Launch, plan: Plan, store: ClientStore) -> Client | None:
-    """Return the client of the process before, None where none was kept; StateError."""
-    identity, roster = Identity(launch.identity.private_key), Roster(_identities(launch))
-    return store.restore(plan, identity, roster, block_map(config.party.crypto_threads))
-
-
-def _make_party(
-    config: Config, launch: Launch, plan: Plan, store: ClientStore | None
-) -> ClientParty:
-    """Return a client that has not joined yet."""
-    if config.codec.aggregation == "plain":
-        return PlainClient(launch.index)
-    return Client(
-        launch.index,
-        plan.session,
-        Identity(launch.identity.private_key),
-        _identities(launch),
-        blocks=block_map(config.party.crypto_threads),
-        journal=store.keep if store else None,
-    )
+    return Vault(directory, identity, launch.index, digest)
 
 
 async def _take_part(config: Config, launch: Launch) -> None:
     """Connect and follow the server to the end."""
-    own, dropout = config.party, config.rounds.dropout
+    own, dropout, parties = config.party, config.rounds.dropout, launch.parties
     learner = make_learner(config, launch.index, launch.dataset, launch.own_data)
-    plan = make_plan(config.session.parameters(learner.codec.payload_length))
-    limit = longest_message(plan, 4 * learner.size)
-    vault = _open_vault(own.state_dir, launch, plan)
-    store = ClientStore(vault) if vault and config.codec.aggregation != "plain" else None
-    kept = _restore(config, launch, plan, store) if store else None
-    learner.spending = Spending(config.flags, vault, kept is not None)
+    length, blocks = learner.codec.payload_length, block_map(own.crypto_threads)
+    setting = Setting(config.session, length, learner.size, parties.roster, blocks)
+    agreement = scheme_of(config.codec.aggregation).agree(setting)
+    vault = _open_vault(own.state_dir, launch, agreement.digest)
+    party, keep, returns = agreement.client(launch.index, parties.identity, vault)
+    learner.spending = Spending(config.flags, vault, returns)
     # Under a launcher a dead server ends the job; alone it may be started again.
     waits = RESTART_SECONDS if own.state_dir and not launch.processes else 0.0
-    transport = await _connect(own, launch, limit, max(CONNECT_SECONDS, waits if kept else 0.0))
-    party = kept or _make_party(config, launch, plan, store)
+
+    async def connect(seconds: float) -> Connection:
+        limit = agreement.longest_message
+        return await _connect(own, parties, launch.index, limit, seconds)
+
     session = ClientSession(
         party,
-        transport,
-        Training(learner),
-        store.keep if store else None,
+        await connect(max(CONNECT_SECONDS, waits if returns else 0.0)),
+        ClientWork(learner),
+        keep,
         lambda round: launch.index in dropout.of(round),
     )
     closing = FLUSH_SECONDS
     try:
-        session.come_back() if kept else session.start()
-        seconds = max(RECONNECT_SECONDS, waits)
-        await follow(session, lambda: _connect(own, launch, limit, seconds))
+        session.come_back() if returns else session.start()
+        await follow(session, lambda: connect(max(RECONNECT_SECONDS, waits)))
         if not (launch.processes or party.is_open):
             # Under a launcher the server's last words on the same terminal say why.
             raise ServerGone("the server ended the run without this client: ask what it printed")

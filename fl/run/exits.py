@@ -11,22 +11,22 @@ from typing import NamedTuple
 from fl.config.exits import EXIT_FAILED, EXIT_USAGE, Rule, find
 from fl.learning.private_learner import BudgetSpent
 from fl.run.stopping import Stopped
-from mphe.errors import EncodingError, ProtocolError, SetupFailed
-from mphe.net.tcp import AddressError, Unreachable, WrongServer
-from mphe.run.session import ServerGone
-from mphe.run.vault import StateError
+from mphe import EncodingError, ProtocolError, SetupFailed
+from mphe.run import AddressError, ServerGone, StateError, Unreachable, WrongServer
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+AT_THE_START = (Rule(StateError, EXIT_USAGE),)
+"""What every process of a job may find before its role begins; the first one says it for all."""
 OF_A_SERVER = (
+    *AT_THE_START,
     Rule(AddressError, EXIT_USAGE),
-    Rule(StateError, EXIT_USAGE),
     Rule(SetupFailed, EXIT_FAILED, "; start again with all clients"),
 )
 OF_A_CLIENT = (
+    *AT_THE_START,
     Rule(BudgetSpent, 0),
-    Rule(StateError, EXIT_USAGE),
     Rule(ServerGone, EXIT_FAILED, asks=True),
     Rule(Unreachable, EXIT_FAILED, asks=True),
     Rule(WrongServer, EXIT_FAILED, asks=True),

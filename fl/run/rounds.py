@@ -18,11 +18,8 @@ from fl.report.timings import Timings
 from fl.run.background import Background
 from fl.state.server import Checkpoint, ServerState, interrupted
 from fl.state.spending import charged
-from mphe.net.transport import ServerTransport
-from mphe.roles.machine import Event
-from mphe.roles.rounds.aggregator import Abandoned, Closed, Counted, Summed
-from mphe.run.driver import Driver, Observer, name
-from mphe.run.party import ServerParty
+from mphe import Abandoned, Closed, Counted, Event, Summed
+from mphe.run import Driver, Observer, ServerParty, ServerTransport, name_clients
 from mphe.update import Mean
 
 CLIENT_STAGES = ("train", "encrypt")
@@ -222,7 +219,7 @@ class Training:
         absent = self._party.members - set(self._driver.transport.connected)
         if absent:
             seconds = self._config.timeout
-            self._display.say(f"waits up to {seconds:g} s for {name(absent)} to come back")
+            self._display.say(f"waits up to {seconds:g} s for {name_clients(absent)} to come back")
             await self._driver.await_return(self._party, absent, seconds, Observer())
 
     def resume(self, checkpoint: Checkpoint | None, started: int) -> None:

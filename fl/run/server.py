@@ -9,11 +9,11 @@ from pathlib import Path
 
 from fl.config.configs import Config
 from fl.config.exits import EXIT_FAILED
+from fl.config.schemes import describe_sums
 from fl.data import partition
 from fl.data.load import load_dataset
 from fl.data.user_code import UserError
 from fl.launch.mpi import Launch
-from fl.learning.codecs import codec_for
 from fl.learning.global_model import GlobalModel
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import describe, make_privacy
@@ -26,24 +26,12 @@ from fl.run.exits import end_of_server
 from fl.run.rounds import TooManyFailures, Training
 from fl.run.stopping import CLOSE_SECONDS, FLUSH_SECONDS, Stopped, stoppable
 from fl.run.threads import block_map
-from fl.schemes.plain import PlainServer
+from fl.schemes.scheme import Setting, scheme_of
 from fl.state.directory import party_directory
 from fl.state.server import ServerState
 from fl.state.spending import Spending
-from mphe.net.tcp import Server as Listener
-from mphe.net.tls import fingerprint, public_key, server_context
-from mphe.plan.plan import make_plan
-from mphe.roles.machine import Event
-from mphe.roles.setup.server import SetupAbandoned
-from mphe.roles.step import Step
-from mphe.run.driver import Driver, Observer, name
-from mphe.run.gathering import Gathering
-from mphe.run.party import ServerParty
-from mphe.run.vault import Vault
-from mphe.server import Server, SessionReady
-from mphe.wire import codec
-from mphe.wire.messages import SERVER, Finish
-from mphe.wire.sizes import longest_message
+from mphe import SERVER, Event, SessionReady, SetupAbandoned, Step
+from mphe.run import Driver, Gathering, Listener, Observer, ServerParty, Vault
 
 SETUP_SECONDS = 60.0
 PICTURE_FILE = "history.png"
@@ -56,7 +44,7 @@ class SessionSaver(Observer):
     Nothing is saved without a state directory.
     """
 
-    def __init__(self, server: Server, state: ServerState | None) -> None:
+    def __init__(self, server: ServerParty, state: ServerState | None) -> None:
         super().__init__()
         self._server = server
         self._state = state
@@ -83,22 +71,18 @@ class Run:
         self._privacy = make_privacy(
             config.privacy, config.codec, config.data, self._trainer.size, labels
         )
-        updates = codec_for(config.codec, self._trainer.size, self._privacy)
+        scheme, size = scheme_of(config.codec.aggregation), self._trainer.size
+        updates = scheme.codec(config.codec, size, self._privacy)
         self._model = GlobalModel(config.learning, self._trainer.get_vector(), updates)
-        self._sent = updates.payload_length
-        self._plan = make_plan(config.session.parameters(self._sent))
+        roster, blocks = launch.parties.roster, block_map(config.party.crypto_threads)
+        setting = Setting(config.session, updates.payload_length, size, roster, blocks)
+        self._agreement = scheme.agree(setting)
         events = Events(self._directory / EVENTS_DIRECTORY)
         self.history = History(self._directory, events)
         self._background = Background(self._trainer, self._data, self._directory, self.draw)
         self._state = self._open_state(config.party.state_dir) if config.party.state_dir else None
         Spending(config.flags, self._state.vault if self._state else None, config.party.resume)
-        self._blocks = block_map(config.party.crypto_threads)
         self._ending = ""
-        self._identities = {
-            index: public_key(certificate)
-            for index, certificate in enumerate(launch.certificates)
-            if index != SERVER
-        }
         self._summary = Summary(self.history)
         display.say(self._trainer.describe())
         if config.privacy is not None and self._privacy is not None:
@@ -126,17 +110,16 @@ class Run:
 
     def _open_state(self, state_dir: str) -> ServerState:
         """Return the state directory's keeper; StateError when the directory is of no use."""
-        key, digest = self._launch.identity.private_key, self._plan.digest
+        key, digest = self._launch.identity.private_key, self._agreement.digest
         directory = party_directory(state_dir, SERVER)
         return ServerState(Vault(directory, key, SERVER, digest), self._trainer.size)
 
     def _derived(self) -> dict[str, object]:
-        plan = dataclasses.asdict(self._plan) if self._config.codec.aggregation == "mphe" else None
         return {
             "threshold": self._config.session.threshold,
             "dataset": self._data.name,
             "model_size": self._trainer.size,
-            "plan": plan,
+            "plan": self._agreement.plan,
             "privacy": dataclasses.asdict(self._privacy) if self._privacy else None,
         }
 
@@ -153,13 +136,14 @@ class Run:
         resumed = self._state if self._config.party.resume else None
         # What is damaged is refused before any client is let in.
         checkpoint = resumed.restore(self.history) if resumed else None
-        kept = resumed.session(self._plan, self._identities, self._blocks) if resumed else None
+        restored = self._agreement.restored_server
+        party = resumed.session(restored) if resumed else self._agreement.server()
         transport = await self._listen()
         driver = Driver(transport, self._display)
         self._summary.departures = driver.departures
         reason, closing = "training failed", FLUSH_SECONDS
         try:
-            party = await (self._gather(driver, kept) if resumed else self._set_up(driver))
+            await (self._gather(driver, party) if resumed else self._set_up(driver, party))
             training = Training(
                 self._config.rounds,
                 self._model,
@@ -184,66 +168,42 @@ class Run:
             reason, closing = "the server was stopped", CLOSE_SECONDS
             raise
         finally:
-            for peer in transport.connected:
-                transport.send(peer, codec.encode(Finish(reason)))
+            for peer, farewell in party.finish(transport.connected, reason).mail:
+                transport.send(peer, farewell)
             await transport.close(closing)
 
     async def _listen(self) -> Listener:
-        party, launch = self._config.party, self._launch
-        clients = launch.certificates[1:]
-        pins = {fingerprint(text): index for index, text in enumerate(clients, start=1)}
-        context = server_context(launch.identity, clients) if party.tls else None
-        limit = longest_message(self._plan, 4 * self._trainer.size)
-        return await Listener.listen(party.host, party.port, pins, context, limit)
+        party, parties = self._config.party, self._launch.parties
+        context = parties.server_context() if party.tls else None
+        limit = self._agreement.longest_message
+        return await Listener.listen(party.host, party.port, parties.pins, context, limit)
 
-    async def _set_up(self, driver: Driver) -> ServerParty:
-        """Return the server, once the clients agree on a key."""
+    async def _set_up(self, driver: Driver, party: ServerParty) -> None:
+        """Bring the clients together, where there is one make their key."""
         seconds = max(SETUP_SECONDS, self._config.rounds.timeout)
-        if self._config.codec.aggregation == "plain":
-            plain = self._plain()
-            await driver.run(plain, Step(), seconds, Observer())
-            if self._state is not None:
-                self._state.keep_session(b"")
-            return plain
-        server = Server(self._plan.session, self._identities, blocks=self._blocks)
-        observer = SessionSaver(server, self._state)
+        observer = SessionSaver(party, self._state)
         # Where aggregates are verified, the first round needs what is pledged before it.
-        await driver.run(server, Step(), seconds, observer)
+        await driver.run(party, Step(), seconds, observer)
         for event in observer.events:
             if isinstance(event, SetupAbandoned):
                 raise event.error
             if isinstance(event, SessionReady):
                 self._announce(event)
-        return server
 
-    def _plain(self) -> PlainServer:
-        session = self._config.session
-        return PlainServer(self._sent, session.num_clients, session.min_contributors)
-
-    async def _gather(self, driver: Driver, kept: Server | None) -> ServerParty:
-        """Return the server that was kept, with whoever is back by then."""
+    async def _gather(self, driver: Driver, kept: ServerParty) -> None:
+        """Go on with the server that was kept, and whoever is back by then."""
         timeout = self._config.rounds.timeout
         seconds = max(SETUP_SECONDS, timeout)
-        if kept is None:
-            plain = self._plain()
-            await driver.run(plain, Step(), seconds, Observer())
-            return plain
         everybody = range(1, self._config.rounds.num_clients + 1)
         await driver.run(Gathering(kept, everybody), Step(), seconds, Observer())
         await driver.run(kept, Step(), timeout, Observer())
-        return kept
 
-    def _announce(self, done: SessionReady) -> None:
-        plan, size = self._plan, self._trainer.size
-        if done.unconfirmed:
-            self._display.warn(
-                f"{name(done.unconfirmed)} cannot decrypt: the shares dealt to them do not fit"
-            )
-        self._display.say(
-            f"collective key of {len(done.qualified)} clients, any {plan.session.threshold} of "
-            f"{len(done.decryptors)} decrypt; {plan.upload_bytes / size:.2f} bytes a value "
-            f"({plan.session.encryption})"
-        )
+    def _announce(self, ready: SessionReady) -> None:
+        notices = self._agreement.notices(ready)
+        for line in notices.warnings:
+            self._display.warn(line)
+        for line in notices.lines:
+            self._display.say(line)
 
     def stopped(self, reason: str) -> None:
         """Say at once that a signal came: some launchers leave this process no time for more."""
@@ -261,8 +221,7 @@ class Run:
         """Draw the rounds that ended, if any; OSError when the picture cannot be written."""
         if self.history.records:
             config, learning = self._config, self._config.learning
-            plain = config.codec.aggregation == "plain"
-            sums = "plain" if plain else f"mphe {config.session.encryption}"
+            sums = describe_sums(config.codec.aggregation, config.session.encryption)
             private = f", ε = {config.privacy.epsilon:g}" if config.privacy else ""
             title = (
                 f"{config.session.num_clients} clients, {self._data.name}, {sums}, "

@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from mphe.scheme.packing import BlockMap
+from mphe.run import BlockMap
 
 
 def block_map(threads: int) -> BlockMap:

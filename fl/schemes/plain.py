@@ -6,28 +6,49 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mphe.arithmetic.sampling import RandomSource
-from mphe.client import Finished, Rejected
-from mphe.errors import DuplicateMessage, MalformedMessage, UnexpectedSender
-from mphe.roles.attendance import Attendance
-from mphe.roles.machine import Output, Send
-from mphe.roles.rounds.aggregator import (
+from fl.config.configs import CodecConfig
+from fl.privacy.privacy import Privacy
+from fl.schemes.plain_codec import PlainCodec
+from fl.schemes.scheme import ClientSeat, Notices, Setting
+from mphe import (
+    SERVER,
     Abandoned,
-    AggregatorState,
     Closed,
-    Counted,
-    Outdated,
+    EncodingError,
+    Finished,
+    Identity,
+    MalformedMessage,
+    RandomSource,
+    Rejected,
+    SessionReady,
+    Step,
     Summed,
+    UnexpectedSender,
 )
-from mphe.roles.rounds.contributor import Contributor
-from mphe.roles.step import Step
-from mphe.scheme.encryptor import Payload
-from mphe.wire import codec
-from mphe.wire.messages import SERVER, Contribution, Finish, Join, Rejection, RoundEnd, RoundStart
+from mphe.run import (
+    Attendance,
+    Collecting,
+    Contribution,
+    Contributor,
+    Finish,
+    Join,
+    Outdated,
+    Output,
+    Payload,
+    Rejection,
+    RoundEnd,
+    RoundStart,
+    Send,
+    ServerParty,
+    Vault,
+    decode,
+    longest_message,
+)
+from mphe.update import Codec
 
 
 class PlainEncryptor:
-    """Drop-in for `mphe.roles.rounds.contributor.Encryptor` that hides nothing."""
+    """Stands where `mphe.Client` encrypts, and hides nothing."""
 
     def encrypt(self, values: NDArray[Any], source: RandomSource) -> Payload:
         """Return an update, float32 (size,), in clear."""
@@ -37,34 +58,41 @@ class PlainEncryptor:
 class PlainServer:
     """Drop-in for `mphe.Server` that adds what it can read."""
 
-    def __init__(self, size: int, num_clients: int, minimum: int) -> None:
-        """Expect clients 1..num_clients, and of at least `minimum` a round `size` values each."""
-        self.round = 0
+    state = b""
+
+    def __init__(self, size: int, num_clients: int, minimum: int, *, joined: bool = False) -> None:
+        """Expect clients 1..num_clients, and of at least `minimum` a round `size` values each.
+
+        With `joined` they have joined a process before this one.
+        """
         self.members = set(range(1, num_clients + 1))
-        self._state = AggregatorState.IDLE
-        self._joining = set(self.members)
+        self._collects = False
+        self._joining = set() if joined else set(self.members)
         self._size = size
-        self._num_clients = num_clients
         self._minimum = minimum
         self._attendance = Attendance()
-        self._contributors: list[int] = []
+        self._now = Collecting(0)
         self._total = np.zeros(size)
+
+    @property
+    def round(self) -> int:
+        """Number of the round that is under way, or was last."""
+        return self._now.number
 
     @property
     def step(self) -> tuple[object, ...]:
         """What changes whenever a new wait begins."""
-        return ("joining",) if self._joining else (self._state, self.round)
+        return ("joining",) if self._joining else (self._collects, self.round)
 
     def resume_at(self, round: int) -> None:
         """Go on after this round, whose number is not used again."""
-        self.round = round
+        self._now = Collecting(round)
 
     def start_round(self, model: bytes, present: Iterable[int]) -> Step:
         """Send the model to the clients that are present and expect their updates."""
-        self.round += 1
-        self._state = AggregatorState.COLLECTING
+        self._now = Collecting(self.round + 1)
+        self._collects = True
         self._attendance.begin(present, self._minimum)
-        self._contributors = []
         self._total = np.zeros(self._size)
         start = RoundStart(self.round, model)
         outputs: list[Output] = [Send(index, start) for index in self._there()]
@@ -72,10 +100,9 @@ class PlainServer:
 
     def receive(self, sender: int, data: bytes) -> Step:
         """Take a join or an update; RemoteProtocolError when it is wrong."""
-        message = codec.decode(data, sender)
+        message = decode(data, sender)
         if isinstance(message, Join):
-            self._joining.discard(sender)
-            return Step()
+            return Step.of(self._joined(sender))
         if not isinstance(message, Contribution):
             raise UnexpectedSender(sender, f"{type(message).__name__} is not expected now")
         return Step.of(self._on_contribution(sender, message))
@@ -83,43 +110,42 @@ class PlainServer:
     def _on_contribution(self, sender: int, message: Contribution) -> list[Output]:
         if message.transcript or message.segment:
             raise MalformedMessage(sender, "its update is of an encrypted session, or in segments")
-        if message.round < self.round or self._state is not AggregatorState.COLLECTING:
-            if message.round == self.round and sender not in self._contributors:
-                self._attendance.just_missed(sender)
-            return [Outdated(sender)]
-        if sender in self._contributors:
-            raise DuplicateMessage(sender, f"it contributed to round {self.round} before")
-        if sender not in self._attendance.present:
-            raise UnexpectedSender(sender, f"it takes no part in round {self.round}")
-        if message.round != self.round or len(message.body) != 4 * self._size:
-            raise MalformedMessage(sender, "its update has the wrong round or length")
+        add = self._add if self._collects else None
+        taken = self._now.take(sender, message, self._attendance, add)
+        goes_on = isinstance(taken, Outdated) or self._attendance.expected
+        return [taken] if goes_on else [taken, *self._close()]
+
+    def _add(self, sender: int, message: Contribution) -> None:
+        if len(message.body) != 4 * self._size:
+            raise MalformedMessage(sender, "its update has the wrong length")
         update = np.frombuffer(message.body, "<f4")
         if not np.isfinite(update).all():
             raise MalformedMessage(sender, "its update holds numbers that are not finite")
         self._total += update
-        self._contributors.append(sender)
-        self._attendance.arrived(sender)
-        counted = Counted(self.round, sender, message.metrics)
-        return [counted] if self._attendance.expected else [counted, *self._close()]
 
     def lost(self, *peers: int) -> Step:
         """Go on without some clients."""
-        self._joining.difference_update(peers)
+        ready = self._joined(*peers)
         self._attendance.lost(peers)
-        waits = self._state is AggregatorState.COLLECTING and self._attendance.expected
-        return Step() if waits or self._state is AggregatorState.IDLE else Step.of(self._close())
+        ends = self._collects and not self._attendance.expected
+        return Step.of([*ready, *self._close()] if ends else ready)
 
     def deadline_passed(self) -> Step:
         """Start with whoever has joined, or end the round with the updates that are there."""
-        self._joining.clear()
-        if self._state is AggregatorState.IDLE:
-            return Step()
+        if not self._collects:
+            return Step.of(self._joined(*self._joining))
         self._attendance.deadline()
         return Step.of(self._close())
 
+    def _joined(self, *peers: int) -> list[Output]:
+        """Wait for these no longer; rounds may begin once nobody is waited for."""
+        waited = bool(self._joining)
+        self._joining.difference_update(peers)
+        return [SessionReady((), (), (), ())] if waited and not self._joining else []
+
     def _close(self) -> list[Output]:
-        self._state = AggregatorState.IDLE
-        contributors = tuple(sorted(self._contributors))
+        self._collects = False
+        contributors = self._now.announced()
         if len(contributors) < self._minimum:
             abandoned = Abandoned(
                 round=self.round,
@@ -135,8 +161,7 @@ class PlainServer:
 
     def waiting_for(self) -> tuple[int, ...]:
         """Return whose join or update is still missing."""
-        waits = self._state is AggregatorState.COLLECTING
-        return tuple(sorted(self._joining or (self._attendance.expected if waits else ())))
+        return tuple(sorted(self._joining or (self._attendance.expected if self._collects else ())))
 
     def finish(self, peers: Iterable[int], reason: str) -> Step:
         """Tell clients that the session is over, and why."""
@@ -178,7 +203,7 @@ class PlainClient:
 
     def receive(self, data: bytes) -> Step:
         """Take one message of the server; RemoteProtocolError when it is wrong."""
-        message = codec.decode(data, SERVER)
+        message = decode(data, SERVER)
         if isinstance(message, Finish):
             return Step.of([Finished(message.reason)])
         if isinstance(message, Rejection):
@@ -196,3 +221,52 @@ class PlainClient:
         """Send an update."""
         payload = update if isinstance(update, Payload) else self.encrypt(update)
         return Step.of(self._contributor.contribute(round, payload, metrics))
+
+
+class PlainAgreement:
+    """Parties that hide nothing; the limits of a session hold for them too."""
+
+    plan = None
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.digest = setting.plan.digest
+        self.longest_message = longest_message(setting.plan, setting.model_bytes)
+
+    def server(self, *, joined: bool = False) -> ServerParty:
+        """Return a server that nobody has joined, or everybody."""
+        session = self.setting.session
+        clients, minimum = session.num_clients, session.min_contributors
+        return PlainServer(self.setting.length, clients, minimum, joined=joined)
+
+    def restored_server(self, state: bytes) -> ServerParty:
+        """Return a server that was joined before; EncodingError when another was stored."""
+        if state:
+            raise EncodingError("it was written with another --aggregation")
+        return self.server(joined=True)
+
+    def client(self, index: int, identity: Identity, vault: Vault | None) -> ClientSeat:
+        """Return a client; there is nothing to store."""
+        return ClientSeat(PlainClient(index))
+
+    def notices(self, ready: SessionReady) -> Notices:
+        """Say nothing: there is no key."""
+        return Notices()
+
+
+class PlainScheme:
+    """Sums of float32 that the server adds up itself."""
+
+    def codec(
+        self,
+        config: CodecConfig,
+        size: int,
+        privacy: Privacy | None = None,
+        source: RandomSource | None = None,
+    ) -> Codec:
+        """Return the codec of updates of `size` values as they are; flags rule privacy out."""
+        return PlainCodec(size, config.clip_norm, compression_rate=config.compression_rate)
+
+    def agree(self, setting: Setting) -> PlainAgreement:
+        """Return a run's parties."""
+        return PlainAgreement(setting)

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mphe.errors import ParameterError
-from mphe.update import NO_COUNTS, Counts, Mean, PublicRange, Vector, clip
-from mphe.update.compression import Compression
+from mphe import ParameterError
+from mphe.update import NO_COUNTS, Compression, Counts, Mean, PublicRange, Vector, clip
 
 _NUM_COUNTS = 4
 

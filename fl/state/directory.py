@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from mphe.net.transport import SERVER
-from mphe.run.store import CLIENT
-from mphe.run.vault import StateError
+from mphe import SERVER
+from mphe.run import CLIENT_FILE, StateError
 
 SESSION, STARTED, PROGRESS = "session", "started", "progress"
 OUTPUT, PRIVACY = "output", "privacy"
@@ -18,7 +17,7 @@ def party_directory(state_dir: str, index: int) -> Path:
 def check_fresh(state_dir: str, index: int, resume: bool) -> None:
     """Refuse to start a new session over a kept one, or to go on with one that is not there."""
     directory = party_directory(state_dir, index)
-    kept = (directory / (SESSION if index == SERVER else CLIENT)).exists()
+    kept = (directory / (SESSION if index == SERVER else CLIENT_FILE)).exists()
     if kept and not resume:
         raise StateError(
             f"{directory} holds a session: add --resume True to go on with it, or choose another "

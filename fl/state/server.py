@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from math import nan
 from pathlib import Path
@@ -11,13 +11,8 @@ from typing import Any
 from fl.model.round_model import RoundModel
 from fl.report.metrics import INTERRUPTED, STAGES, Evaluation, History, RoundRecord
 from fl.state.directory import PROGRESS, SESSION, STARTED
-from mphe.errors import EncodingError
-from mphe.plan.plan import Plan
-from mphe.roles.setup.common import Identities
-from mphe.run.vault import StateError, Vault
-from mphe.scheme.packing import BlockMap
-from mphe.server import Server
-from mphe.wire.codec import pack, unpack
+from mphe import EncodingError
+from mphe.run import ServerParty, StateError, Vault, pack, unpack
 
 
 @dataclass(frozen=True)
@@ -57,27 +52,22 @@ class ServerState:
         self._size = size
 
     def keep_session(self, server: bytes) -> None:
-        """Keep the server whose set-up is done; nothing of it without encryption."""
+        """Keep the state of the server whose set-up is done."""
         self.vault.write(SESSION, server)
 
-    def session(self, plan: Plan, identities: Identities, blocks: BlockMap) -> Server | None:
-        """Return the server that was kept; None without encryption.
+    def session(self, restored: Callable[[bytes], ServerParty]) -> ServerParty:
+        """Return the server that was kept; `restored` makes it from its state, or EncodingError.
 
         Raises:
             StateError: it is damaged, or of other flags.
         """
-        text = self.vault.read(SESSION)
-        if not text:
-            return None
+        state = self.vault.read(SESSION)
+        if state is None:
+            raise self.vault.refusal(SESSION, "it is missing")
         try:
-            server = Server.restore(text, blocks=blocks)
+            return restored(state)
         except EncodingError as error:
             raise self.vault.refusal(SESSION, str(error)) from error
-        if server.plan.session != plan.session:
-            raise self.vault.refusal(SESSION, "it was written with other flags")
-        if dict(server.roster) != dict(identities):
-            raise self.vault.refusal(SESSION, "it was written with other identities")
-        return server
 
     def starting(self, round: int) -> None:
         """Keep that a round's number is used up; OSError when it cannot be written."""

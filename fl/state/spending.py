@@ -7,7 +7,7 @@ from typing import Any
 
 from fl.report.metrics import INTERRUPTED, RoundRecord
 from fl.state.directory import PRIVACY
-from mphe.run.vault import StateError, Vault
+from mphe.run import StateError, Vault
 
 # What the promise depends on; the rest of the session is bound by the other files.
 _BINDING = (

@@ -1,4 +1,4 @@
-"""Frames over TCP, with or without TLS: one Server, many Clients.
+"""Frames over TCP, with or without TLS: one Listener, many Connections.
 
 On every connection the client's first frame is its index and the server's first frame is 0,
 which tells the client that it was let in. Nothing else may be sent before.
@@ -41,7 +41,7 @@ def _hello(index: int) -> bytes:
     return index.to_bytes(HELLO_SIZE, "big")
 
 
-class Server:
+class Listener:
     """Accepts clients and speaks to each under its peer index; see ServerTransport."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Server:
         send_buffer_limit: int,
         handshake_timeout: float,
     ) -> None:
-        """Use `Server.listen` instead."""
+        """Use `Listener.listen` instead."""
         self._listener = listener
         self._certificates = peers
         self._context = context
@@ -216,14 +216,14 @@ class Server:
         return index
 
 
-class Client:
+class Connection:
     """A client's connection to the server (peer 0); see ClientTransport.
 
     A lost connection stays lost; connect anew to go on.
     """
 
     def __init__(self, max_frame: int) -> None:
-        """Use `Client.connect` instead."""
+        """Use `Connection.connect` instead."""
         self._max_frame = max_frame
         self._inbox: asyncio.Queue[Event] = asyncio.Queue()
         self._server = Peer(SERVER, self._inbox)
@@ -287,12 +287,12 @@ class Client:
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes sent to the server, frame headers included; see Server.bytes_sent."""
+        """Bytes sent to the server, frame headers included; see Listener.bytes_sent."""
         return self._server.traffic.sent
 
     @property
     def bytes_received(self) -> int:
-        """Bytes received from the server, frame headers included; see Server.bytes_sent."""
+        """Bytes received from the server, frame headers included; see Listener.bytes_sent."""
         return self._server.traffic.received
 
     async def close(self, timeout: float = 5.0) -> None:

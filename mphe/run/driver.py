@@ -105,7 +105,9 @@ class Driver:
             if event is not None:
                 await self._handle(party, event, observer)
             else:
-                self._reporter.warn(f"no answer from {name(waiting)} within {patience:.3g} s")
+                self._reporter.warn(
+                    f"no answer from {name_clients(waiting)} within {patience:.3g} s"
+                )
                 self._note(waiting, f"no answer within {patience:.3g} s")
                 self._carry_out(party, party.deadline_passed(), observer)
             if event is None or party.step != wait:
@@ -221,7 +223,7 @@ def _asks_to_join(event: Received) -> bool:
     return False
 
 
-def name(clients: Iterable[int]) -> str:
+def name_clients(clients: Iterable[int]) -> str:
     """Return "client 2" or "clients 2, 3"."""
     listed = sorted(clients)
     return ("client " if len(listed) == 1 else "clients ") + ", ".join(map(str, listed))

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mphe.client import Client
-from mphe.net.tcp import Client as Connection
+from mphe.net.tcp import Connection
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import Plan, make_plan
 from mphe.run.credentials import Parties

@@ -42,6 +42,10 @@ class ServerParty(Waiting, Protocol):
     def round(self) -> int:
         """The last round that was started; 0 before the first."""
 
+    @property
+    def state(self) -> bytes:
+        """Everything that it is."""
+
     def start_round(self, model: bytes, present: Iterable[int]) -> Step:
         """Begin a round."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mphe.errors import EncodingError, SetupFailed
-from mphe.net.tcp import Server as Listener
+from mphe.net.tcp import Listener
 from mphe.plan.agreement import SessionParameters
 from mphe.roles.rounds.aggregator import Abandoned, Summed
 from mphe.roles.setup.server import SetupAbandoned

@@ -10,7 +10,7 @@ from mphe.roles.identity import Identity, Roster
 from mphe.run.vault import StateError, Vault
 from mphe.scheme.packing import BlockMap
 
-CLIENT = "client"
+CLIENT_FILE = "client"
 NOT_BEGUN = -1
 """The serial number before anything was stored."""
 
@@ -20,14 +20,14 @@ class ClientStore:
 
     def __init__(self, vault: Vault) -> None:
         self.vault = vault
-        state = vault.read(CLIENT)
+        state = vault.read(CLIENT_FILE)
         self._serial = NOT_BEGUN if state is None else serial_of(state)
 
     def swap(self, old_serial: int, state: bytes) -> bool:
         """Replace the state of this serial number, for good; OSError when it is not written."""
         if old_serial != self._serial:
             return False
-        self.vault.write(CLIENT, state)
+        self.vault.write(CLIENT_FILE, state)
         self._serial = serial_of(state)
         return True
 
@@ -52,13 +52,15 @@ class ClientStore:
         Raises:
             StateError: it is damaged, or of another session, identity or roster.
         """
-        state = self.vault.read(CLIENT)
+        state = self.vault.read(CLIENT_FILE)
         if state is None:
             return None
         try:
             client = Client.restore(state, identity, blocks=blocks, journal=self.keep)
         except EncodingError as error:
-            raise self.vault.refusal(CLIENT, str(error)) from error
+            raise self.vault.refusal(CLIENT_FILE, str(error)) from error
         if client.plan != plan or client.roster != roster:
-            raise self.vault.refusal(CLIENT, "it was written with other flags or another roster")
+            raise self.vault.refusal(
+                CLIENT_FILE, "it was written with other flags or another roster"
+            )
         return client

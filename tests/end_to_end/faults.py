@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import fl.run.client
 from mphe.net.events import Event, Received
 from mphe.net.frames import encode_header
-from mphe.net.tcp import Client
+from mphe.net.tcp import Connection
 from mphe.run import deadlines
 from mphe.wire import codec
 from mphe.wire.messages import (
@@ -69,7 +69,7 @@ class Struck(Exception):
     """Nobody catches this."""
 
 
-class ResettableClient(Client):
+class ResettableClient(Connection):
     """A connection that SIGUSR1 closes with RST instead of FIN."""
 
     async def next_event(self, timeout: float | None) -> Event | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 import fl.run.server
 import main
-from fl.launch.roster import identity_command
+from fl.launch.identity import identity_command
 from tests.end_to_end import faults, small
 from tests.end_to_end.faults import Fault
 from tests.end_to_end.launcher import metrics, party_flags, unlaunched

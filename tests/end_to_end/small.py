@@ -14,8 +14,8 @@ import fl.learning.learner
 import fl.run.client
 import fl.run.server
 from fl.config.configs import Config
-from fl.learning.codecs import codec_for
 from fl.learning.pending import PendingUpdates
+from fl.schemes.scheme import codec_for
 from mphe.update import Counts
 
 SIZE = 12

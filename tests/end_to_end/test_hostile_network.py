@@ -18,9 +18,9 @@ import pytest
 
 import mphe
 from fl.config.configs import Config
-from fl.run.client import Training
+from fl.run.client import ClientWork
 from mphe.net.frames import encode_header
-from mphe.net.tcp import Client, Server, Unreachable
+from mphe.net.tcp import Connection, Listener, Unreachable
 from mphe.net.tls import (
     Credentials,
     client_context,
@@ -34,7 +34,16 @@ from mphe.wire import codec
 from mphe.wire.messages import Contribution
 from mphe.wire.sizes import longest_message
 from tests.fl import federation
-from tests.fl.federation import SIZE, FakeLearner, Outcome, expected_weights, flags, plan_of
+from tests.fl.federation import (
+    SIZE,
+    FakeLearner,
+    Outcome,
+    Real,
+    agreement_of,
+    expected_weights,
+    flags,
+    plan_of,
+)
 from tests.patience import flag, scaled, wait_until
 
 HOST = "127.0.0.1"
@@ -49,14 +58,16 @@ Moves = Callable[[], tuple[int, ...]]
 """Returns numbers that grow as an attack goes on."""
 Attack = Callable[[int], AbstractAsyncContextManager[Moves]]
 """Takes the server's port; under way inside of the block; asserts at its end that it was."""
-Wrap = Callable[[int, Client], Any]
+Wrap = Callable[[int, Connection], Any]
 """(index, transport) → the transport that this client uses."""
 
 
-async def connect(port: int, index: int, identity: Credentials, timeout: float = HANG) -> Client:
+async def connect(
+    port: int, index: int, identity: Credentials, timeout: float = HANG
+) -> Connection:
     context = client_context(identity, SERVER.certificate)
     pin = fingerprint(SERVER.certificate)
-    return await Client.connect(HOST, port, index, context, pin, 1 << 24, timeout)
+    return await Connection.connect(HOST, port, index, context, pin, 1 << 24, timeout)
 
 
 # -- the federation --------------------------------------------------------------------------------
@@ -77,7 +88,7 @@ async def take_part(args: Config, port: int, index: int, wrap: Wrap, moves: Move
     identity = mphe.Identity(CLIENTS[index].private_key)
     plan = plan_of(args, SIZE)
     party = mphe.Client(index, plan.session, identity, KEYS)
-    session = ClientSession(party, wrap(index, transport), Training(learner))
+    session = ClientSession(party, wrap(index, transport), ClientWork(learner))
     session.start()
     try:
         await session.run()
@@ -87,21 +98,19 @@ async def take_part(args: Config, port: int, index: int, wrap: Wrap, moves: Move
 
 async def federate(args: Config, attack: Attack, wrap: Wrap) -> Outcome:
     """Run server and clients to the end, the attack beside them."""
-    plan = plan_of(args, SIZE)
+    plan, agreement = plan_of(args, SIZE), agreement_of(args, SIZE, mphe.Roster(KEYS))
     pins = {fingerprint(identity.certificate): index for index, identity in CLIENTS.items()}
     context = server_context(SERVER, [identity.certificate for identity in CLIENTS.values()])
-    frame, patient = (
-        longest_message(plan, 4 * SIZE),
-        scaled(HANG),
-    )  # with whom says nothing, all the while
-    server = await Server.listen(HOST, 0, pins, context, frame, handshake_timeout=patient)
+    frame = longest_message(plan, 4 * SIZE)
+    patient = scaled(HANG)  # with whom says nothing, all the while
+    server = await Listener.listen(HOST, 0, pins, context, frame, handshake_timeout=patient)
     async with attack(server.port) as moves:
         clients = [
             asyncio.create_task(take_part(args, server.port, i, wrap, moves)) for i in CLIENTS
         ]
         network: Any = SimpleNamespace(server=server)
         try:
-            outcome = await federation._serve(args, network, plan, KEYS, lambda *_: None)
+            outcome = await federation._serve(args, network, agreement, lambda *_: None, Real())
         finally:
             done = await asyncio.gather(*clients, return_exceptions=True)
     await server.close()
@@ -274,7 +283,7 @@ def test_strangers_stop_no_round(
 class Dribbling:
     """The transport of a client that sends its second contribution a byte a second."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Connection) -> None:
         self._client = client
         self._stuck = False
         self.sent = 0
@@ -307,7 +316,7 @@ async def no_attack(_: int) -> AsyncIterator[Moves]:
 def test_a_client_of_one_byte_a_second_costs_its_own_place_only(tmp_path: Path) -> None:
     slow: list[Dribbling] = []
 
-    def wrap(index: int, client: Client) -> Any:
+    def wrap(index: int, client: Connection) -> Any:
         if index != 4:
             return client
         slow.append(Dribbling(client))

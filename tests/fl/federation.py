@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 
 from fl.config.configs import Config
 from fl.config.resolve import parse_args
 from fl.data.load import Dataset, load_dataset
 from fl.learning.build import make_learner
-from fl.learning.codecs import codec_for
 from fl.learning.global_model import GlobalModel
 from fl.model.round_model import RoundModel
 from fl.model.trainer import Trainer
@@ -22,15 +20,14 @@ from fl.privacy.privacy import Privacy, make_privacy
 from fl.report.metrics import History
 from fl.report.progress import Display
 from fl.run.background import Background
-from fl.run.client import Training as ClientTraining
+from fl.run.client import ClientWork
 from fl.run.rounds import Training
-from fl.schemes.plain import PlainClient, PlainServer
-from mphe import Client, Identity, Server, Step
+from fl.schemes.scheme import Agreement, Setting, codec_for, scheme_of
+from mphe import Identity, Roster, Step
 from mphe.net.loopback import LoopbackClient, Network
 from mphe.net.tcp import Unreachable
 from mphe.plan.plan import Plan, make_plan
 from mphe.run.driver import Driver, Observer
-from mphe.run.party import ClientParty
 from mphe.run.session import ClientSession, follow
 from mphe.update import Counts
 from mphe.wire import codec
@@ -152,6 +149,13 @@ def plan_of(config: Config, size: int) -> Plan:
     return make_plan(config.session.parameters(codec_for(config.codec, size).payload_length))
 
 
+def agreement_of(config: Config, size: int, roster: Roster) -> Agreement:
+    """Return the parties of a run whose model has so many values."""
+    length = codec_for(config.codec, size).payload_length
+    setting = Setting(config.session, length, size, roster)
+    return scheme_of(config.codec.aggregation).agree(setting)
+
+
 def run(
     args: Config,
     before: Callable[[int, int], None] = lambda index, round: None,
@@ -182,21 +186,18 @@ async def _run(
     away_seconds: float,
 ) -> Outcome:
     network = Network()
-    identities = {i: Ed25519PrivateKey.generate() for i in range(1, args.session.num_clients + 1)}
-    keys = {i: key.public_key().public_bytes_raw() for i, key in identities.items()}
-    plan = plan_of(args, real.size)
+    identities = {i: Identity.generate() for i in range(1, args.session.num_clients + 1)}
+    roster = Roster({i: identity.public for i, identity in identities.items()})
+    agreement = agreement_of(args, real.size, roster)
 
     async def client(index: int) -> None:
         learner: Any = real.learners.get(index) or FakeLearner(args, index, before)
         transport: LoopbackClient = network.connect(index)
         dropout = args.rounds.dropout
-        party: ClientParty = PlainClient(index)
-        if args.codec.aggregation != "plain":
-            party = Client(index, plan.session, Identity(identities[index]), keys)
         session = ClientSession(
-            party,
+            agreement.client(index, identities[index], None).party,
             transport,
-            ClientTraining(learner),
+            ClientWork(learner),
             leaves=lambda round: index in dropout.of(round),
         )
         session.start()
@@ -211,7 +212,7 @@ async def _run(
 
     clients = {index: asyncio.create_task(client(index)) for index in identities}
     try:
-        outcome = await _serve(args, network, plan, keys, meddle, real)
+        outcome = await _serve(args, network, agreement, meddle, real)
     finally:
         everybody = asyncio.gather(*clients.values(), return_exceptions=True)
         done = await asyncio.wait_for(everybody, timeout=scaled(60))
@@ -224,18 +225,13 @@ async def _run(
 
 
 async def _serve(
-    args: Config, network: Network, plan: Any, keys: Any, meddle: Any, real: "Real | None" = None
+    args: Config, network: Network, agreement: Agreement, meddle: Any, real: Real
 ) -> Outcome:
-    real = real or Real()
     display = Display(args.rounds.rounds, Console(quiet=True))
     driver = Driver(network.server, display)
     directory = Path(args.party.output or "")
     history = History(directory)
-    if args.codec.aggregation == "plain":
-        length = codec_for(args.codec, real.size).payload_length
-        party: Any = PlainServer(length, args.session.num_clients, args.session.min_contributors)
-    else:
-        party = Server(plan.session, keys)
+    party: Any = agreement.server()
     await driver.run(party, Step(), scaled(20), Observer())
     privacy = privacy_of(args, real.size, real.data.train_y)
     updates = codec_for(args.codec, real.size, privacy)

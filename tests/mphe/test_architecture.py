@@ -95,6 +95,11 @@ def test_a_pure_room_neither_prints_nor_opens_files(path: Path) -> None:
     assert not called & {"print", "open", "input", "exec", "eval", "__import__", "breakpoint"}
 
 
+def test_the_program_knows_the_application_only() -> None:
+    found = {top(name) for name in imports(tree_of(ROOT / "main.py"))}
+    assert found - set(sys.stdlib_module_names) == {"fl", "mpi4py"}
+
+
 def test_importing_the_library_starts_no_network_and_no_application() -> None:
     code = (
         "import sys, mphe; "

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mphe.roles.attendance import Attendance
-from mphe.roles.rounds.aggregator import Outdated, Summed
+from mphe.roles.rounds.aggregator import Summed
+from mphe.roles.rounds.collecting import Outdated
 from mphe.wire.messages import RoundStart
 from tests.simulation import Simulation
 

@@ -15,7 +15,8 @@ from mphe.errors import (
     UnexpectedSender,
 )
 from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Abandoned, Outdated
+from mphe.roles.rounds.aggregator import Abandoned
+from mphe.roles.rounds.collecting import Outdated
 from mphe.roles.rounds.contributor import RoundEnded
 from mphe.wire.messages import (
     SERVER,

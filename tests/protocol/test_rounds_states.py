@@ -15,7 +15,8 @@ from mphe.errors import (
     RemoteProtocolError,
 )
 from mphe.roles.machine import Machine, Send
-from mphe.roles.rounds.aggregator import Aggregator, AggregatorState, Outdated
+from mphe.roles.rounds.aggregator import Aggregator, AggregatorState
+from mphe.roles.rounds.collecting import Outdated
 from mphe.roles.rounds.contributor import Contributor, ContributorState, TrainOn
 from mphe.roles.rounds.decryptor import Decryptor
 from mphe.wire.codec import MESSAGE_TYPES

@@ -24,6 +24,7 @@ from mphe.plan.plan import Plan
 from mphe.roles import kept
 from mphe.roles.attendance import Attendance, AttendanceRecord
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
+from mphe.roles.rounds.collecting import Collecting, Outdated
 from mphe.roles.setup import returning
 from mphe.roles.setup.common import PublicSession, check_epoch, check_transcript
 from mphe.roles.verified.evidence_store import EvidenceRecord, EvidenceStore
@@ -56,22 +57,6 @@ class AggregatorState(Enum):
 
 
 IDLE, COLLECTING, DECRYPTING = AggregatorState
-
-
-@dataclass(frozen=True)
-class Counted(Event):
-    """A contribution is in the sum; `metrics` is what the client said in clear."""
-
-    round: int
-    client: int
-    metrics: bytes
-
-
-@dataclass(frozen=True)
-class Outdated(Event):
-    """A message of a round or attempt that is over; nobody is blamed."""
-
-    sender: int
 
 
 @dataclass(frozen=True)
@@ -172,12 +157,10 @@ class AggregatorRecord:
 
 
 @dataclass
-class _Round:
+class _Round(Collecting):
     """What is remembered of one round, and forgotten with it.
 
     Attributes:
-        number: from 1; 0 before the first.
-        contributors: U, in the order of their arrival.
         c1: Σ_U c1_i as on the wire, once U is fixed; empty for verified aggregates.
         attempt: of the decryption.
         active: D.
@@ -188,8 +171,6 @@ class _Round:
         welcomed: clients that were sent the welcome.
     """
 
-    number: int
-    contributors: list[int] = field(default_factory=list)
     c1: bytes = b""
     attempt: int = 0
     active: tuple[int, ...] = ()
@@ -225,10 +206,6 @@ class _Round:
         self.silent = kept.read_indices(record.silent, clients)
         self.fallen = kept.read_indices(record.fallen)
         self.welcomed = kept.read_indices(record.welcomed, clients)
-
-    def announced(self) -> tuple[int, ...]:
-        """Return U as all others see it."""
-        return tuple(sorted(self.contributors))
 
     def unanswered(self) -> tuple[int, ...]:
         """Return the members of D whose shares are missing."""
@@ -453,17 +430,12 @@ class Aggregator(Machine[AggregatorState]):
         check_transcript(message.transcript, self.session.transcript, sender)
         if message.segment:
             raise MalformedMessage(sender, "its contribution is cut into segments")
-        contributors = self._now.contributors
-        if message.round < self.round or self.state is not COLLECTING:
-            if message.round == self.round and sender not in contributors:
-                self._attendance.just_missed(sender)
-            return [Outdated(sender)]
-        if message.round > self.round:
-            raise RemoteProtocolError(sender, f"contributes to round {message.round} too early")
-        if sender in contributors:
-            raise DuplicateMessage(sender, f"it contributed to round {self.round} before")
-        if sender not in self._attendance.present:
-            raise UnexpectedSender(sender, f"it takes no part in round {self.round}")
+        add = self._add if self.state is COLLECTING else None
+        taken = self._now.take(sender, message, self._attendance, add)
+        goes_on = isinstance(taken, Outdated) or self._attendance.expected
+        return [taken] if goes_on else [taken, *self._close()]
+
+    def _add(self, sender: int, message: Contribution) -> None:
         try:
             parsed = self._sum.parse(message)
             if self._evidence is not None:
@@ -471,10 +443,6 @@ class Aggregator(Machine[AggregatorState]):
         except EncodingError as error:
             raise MalformedMessage(sender, f"its contribution is malformed: {error}") from error
         self._sum.add(parsed)
-        contributors.append(sender)
-        self._attendance.arrived(sender)
-        counted = Counted(self.round, sender, message.metrics)
-        return [counted] if self._attendance.expected else [counted, *self._close()]
 
     def _close(self) -> list[Output]:
         """Fix U and ask the first active set."""

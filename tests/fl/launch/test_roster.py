@@ -19,16 +19,9 @@ from fl.config.flags import UsageError
 from fl.config.place import Place
 from fl.config.resolve import parse_args, resolve
 from fl.data.load import Dataset
+from fl.launch.identity import identity_command, make_identity, read_identity
 from fl.launch.mpi import Launch, end_stragglers
-from fl.launch.roster import (
-    MAX_ROSTER,
-    check_flags,
-    identity_command,
-    join,
-    make_identity,
-    read_identity,
-    read_roster,
-)
+from fl.launch.roster import MAX_ROSTER, check_flags, join, read_roster
 from fl.learning.build import make_learner
 from mphe.net.tls import new_credentials, public_key
 from mphe.run.session import ServerGone

@@ -7,10 +7,10 @@ import pytest
 
 from fl.config.schedule import Schedule
 from fl.learning.build import make_learner
-from fl.learning.codecs import codec_for
 from fl.learning.global_model import GlobalModel
 from fl.model.optimise import ServerOptimizer
 from fl.model.round_model import RoundModel
+from fl.schemes.scheme import codec_for
 from mphe.update import Counts, PublicRange, sample_weight
 from mphe.update.compression import coordinates
 from mphe.update.quantise import dequantise, quantise

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from fl.learning.build import make_learner
-from fl.learning.codecs import codec_for
 from fl.learning.global_model import GlobalModel
 from fl.model.round_model import RoundModel
 from fl.schemes.plain_codec import PlainCodec
+from fl.schemes.scheme import codec_for
 from mphe.update import PrivateUpdateCodec, PublicRange, UpdateCodec
 from mphe.update.quantise import payload_length
 from mphe.update.rotation import padded_length

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fl.learning.codecs import codec_for
 from fl.learning.global_model import GlobalModel
 from fl.model.round_model import RoundModel
 from fl.privacy.privacy import Privacy
@@ -18,6 +17,7 @@ from fl.report.metrics import INTERRUPTED, History, RoundRecord, Summary
 from fl.report.progress import Display
 from fl.run.background import Background
 from fl.run.rounds import Training
+from fl.schemes.scheme import codec_for
 from fl.state.server import Checkpoint
 from fl.state.spending import charged
 from mphe.net.loopback import Network

@@ -9,7 +9,8 @@ from fl.schemes.plain import PlainEncryptor, PlainServer
 from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import DuplicateMessage, MalformedMessage, RemoteProtocolError, UnexpectedSender
 from mphe.roles.machine import Event
-from mphe.roles.rounds.aggregator import Abandoned, Outdated, Summed
+from mphe.roles.rounds.aggregator import Abandoned, Summed
+from mphe.roles.rounds.collecting import Outdated
 from mphe.roles.step import Step
 from mphe.wire import codec
 from mphe.wire.messages import SERVER, Contribution, Join, RoundEnd, RoundStart
@@ -75,7 +76,7 @@ def test_too_few_updates_abandon_the_round() -> None:
     [
         (1, contribution(1, size=2), MalformedMessage),
         (1, contribution(float("nan")), MalformedMessage),
-        (1, contribution(1, round=2), MalformedMessage),
+        (1, contribution(1, round=2), RemoteProtocolError),
         (1, replace(contribution(1), transcript=bytes(32)), MalformedMessage),
         (1, replace(contribution(1), segment=1), MalformedMessage),
         (4, contribution(1), UnexpectedSender),

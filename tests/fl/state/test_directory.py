@@ -14,7 +14,7 @@ from fl.launch import mpi as launch
 from fl.report.metrics import write_config
 from fl.state.directory import SESSION, check_fresh, party_directory
 from mphe.run import vault as state
-from mphe.run.store import CLIENT
+from mphe.run.store import CLIENT_FILE
 from mphe.run.vault import StateError
 
 
@@ -24,7 +24,7 @@ def flags(directory: Path, *more: str) -> Config:
 
 
 def test_a_kept_session_is_never_overwritten(tmp_path: Path) -> None:
-    for index, name in ((0, SESSION), (2, CLIENT)):
+    for index, name in ((0, SESSION), (2, CLIENT_FILE)):
         check_fresh(str(tmp_path), index, resume=False)
         directory = party_directory(str(tmp_path), index)
         state.make_private(directory)

@@ -13,17 +13,17 @@ from rich.console import Console
 
 from fl.config.configs import Config
 from fl.data.load import Dataset
-from fl.learning.codecs import codec_for
 from fl.learning.global_model import GlobalModel
 from fl.model.optimise import ServerOptimizer
 from fl.model.round_model import RoundModel
 from fl.report.metrics import INTERRUPTED, Evaluation, History, RoundRecord
 from fl.report.progress import Display
 from fl.run.background import Background
-from fl.run.client import Training as ClientTraining
+from fl.run.client import ClientWork
 from fl.run.rounds import Training
+from fl.schemes.scheme import codec_for
 from fl.state.server import ServerState, read_record, restore_history
-from mphe import Client, Identity, Server, Step
+from mphe import Client, Identity, Roster, Server, Step
 from mphe.net.loopback import LoopbackClient, Network
 from mphe.roles.rounds.aggregator import Aggregator
 from mphe.roles.setup import returning
@@ -34,7 +34,15 @@ from mphe.run.vault import StateError, Vault
 from mphe.update import PublicRange
 from mphe.wire import codec
 from mphe.wire.messages import Finish, Join
-from tests.fl.federation import SIZE, FakeLearner, FakeTrainer, expected_weights, flags, plan_of
+from tests.fl.federation import (
+    SIZE,
+    FakeLearner,
+    FakeTrainer,
+    agreement_of,
+    expected_weights,
+    flags,
+    plan_of,
+)
 from tests.simulation import Simulation
 
 POINTS = ("before start", "after start", "in round", "before finish", "after finish")
@@ -83,7 +91,7 @@ class World:
     async def client(self, index: int) -> None:
         learner: Any = FakeLearner(self.args, index, lambda index, round: None)
         party = Client(index, self.plan.session, Identity(self.secrets[index]), self.keys)
-        session = ClientSession(party, self.network.connect(index), ClientTraining(learner))
+        session = ClientSession(party, self.network.connect(index), ClientWork(learner))
         session.start()
 
         async def connect() -> LoopbackClient:
@@ -100,8 +108,8 @@ class World:
         try:
             checkpoint = state.restore(history) if resume else None
             if resume:
-                server = state.session(self.plan, self.keys, map)
-                assert server is not None
+                agreement = agreement_of(self.args, SIZE, Roster(self.keys))
+                server: Any = state.session(agreement.restored_server)
                 await driver.run(Gathering(server, self.keys), Step(), 20, Observer())
             else:
                 server = Server(self.plan.session, self.keys)

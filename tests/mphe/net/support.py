@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mphe.net.events import Connected, Event, Received
-from mphe.net.tcp import Client, Server
+from mphe.net.tcp import Connection, Listener
 from mphe.net.tls import Credentials, client_context, fingerprint, new_credentials, server_context
 from mphe.net.transport import ClientTransport, ServerTransport
 from tests.patience import scaled
@@ -32,18 +32,18 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 
 async def listen(
     tls: bool, port: int = 0, trust: list[Credentials] | None = None, **options: Any
-) -> Server:
+) -> Listener:
     trusted = [identity.certificate for identity in trust or CLIENTS.values()]
     context = server_context(SERVER, trusted) if tls else None
-    return await Server.listen("127.0.0.1", port, PEERS, context, MAX_FRAME, **options)
+    return await Listener.listen("127.0.0.1", port, PEERS, context, MAX_FRAME, **options)
 
 
 async def connect(
     port: int, index: int, tls: bool, identity: Credentials | None = None, timeout: float = LONG
-) -> Client:
+) -> Connection:
     context = client_context(identity or CLIENTS[index], SERVER.certificate) if tls else None
     pin = fingerprint(SERVER.certificate) if tls else None
-    return await Client.connect("127.0.0.1", port, index, context, pin, MAX_FRAME, timeout)
+    return await Connection.connect("127.0.0.1", port, index, context, pin, MAX_FRAME, timeout)
 
 
 async def take(transport: ServerTransport | ClientTransport, kind: type[Event]) -> Any:
@@ -52,14 +52,14 @@ async def take(transport: ServerTransport | ClientTransport, kind: type[Event]) 
     return event
 
 
-async def joined(server: Server, index: int, tls: bool) -> Client:
+async def joined(server: Listener, index: int, tls: bool) -> Connection:
     client = await connect(server.port, index, tls)
     assert await server.next_event(LONG) == Connected(index)
     assert await client.next_event(LONG) == Connected(0)
     return client
 
 
-async def assert_served(server: Server, client: Client, index: int) -> None:
+async def assert_served(server: Listener, client: Connection, index: int) -> None:
     """The client and the server still hear each other."""
     assert client.send(b"ping")
     assert await server.next_event(LONG) == Received(index, b"ping")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mphe.net import tcp
-from mphe.net.tcp import Server, Unreachable
+from mphe.net.tcp import Listener, Unreachable
 from mphe.net.tls import new_credentials
 from tests.mphe.net.support import (
     CLIENTS,
@@ -109,7 +109,7 @@ def test_no_hello_no_entry(first: bytes, caplog: pytest.LogCaptureFixture) -> No
 
 def test_any_client_is_believed_without_tls_and_peers() -> None:
     async def scenario() -> None:
-        server = await Server.listen("127.0.0.1", 0, {}, None, MAX_FRAME)
+        server = await Listener.listen("127.0.0.1", 0, {}, None, MAX_FRAME)
         await assert_closed(*await raw_connection(server.port, b"\0\0\0\4\0\0\0\0"))
         client = await joined(server, 7, tls=False)
         await assert_served(server, client, 7)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mphe.net.events import Connected
-from mphe.net.tcp import AddressError, Client, Server, Unreachable, WrongServer
+from mphe.net.tcp import AddressError, Connection, Listener, Unreachable, WrongServer
 from mphe.net.tls import client_context, fingerprint, new_credentials
 from tests.mphe.net.support import (
     CLIENTS,
@@ -28,7 +28,7 @@ def test_addresses_that_cannot_be_used() -> None:
         server = await listen(tls=False)
         for host, port in (("127.0.0.1", server.port), ("no such host", 0), ("127.0.0.1", 70_000)):
             with pytest.raises(AddressError, match="choose another port") as caught:
-                await Server.listen(host, port, {}, None, MAX_FRAME)
+                await Listener.listen(host, port, {}, None, MAX_FRAME)
             assert f"{host}:{port}" in str(caught.value)
             assert "\n" not in str(caught.value)
         await close(server)
@@ -96,12 +96,12 @@ def test_wrong_server_is_noticed_at_once() -> None:
         for trusted in (other, SERVER.certificate):  # by TLS, then by the fingerprint
             context = client_context(CLIENTS[1], trusted)
             with pytest.raises(WrongServer, match="pinned server certificate"):
-                await Client.connect(
+                await Connection.connect(
                     "127.0.0.1", server.port, 1, context, pin, MAX_FRAME, timeout=LONG
                 )
         assert server.connected == set()
         with pytest.raises(ValueError, match="without TLS"):
-            await Client.connect("127.0.0.1", server.port, 1, None, pin, MAX_FRAME, timeout=1)
+            await Connection.connect("127.0.0.1", server.port, 1, None, pin, MAX_FRAME, timeout=1)
         await close(server)
 
     run(scenario())

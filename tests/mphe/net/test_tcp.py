@@ -4,7 +4,7 @@ import asyncio
 
 from mphe.net.events import Connected, Lost, Received
 from mphe.net.link import MAX_UNREAD
-from mphe.net.tcp import Server
+from mphe.net.tcp import Listener
 from tests.mphe.net.support import (
     LONG,
     MAX_FRAME,
@@ -19,7 +19,7 @@ from tests.mphe.net.support import (
 )
 
 
-async def settled(server: Server, index: int) -> int:
+async def settled(server: Listener, index: int) -> int:
     """What the server has received once nothing more comes."""
     before = -1
     while (now := server.bytes_received(index)) != before:

@@ -138,6 +138,7 @@ def test_values_beyond_the_range_widen_it_up_to_the_limit() -> None:
     for _ in range(40):
         mean = codec.decode(encode(codec, updates, public), 3, public)
         seen.append(mean.clipped)
+        assert mean.spread is not None and mean.spread.clipped == mean.clipped / 300
         public = codec.next_public(public, mean)
     assert seen[0] > 0 and seen[-1] == 0 and public.clip_range <= 2.0
 
