@@ -201,7 +201,8 @@ def test_who_contributed_early_who_refused_and_who_fell_is_remembered_until_the_
 def test_a_server_that_died_in_a_round_waits_for_the_pledges_of_who_comes_back() -> None:
     """A round's pledges are used up with its number, whether anybody heard of it."""
     session = opened(MODES["verified"])
-    session.begin_round()
+    session.round(seed=1)
+    session.begin_round(seed=2)
     session.cut(*session.clients)
     session.serve(methodcaller("abandon_round", "the server was started again"))
     session.cut(*session.clients)
@@ -211,8 +212,8 @@ def test_a_server_that_died_in_a_round_waits_for_the_pledges_of_who_comes_back()
         session.deliver(Nth(NextPledge, 1))
         assert session.server.waiting_for() == (index,)
         session.deliver()
-    session.round(seed=2)
-    assert_last_sum(session, 2, 1, 2, 3, 4, 5)
+    session.round(seed=3)
+    assert_last_sum(session, 3, 1, 2, 3, 4, 5)
 
 
 # -- the set-up --------------------------------------------------------------------------------
