@@ -133,7 +133,7 @@ def test_damaged_state_is_refused_in_one_line(desk: Path) -> None:
         assert code == 2
         assert "another process uses" in text
         kill(first)
-        path = desk / "state" / "client-1" / "keys"
+        path = desk / "state" / "client-1" / "client"
         path.write_bytes(path.read_bytes()[:-1])
         code, text = ended(start.start(1))
         assert code == 2
