@@ -269,7 +269,10 @@ class Client:
         self._returned = True
         announcement: Output = Send(SERVER, returning.announce(keys, self._identity.private_key))
         pledge = [] if self.contributor is None else self.contributor.pledge()
-        return self._stepped([announcement, *pledge])
+        step = self._stepped([announcement, *pledge])
+        # The answer may be the last message word for word, but is no repetition of it.
+        self._kept = replace(self._kept, received=b"")
+        return step
 
     def encrypt(self, integers: NDArray[Any]) -> Payload:
         """Return an update encrypted for the round under way; may run in another thread.

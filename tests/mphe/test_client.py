@@ -123,6 +123,17 @@ def test_exactly_the_last_message_again_gets_the_same_mail_again() -> None:
     assert mphe.serial_of(client.state) == serial + 1
 
 
+def test_a_client_that_comes_back_before_the_first_round_says_so_once() -> None:
+    """The session is opened to it in the very words that it heard last."""
+    session = Session(MODES["hybrid"], False)
+    session.open()
+    session.act(1, mphe.Client.reconnected)
+    ((_, _, announcement),) = session.mail
+    session.mail.clear()
+    (opened,) = session.server.receive(1, announcement).mail
+    assert session.clients[1].receive(opened[1]) == mphe.Step()
+
+
 def test_what_is_refused_changes_nothing() -> None:
     session, _ = in_round(MODES["hybrid"])
     client, server = session.clients[1], session.server

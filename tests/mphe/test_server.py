@@ -18,9 +18,11 @@ from mphe.wire import codec
 from mphe.wire.messages import (
     Commit,
     Contribution,
+    DecryptionRequest,
     DecryptionShare,
     Join,
     Message,
+    NextPledge,
     Ready,
     Refusal,
     Reveal,
@@ -179,6 +181,41 @@ def test_two_implausible_sums_end_a_round_whenever_the_server_dies() -> None:
     assert abandoned.attempts == 2 and "out of range" in abandoned.reason
 
 
+def test_who_contributed_early_who_refused_and_who_fell_is_remembered_until_the_round_ends() -> (
+    None
+):
+    session = opened(MODES["hybrid"])
+    session.begin_round()
+    session.mail.reverse()
+    session.deliver(Nth(DecryptionShare, 1))
+    assert session.server.waiting_for() == (3, 4, 5)  # they were the first to contribute
+    name = session.server.session.transcript  # type: ignore[union-attr]
+    session.cut(5)
+    session.serve(methodcaller("receive", 5, codec.encode(Refusal(1, 1, "no", name))))
+    session.lose(4)
+    session.lose(3)
+    (abandoned,) = session.events_of(mphe.SERVER, mphe.Abandoned)
+    assert (abandoned.attempts, abandoned.missing) == (3, (3, 4, 5))
+
+
+def test_a_server_that_died_in_a_round_waits_for_the_pledges_of_who_comes_back() -> None:
+    """A round's pledges are used up with its number, whether anybody heard of it."""
+    session = opened(MODES["verified"])
+    session.round(seed=1)
+    session.begin_round(seed=2)
+    session.cut(*session.clients)
+    session.serve(methodcaller("abandon_round", "the server was started again"))
+    session.cut(*session.clients)
+    for index in session.clients:
+        session.act(index, mphe.Client.reconnected)
+        assert session.server.waiting_for() == ()
+        session.deliver(Nth(NextPledge, 1))
+        assert session.server.waiting_for() == (index,)
+        session.deliver()
+    session.round(seed=3)
+    assert_last_sum(session, 3, 1, 2, 3, 4, 5)
+
+
 # -- the set-up --------------------------------------------------------------------------------
 
 
@@ -243,19 +280,49 @@ def test_a_set_up_that_failed_has_a_state_and_waits_for_nobody(kind: type) -> No
         server.start_round(b"model", [1])
 
 
-def test_other_fixed_members_are_tried_by_a_server_that_was_made_anew() -> None:
+def is_attempt_4(sender: int, receiver: int, message: Message) -> bool:
+    return isinstance(message, DecryptionRequest) and message.attempt == 4
+
+
+@pytest.mark.parametrize("lost", [(), (5,)], ids=["all there", "one of them lost"])
+def test_other_fixed_members_are_tried_by_a_server_that_was_made_anew(
+    lost: tuple[int, ...],
+) -> None:
     """Client 1 answers the confirmation with no shares: no set that it is in decrypts."""
     session = Session(MODES["hybrid"], False, server_anew=True)
     for index in session.clients:
         session.act(index, mphe.Client.start)
+    for _ in range(3):
+        session.deliver(is_share_of_1)
+        forge(session)
+    session.deliver(is_attempt_4)
+    if lost:
+        session.lose(*lost)
     while session.mail:
         session.deliver(is_share_of_1)
         if session.mail:
             forge(session)
     (ready,) = session.events_of(mphe.SERVER, mphe.SessionReady)
-    assert ready.unconfirmed == (1,)
-    session.round(seed=1)
-    assert_last_sum(session, 1, 1, 2, 3, 4, 5)
+    assert (ready.unconfirmed, ready.missing) == ((1,), lost)
+    assert ready.decryptors == tuple(sorted({2, 3, 4, 5} - {*lost}))
+
+
+def test_attempts_of_the_confirmation_are_never_used_twice() -> None:
+    session = Session(MODES["hybrid"], False, server_anew=True)
+    for index in session.clients:
+        session.act(index, mphe.Client.start)
+    session.deliver(Nth(DecryptionShare, 1))
+    session.lose(5)  # the newest set goes,
+    session.lose(1)  # and then all
+    attempts = {
+        message.attempt
+        for message in (codec.decode(data, sender) for sender, _, data in session.mail)
+        if isinstance(message, DecryptionRequest)
+    }
+    assert attempts == {4}
+    session.deliver()
+    (ready,) = session.events_of(mphe.SERVER, mphe.SessionReady)
+    assert (ready.decryptors, ready.missing) == ((2, 3, 4), (1, 5))
 
 
 # -- states as bytes ---------------------------------------------------------------------------

@@ -411,6 +411,8 @@ class Aggregator(Machine[AggregatorState]):
             self._able.discard(sender)
         elif sender in self.session.decryptors:
             self._able.add(sender)
+        if self._evidence is not None:
+            self._unpledged.add(sender)  # It pledges next: a server that died may have lost that.
         opened = SessionOpen(self.session.decryptors, self.session.welcome.vouches)
         return [Send(sender, opened)]
 
