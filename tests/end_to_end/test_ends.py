@@ -15,7 +15,7 @@ from tests.end_to_end.faults import Fault
 from tests.end_to_end.parties import Federation
 from tests.end_to_end.small import assert_sums
 from tests.fl.records import FullDisk
-from tests.patience import flag
+from tests.patience import flag, scaled
 
 pytestmark = pytest.mark.timeout(120)
 Make = Callable[..., Federation]
@@ -138,7 +138,7 @@ def test_parties_that_wait_for_the_others_hear_a_signal(federation: Make) -> Non
     alone.start(2)  # has no server
     run.wait_for_text(0, "waits for clients 1 to 4")
     alone.wait_for_text(2, "server at")
-    time.sleep(0.5)
+    time.sleep(scaled(2))  # nothing says when client 1 is connected
     run.signal(0, signal.SIGTERM)
     alone.signal(2, signal.SIGTERM)
     assert run.wait(0) == alone.wait(2) == 128 + signal.SIGTERM

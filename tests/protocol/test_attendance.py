@@ -8,6 +8,7 @@ from mphe.roles.attendance import Attendance
 from mphe.roles.rounds.aggregator import Summed
 from mphe.roles.rounds.collecting import Outdated
 from mphe.wire.messages import RoundStart
+from tests.protocol.support import aggregator_of, collecting, ready
 from tests.simulation import Simulation
 
 
@@ -104,3 +105,17 @@ def test_a_tardy_client_that_is_in_time_is_counted() -> None:
     third = simulation.contribution(3, 2, updates[3])
     assert not any(isinstance(o, Outdated) for o in simulation.aggregator.receive(3, third))
     assert simulation.aggregator.waiting_for() == (1, 2)
+
+
+def test_who_contributes_right_after_the_close_is_awaited_in_the_next_round() -> None:
+    """And who says nothing at all is not."""
+    for says_something in (True, False):
+        simulation = ready(3, 2)
+        made = collecting(simulation, (1, 2))
+        aggregator = aggregator_of(simulation)
+        aggregator.deadline_passed()
+        if says_something:
+            assert aggregator.receive(3, made[3]) == [Outdated(3)]
+        aggregator.abandon("the test says so")
+        aggregator.start_round(b"model", simulation.identities)
+        assert (3 in aggregator.waiting_for()) is says_something
