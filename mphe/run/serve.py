@@ -141,4 +141,9 @@ class _Session:
             step, observer = server.start_round(wanted, present), Observer()
             self._keep()  # that this number is used, before anybody hears of it
             await driver.run(server, step, seconds, observer)
-            wanted = then(next(e for e in observer.events if isinstance(e, Summed | Abandoned)))
+            outcome = next(e for e in observer.events if isinstance(e, Summed | Abandoned))
+            wanted = then(outcome)
+            absent = server.members - set(driver.transport.connected)
+            if wanted is not None and absent and isinstance(outcome, Abandoned):
+                # Round after round would be lost before anybody could come back.
+                await driver.await_return(server, absent, seconds, Observer())
