@@ -28,6 +28,7 @@ from mphe.roles.machine import Event
 from mphe.roles.rounds.aggregator import Abandoned, Closed, Summed
 from mphe.roles.rounds.collecting import Counted
 from mphe.roles.rounds.contributor import RoundEnded, TrainOn
+from mphe.roles.rounds.exclusion import Excluded
 from mphe.roles.setup.client import Opened
 from mphe.roles.setup.server import SetupAbandoned
 from mphe.roles.step import Step
@@ -47,6 +48,7 @@ __all__ = [
     "DuplicateMessage",
     "EncodingError",
     "Event",
+    "Excluded",
     "Finished",
     "Identity",
     "LocalProtocolError",
