@@ -125,6 +125,15 @@ def test_what_a_lying_server_is_withstood_with(words: str, corrupt: int, minimum
     assert any(line in warning for warning in args.warnings)
 
 
+@pytest.mark.parametrize("private", [False, True])
+def test_what_verified_aggregates_do_not_give_is_said_at_the_start(private: bool) -> None:
+    more = ["--dp_epsilon", "8", "--resiliency", "0.75"] if private else []
+    warnings = parse_args([*GOOD, *VERIFIED, *more]).warnings
+    line = "checks what is decrypted, not the model"
+    assert any(line in warning for warning in warnings) != private
+    assert not any(line in warning for warning in parse_args(GOOD).warnings)
+
+
 def test_the_minimum_without_verified_aggregates_is_the_threshold() -> None:
     args = parse_args([*GOOD, "--verify_aggregate", "False", "--resiliency", "0.5"])
     assert args.session.min_contributors == args.session.threshold == 2
