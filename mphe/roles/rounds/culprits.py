@@ -57,8 +57,6 @@ class Suspicions:
 
     def named(self) -> frozenset[int]:
         """Return the parties that are in every explanation; nobody when there is none."""
-        if self._overdrawn:
-            return frozenset()
         try:
             candidates = _explanation(self._evidence, self._most) or frozenset()
         except _TooHard:

@@ -48,6 +48,24 @@ def test_the_named_are_those_in_every_explanation(
     assert suspicions.named() == (frozenset.intersection(*every) if every else frozenset())
 
 
+def test_the_best_explanation_of_one_piece_may_be_none_of_all() -> None:
+    """Dense evidence, where the party that explains most is often not in the explanation."""
+    random = np.random.default_rng(2)
+    solved = 0
+    for _ in range(300):
+        guilty = random.choice(PARTIES, 3, replace=False)
+        evidence = [
+            frozenset({int(random.choice(guilty)), *random.choice(PARTIES, 2).tolist()})
+            for _ in range(7)
+        ]
+        every = explanations(3, evidence)
+        suspicions = told(3, evidence)
+        assert not suspicions.overdrawn
+        assert suspicions.named() == frozenset.intersection(*every)
+        solved += len(every) == 1
+    assert solved > 30
+
+
 @given(pieces, st.data())
 def test_nobody_honest_is_named_while_no_more_cheat_than_was_assumed(
     evidence: list[frozenset[int]], data: st.DataObject
