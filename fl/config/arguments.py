@@ -95,7 +95,8 @@ class Args(PrivacyFlags, LearningFlags):
     )
     verify_aggregate: bool = flag(
         true_or_false,
-        "True: the server may lie; decryptors check what they decrypt, see SECURITY.md",
+        "True: the server may lie; decryptors check what they decrypt, nobody its models; see "
+        "SECURITY.md",
         False,
     )
     max_corrupt: int | None = flag(
