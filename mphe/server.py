@@ -24,7 +24,7 @@ from mphe.roles import blob, keyfile, records
 from mphe.roles.identity import check_roster
 from mphe.roles.machine import Event, Output, Send
 from mphe.roles.rounds.aggregator import Aggregator
-from mphe.roles.rounds.judging import Judge
+from mphe.roles.rounds.judging import Judge, satisfied
 from mphe.roles.setup.common import PublicSession
 from mphe.roles.setup.server import SetupDone, SetupServer, SetupState
 from mphe.roles.step import Mail, Step
@@ -76,8 +76,8 @@ class Server:
             parameters: the same for all parties.
             roster: public keys of all clients.
             blocks: computes the blocks of a sum, `map` or that of a thread pool.
-            judge: says why a sum is implausible, in one line, or "": such a sum is decrypted by
-                others once, and not published when it stays implausible.
+            judge: says why a sum is implausible, in one line, or "": such a sum is treated like
+                one that is out of range.
 
         Raises:
             ParameterError: the parameters cannot be served safely, or do not fit the roster.
@@ -85,7 +85,7 @@ class Server:
         self.plan: Plan = make_plan(parameters)
         self.roster = check_roster(roster, parameters.num_clients)
         self._blocks = blocks
-        self._judge = judge
+        self._judge = judge or satisfied
         self._serial = 0
         self._outbox: Mail = []
         self.setup = self.SETUP(self.plan, self.roster)

@@ -25,7 +25,7 @@ from mphe.roles import kept
 from mphe.roles.attendance import Attendance, AttendanceRecord
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
 from mphe.roles.rounds.collecting import Collecting, Outdated
-from mphe.roles.rounds.judging import Judge
+from mphe.roles.rounds.judging import Judge, satisfied
 from mphe.roles.setup import returning
 from mphe.roles.setup.common import PublicSession, check_epoch, check_transcript
 from mphe.roles.verified.evidence_store import EvidenceRecord, EvidenceStore
@@ -228,14 +228,14 @@ class Aggregator(Machine[AggregatorState]):
     }
 
     def __init__(
-        self, session: PublicSession, blocks: BlockMap = map, judge: Judge | None = None
+        self, session: PublicSession, blocks: BlockMap = map, judge: Judge = satisfied
     ) -> None:
         """Take over a session whose key is confirmed.
 
         Args:
             session: what the set-up made.
             blocks: computes those of a sum.
-            judge: says what is implausible of a sum; None takes every sum that is in range.
+            judge: says what is implausible in a sum that is in range.
         """
         super().__init__(IDLE)
         self.session = session
@@ -539,9 +539,8 @@ class Aggregator(Machine[AggregatorState]):
         total = self._sum.recover(list(now.shares.values()), len(contributors))
         if total is None:
             return self._distrust("the sum is out of range: an update or a share is forged")
-        reason = self._judge(total, len(contributors)) if self._judge else ""
-        if reason:
-            return self._distrust(f"the sum is implausible: {reason}")
+        if reason := self._judge(total, len(contributors)):
+            return self._distrust(reason)
         return [Summed(now.number, contributors, total, now.attempt), *self._end(contributors)]
 
     def _distrust(self, reason: str) -> list[Output]:
