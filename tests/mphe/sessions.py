@@ -17,7 +17,7 @@ from mphe.wire.messages import Message
 
 LENGTH = 50
 MODES: dict[str, dict[str, Any]] = {
-    "hybrid": {"threshold": 3},
+    "hybrid": {"threshold": 3, "min_contributors": 3},
     "direct": {"threshold": 3, "encryption": "direct"},
     "committee": {"threshold": 2, "decryptors": 3},
     "not robust": {"threshold": 5, "robust": False},
