@@ -27,6 +27,7 @@ from mphe.roles.machine import Event, Output, Send
 from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
 from mphe.roles.rounds.contributor import Contributor, TrainOn
 from mphe.roles.rounds.decryptor import Decryptor
+from mphe.roles.rounds.judging import Judge
 from mphe.roles.setup.client import Committed, Revealed, SetupClient, State
 from mphe.roles.setup.common import PublicSession, SessionKeys
 from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer
@@ -106,6 +107,7 @@ class Simulation:
         clients: Mapping[int, type[SetupClient]] = NOBODY,
         server: type[SetupServer] = SetupServer,
         decryptor: type[Decryptor] = Decryptor,
+        judge: Judge | None = None,
         **session: Any,
     ) -> None:
         """Prepare all parties; `clients` replaces the class of single ones."""
@@ -117,7 +119,7 @@ class Simulation:
         }
         self.roster = {i: k.public_key().public_bytes_raw() for i, k in self.identities.items()}
         host: type[Server] = type("Host", (Server,), {"SETUP": server})
-        self.host = host(self.parameters, self.roster)
+        self.host = host(self.parameters, self.roster, source=self.source("server"), judge=judge)
         self.parties = {
             i: self._party(i, clients.get(i, SetupClient), decryptor) for i in self.identities
         }
