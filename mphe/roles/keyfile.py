@@ -17,7 +17,7 @@ from mphe.roles.setup.common import Identities, PublicSession, SessionKeys, cand
 from mphe.scheme.rlwe import CollectiveKey, common_reference
 from mphe.scheme.sharing import sharing_of
 from mphe.wire import codec
-from mphe.wire.messages import Welcome
+from mphe.wire.messages import Draw, Welcome
 
 HASH_BYTES = 32
 
@@ -55,6 +55,7 @@ class MemoryRecord:
     attempt: int
     spent: int
     confirming: int
+    draw: Draw
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def write_memory(memory: Memory, transcript: bytes) -> bytes:
             memory.attempt,
             memory.spent,
             int(memory.confirming),
+            memory.draw,
         )
     )
 
@@ -144,7 +146,12 @@ def read_memory(data: bytes, transcript: bytes) -> Memory:
     if len(record.digest) != (HASH_BYTES if answered else 0) or record.confirming > 1:
         raise EncodingError("the journal makes no sense")
     return Memory(
-        record.rounds - 1, record.digest, record.attempt, record.spent, bool(record.confirming)
+        record.rounds - 1,
+        record.digest,
+        record.attempt,
+        record.spent,
+        bool(record.confirming),
+        record.draw,
     )
 
 
