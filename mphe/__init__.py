@@ -25,7 +25,7 @@ from mphe.plan.plan import Plan, make_plan
 from mphe.roles.blob import serial_of
 from mphe.roles.identity import Identity, Roster
 from mphe.roles.machine import Event
-from mphe.roles.rounds.aggregator import Abandoned, Closed, Summed
+from mphe.roles.rounds.aggregator import Abandoned, Closed, Kept, Overlap, Retried, Summed
 from mphe.roles.rounds.collecting import Counted
 from mphe.roles.rounds.contributor import RoundEnded, TrainOn
 from mphe.roles.rounds.exclusion import Excluded
@@ -51,12 +51,14 @@ __all__ = [
     "Excluded",
     "Finished",
     "Identity",
+    "Kept",
     "LocalProtocolError",
     "MalformedMessage",
     "Mean",
     "MpheError",
     "Opened",
     "OutOfRange",
+    "Overlap",
     "ParameterError",
     "Plan",
     "ProtocolError",
@@ -65,6 +67,7 @@ __all__ = [
     "RefusedDecryption",
     "Rejected",
     "RemoteProtocolError",
+    "Retried",
     "Roster",
     "RoundEnded",
     "Server",

@@ -22,6 +22,7 @@ from mphe.errors import (
 from mphe.roles import kept
 from mphe.roles.attendance import Attendance
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
+from mphe.roles.rounds import overlap
 from mphe.roles.rounds.collecting import Outdated
 from mphe.roles.rounds.proceedings import AggregatorRecord, Proceedings
 from mphe.roles.setup import returning
@@ -53,9 +54,12 @@ class AggregatorState(Enum):
     IDLE = "idle"
     COLLECTING = "collecting"
     DECRYPTING = "decrypting"
+    KEEPING = "keeping"
 
 
-IDLE, COLLECTING, DECRYPTING = AggregatorState
+IDLE, COLLECTING, DECRYPTING, KEEPING = AggregatorState
+MAX_WITHHELD = 3
+"""Rounds that are not decrypted for the sake of a lost sum; the next one goes on and says so."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,30 @@ class Closed(Event):
 
     round: int
     contributors: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Kept(Event):
+    """Too few decryptors are there to end a decryption that has begun: the sum waits for them."""
+
+    round: int
+    awaited: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Retried(Event):
+    """Others are asked to decrypt; store the server's state before they are."""
+
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Overlap(Event):
+    """This sum and one that was lost differ by these few clients, which could not be helped."""
+
+    round: int
+    exposed: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -120,11 +148,13 @@ class Aggregator(Machine[AggregatorState]):
         IDLE: {Join, Ready, NextPledge, Contribution, DecryptionShare, Refusal},
         COLLECTING: {Join, Ready, NextPledge, Contribution, DecryptionShare, Refusal},
         DECRYPTING: {Join, Ready, NextPledge, Contribution, DecryptionShare, Refusal},
+        KEEPING: {Join, Ready, NextPledge, Contribution, DecryptionShare, Refusal},
     }
     MOVES: ClassVar[Moves] = {
         IDLE: {"start": COLLECTING},
         COLLECTING: {"close": DECRYPTING, "end": IDLE},
-        DECRYPTING: {"end": IDLE},
+        DECRYPTING: {"keep": KEEPING, "end": IDLE},
+        KEEPING: {"ask": DECRYPTING, "end": IDLE},
     }
 
     def __init__(self, session: PublicSession, blocks: BlockMap = map) -> None:
@@ -141,6 +171,8 @@ class Aggregator(Machine[AggregatorState]):
         self._attendance = Attendance()
         self._failures: Counter[int] = Counter()
         self._now = Proceedings(0)
+        self._lost: list[frozenset[int]] = []
+        self._withheld = 0
         self._handlers = {
             Join: self._on_join,
             Ready: self._on_return,
@@ -164,6 +196,8 @@ class Aggregator(Machine[AggregatorState]):
             attendance=self._attendance.record(),
             evidence=() if self._evidence is None else (self._evidence.record(),),
             sum=self._sum.record(),
+            lost=tuple(kept.write_indices(contributors) for contributors in self._lost),
+            withheld=self._withheld,
         )
 
     def resume(self, record: AggregatorRecord) -> None:
@@ -178,8 +212,10 @@ class Aggregator(Machine[AggregatorState]):
         self._attendance.resume(record.attendance)
         self._sum.resume(record.sum)
         self._resume_evidence(record.evidence)
+        self._lost = [frozenset(kept.read_indices(lost, clients)) for lost in record.lost]
+        self._withheld = record.withheld
         self._check_resumed()
-        if self.state is DECRYPTING:
+        if self.keeps_sum:
             self._now.c1 = self._c1()
 
     def _resume_evidence(self, records: tuple[EvidenceRecord, ...]) -> None:
@@ -191,7 +227,7 @@ class Aggregator(Machine[AggregatorState]):
     def _check_resumed(self) -> None:
         """Raise EncodingError when the parts do not fit, so that a round could not go on."""
         summing = self.state is not IDLE and bool(self._now.contributors)
-        asked = self.state is not DECRYPTING or (
+        asked = not self.keeps_sum or (
             summing and len(self._now.active) == self.plan.session.threshold
         )
         if self._sum.is_empty == summing or not asked:
@@ -203,6 +239,11 @@ class Aggregator(Machine[AggregatorState]):
     def round(self) -> int:
         """Number of the round that is under way, or was last."""
         return self._now.number
+
+    @property
+    def keeps_sum(self) -> bool:
+        """Whether decryption has begun and the sum may still be had."""
+        return self.state in (DECRYPTING, KEEPING)
 
     def resume_at(self, last: int) -> None:
         """Count on from a round that is over: the next one has the number after it.
@@ -218,18 +259,47 @@ class Aggregator(Machine[AggregatorState]):
         """Send the model to the clients that are present and expect their updates.
 
         Raises:
-            LocalProtocolError: a round is under way, or the session has no more rounds.
+            LocalProtocolError: a round is under way or its sum is kept, or there are no more.
         """
         if self.round >= self.plan.session.rounds:
             raise LocalProtocolError(f"the session has only {self.round} rounds")
         self._move("start")
         self._now = Proceedings(self.round + 1)
-        self._attendance.begin(present, self.plan.session.min_contributors)
+        there, reason = self._invited(set(present))
+        # Beside a lost sum the tardy are awaited too: without them it would show theirs.
+        needed = len(there) if self._lost else self.plan.session.min_contributors
+        self._attendance.begin(there, needed)
         self._sum.clear()
+        if reason:
+            return self._withhold(reason)
         pledges = self._list_pledges(model)
         message = RoundStart(self.round, model, pledges, self.session.transcript)
         outputs: list[Output] = [Send(index, message) for index in self._there()]
         return outputs if self._attendance.expected else outputs + self._close()
+
+    def _invited(self, present: set[int]) -> tuple[set[int], str]:
+        """Return who may contribute beside the sums that were lost; or nobody, and why."""
+        fewest = self.plan.session.min_contributors
+        if len(present) < fewest or self._withheld >= MAX_WITHHELD:
+            return present, ""
+        chosen = overlap.invited(self._lost, present, fewest)
+        return set(chosen), "" if chosen else self._too_close(present)
+
+    def _too_close(self, contributors: Iterable[int]) -> str:
+        """Return why a sum of these shows too much beside one that was lost; else nothing."""
+        fewest = self.plan.session.min_contributors
+        exposed = sorted(overlap.exposed(self._lost, set(contributors), fewest))
+        if not exposed:
+            return ""
+        return (
+            f"beside the sum lost before it would show that of clients {exposed}, and at least "
+            f"{fewest} must be in a sum; wait for those who are away"
+        )
+
+    def _withhold(self, reason: str) -> list[Output]:
+        """End a round of which nothing was decrypted, lest it show too much."""
+        self._withheld += 1
+        return self._abandon(reason)
 
     def _list_pledges(self, model: bytes) -> tuple[Pledge, ...]:
         """Return who contributes which c1, where aggregates are verified; expect nobody else."""
@@ -253,11 +323,11 @@ class Aggregator(Machine[AggregatorState]):
         self._unpledged.difference_update(peers)
         if self.state is COLLECTING and not self._attendance.expected:
             return self._close()
-        if self.state is DECRYPTING:
+        if self.keeps_sum:
             self._now.fallen.update(peers)
-            if set(peers) & set(self.waiting_for()):
-                self._failures.update(peers)
-                return self._next_attempt()
+        if self.state is DECRYPTING and set(peers) & set(self.waiting_for()):
+            self._failures.update(peers)
+            return self._next_attempt()
         return []
 
     def deadline_passed(self) -> list[Output]:
@@ -269,11 +339,16 @@ class Aggregator(Machine[AggregatorState]):
             self._now.silent.update(self.waiting_for())
             self._failures.update(self.waiting_for())
             return self._next_attempt()
+        if self.state is KEEPING:
+            self._now.silent.update(self.waiting_for())
+            return self._give_up(self._shortage())
         self._unpledged = set()
         return []
 
     def abandon(self, reason: str) -> list[Output]:
         """Give up the round under way, if there is one."""
+        if self.keeps_sum:
+            return self._give_up(reason)
         return [] if self.state is IDLE else self._abandon(reason)
 
     def waiting_for(self) -> tuple[int, ...]:
@@ -282,6 +357,8 @@ class Aggregator(Machine[AggregatorState]):
             return tuple(sorted(self._attendance.expected))
         if self.state is DECRYPTING:
             return self._now.unanswered()
+        if self.state is KEEPING:
+            return tuple(sorted(self._may_return()))
         return tuple(sorted(self._unpledged))
 
     @property
@@ -302,6 +379,8 @@ class Aggregator(Machine[AggregatorState]):
         self._able.discard(sender)
         # It has lost what it knew of the round under way.
         rest = self.lost(sender)
+        if self.state is KEEPING:  # and with its share perhaps the sum
+            rest += self._next_attempt()
         return [Admitted(sender), Send(sender, self.session.welcome), *rest]
 
     def _on_return(self, sender: int, message: Ready) -> list[Output]:
@@ -315,7 +394,11 @@ class Aggregator(Machine[AggregatorState]):
         if self._evidence is not None:
             self._unpledged.add(sender)  # It pledges next: a server that died may have lost that.
         opened = SessionOpen(self.session.decryptors, self.session.welcome.vouches)
-        return [Send(sender, opened)]
+        if self.keeps_sum:
+            self._attendance.present.add(sender)
+            self._now.awake(sender)
+        rest = self._next_attempt() if self.state is KEEPING else []
+        return [Send(sender, opened), *rest]
 
     def _on_pledge(self, sender: int, message: NextPledge) -> list[Output]:
         if self._evidence is None:
@@ -352,9 +435,13 @@ class Aggregator(Machine[AggregatorState]):
             return self._abandon(
                 f"{len(contributors)} updates arrived, at least {minimum} must be in a sum"
             )
+        if (reason := self._too_close(contributors)) and self._withheld < MAX_WITHHELD:
+            return self._withhold(reason)
         self._move("close")
         self._now.c1 = self._c1()
-        return [Closed(self.round, contributors), *self._next_attempt()]
+        exposed = overlap.exposed(self._lost, contributors, minimum)
+        warning: list[Output] = [Overlap(self.round, tuple(sorted(exposed)))] if exposed else []
+        return [*warning, Closed(self.round, contributors), *self._next_attempt()]
 
     def _c1(self) -> bytes:
         """Return what decryptors are sent of the sum: nothing where they add up the evidence."""
@@ -368,15 +455,44 @@ class Aggregator(Machine[AggregatorState]):
     def _next_attempt(self) -> list[Output]:
         """Ask t live decryptors, the punctual contributors first."""
         now, session = self._now, self.plan.session
-        able = [i for i in self._ranked() if i in self._attendance.present - now.silent]
-        if len(able) < session.threshold:
-            return self._abandon(f"{len(able)} decryptors answer, {session.threshold} are needed")
+        able = self._awaiting_request()
+        if len(able) < session.threshold and now.overtake(session.max_attempts):
+            able = self._awaiting_request()
         if now.attempt >= session.max_attempts:
-            return self._abandon(f"no decryption in {now.attempt} attempts")
+            return self._give_up(f"no decryption in {now.attempt} attempts")
+        if len(able) < session.threshold:
+            return self._keep()
+        if self.state is KEEPING:
+            self._move("ask")
         now.attempt += 1
         now.active, now.shares = tuple(sorted(able[: session.threshold])), {}
         request = self._request()
-        return [Send(index, request) for index in now.active]
+        retried: list[Output] = [Retried(now.number, now.attempt)] if now.attempt > 1 else []
+        return [*retried, *(Send(index, request) for index in now.active)]
+
+    def _awaiting_request(self) -> list[int]:
+        """Return who would answer now, as far as is known, in the order of asking."""
+        return [i for i in self._ranked() if i in self._attendance.present - self._now.silent]
+
+    def _may_return(self) -> set[int]:
+        """Return who could decrypt, but is away or does not answer."""
+        return self._able - self._now.refused - set(self._awaiting_request())
+
+    def _shortage(self) -> str:
+        answering, needed = len(self._awaiting_request()), self.plan.session.threshold
+        return f"{answering} decryptors answer, {needed} are needed"
+
+    def _keep(self) -> list[Output]:
+        """Wait for decryptors if some were asked before and enough may come back."""
+        now, returning = self._now, self._may_return()
+        if not now.attempt:
+            return self._abandon(self._shortage())
+        if len(returning) + len(self._awaiting_request()) < self.plan.session.threshold:
+            return self._give_up(self._shortage())
+        if self.state is KEEPING:
+            return []
+        self._move("keep")
+        return [Kept(now.number, tuple(sorted(returning)))]
 
     def _request(self) -> DecryptionRequest:
         """Return what D is asked for; with its evidence where aggregates are verified."""
@@ -407,11 +523,20 @@ class Aggregator(Machine[AggregatorState]):
         answered = (message.round, message.attempt) == (now.number, now.attempt)
         return answered and self.state is DECRYPTING
 
+    def _woken(self, sender: int, message: DecryptionShare | Refusal) -> list[Output]:
+        """Ask a decryptor again whose answer came too late: it was asleep, and is not now."""
+        now = self._now
+        late = self.state is KEEPING and message.round == now.number
+        if not late or sender not in (now.silent - now.refused) & self._able:
+            return []
+        now.awake(sender)
+        return self._next_attempt()
+
     def _on_share(self, sender: int, message: DecryptionShare) -> list[Output]:
         check_transcript(message.transcript, self.session.transcript, sender)
         now, plan = self._now, self.plan
         if not self._is_current(message):
-            return [Outdated(sender)]
+            return [Outdated(sender), *self._woken(sender, message)]
         if sender not in now.active:
             raise UnexpectedSender(sender, "it was not asked for a decryption share")
         if sender in now.shares:
@@ -434,15 +559,27 @@ class Aggregator(Machine[AggregatorState]):
             if now.implausible > 1:
                 return self._abandon("the sum is out of range: an update or a share is forged")
             return self._next_attempt()
+        # Updates of another model follow, which have no difference to those that were lost.
+        self._lost, self._withheld = [], 0
         return [Summed(now.number, contributors, total, now.attempt), *self._end(contributors)]
 
     def _on_refusal(self, sender: int, message: Refusal) -> list[Output]:
         check_transcript(message.transcript, self.session.transcript, sender)
         if not self._is_current(message) or sender not in self._now.active:
-            return [Outdated(sender)]
+            return [Outdated(sender), *self._woken(sender, message)]
         self._now.silent.add(sender)
+        self._now.refused.add(sender)
+        if self._now.attempt <= message.answered <= self.plan.session.max_attempts:
+            self._now.overtaken[sender] = message.answered
         self._failures[sender] += 1
         return self._next_attempt()
+
+    def _give_up(self, reason: str) -> list[Output]:
+        """End a round whose decryption had begun, and remember whose sum somebody may know."""
+        contributors = frozenset(self._now.contributors)
+        if contributors not in self._lost:
+            self._lost.append(contributors)
+        return self._abandon(f"lost after decryption began: {reason}")
 
     def _abandon(self, reason: str) -> list[Output]:
         """End the round without a sum."""

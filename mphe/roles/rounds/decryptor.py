@@ -122,6 +122,10 @@ class Decryptor:
         last = self._last
         return Memory(last.round, last.digest, last.attempt, self._spent, self._confirming)
 
+    def answered(self, round: int) -> int:
+        """Return the last attempt of this round that was answered; 0 when none was."""
+        return self._last.attempt if self._last.round == round else 0
+
     def receive(self, sender: int, message: Message) -> list[Output]:
         """Take one message of the server.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from mphe.arithmetic.ring import Element, Ring
@@ -24,6 +25,8 @@ class ProceedingsRecord:
     shares: tuple[kept.ShareRecord, ...]
     implausible: int
     silent: tuple[int, ...]
+    refused: tuple[int, ...]
+    overtaken: tuple[kept.Count, ...]
     fallen: tuple[int, ...]
     welcomed: tuple[int, ...]
 
@@ -42,6 +45,8 @@ class AggregatorRecord:
         attendance: who is there and who is awaited.
         evidence: where aggregates are verified, one or none.
         sum: of what was contributed so far, one or none.
+        lost: contributors of sums that were given up since the model changed.
+        withheld: rounds in a row that were not decrypted because of them.
     """
 
     state: str
@@ -53,6 +58,8 @@ class AggregatorRecord:
     attendance: AttendanceRecord
     evidence: tuple[EvidenceRecord, ...]
     sum: tuple[SumRecord, ...]
+    lost: tuple[tuple[int, ...], ...]
+    withheld: int
 
 
 @dataclass
@@ -66,6 +73,8 @@ class Proceedings(Collecting):
         shares: of the members of D that answered, block after block.
         implausible: decryptions that gave no sum of honest updates.
         silent: decryptors that refused or did not answer.
+        refused: those of them that refused, and are not waited for.
+        overtaken: the attempts that some of these answered before, by a server that lost track.
         fallen: clients that were lost during the decryption.
         welcomed: clients that were sent the welcome.
     """
@@ -76,6 +85,8 @@ class Proceedings(Collecting):
     shares: dict[int, list[Element]] = field(default_factory=dict)
     implausible: int = 0
     silent: set[int] = field(default_factory=set)
+    refused: set[int] = field(default_factory=set)
+    overtaken: Counter[int] = field(default_factory=Counter)
     fallen: set[int] = field(default_factory=set)
     welcomed: set[int] = field(default_factory=set)
 
@@ -89,6 +100,8 @@ class Proceedings(Collecting):
             kept.write_shares(ring, self.shares),
             self.implausible,
             kept.write_indices(self.silent),
+            kept.write_indices(self.refused),
+            kept.write_counts(self.overtaken),
             kept.write_indices(self.fallen),
             kept.write_indices(self.welcomed),
         )
@@ -103,8 +116,27 @@ class Proceedings(Collecting):
         self.shares = kept.read_shares(ring, plan.threshold, record.shares, record.active)
         self.implausible = record.implausible
         self.silent = kept.read_indices(record.silent, clients)
+        self.refused = kept.read_indices(record.refused, clients)
+        self.overtaken = kept.read_counts(record.overtaken)
         self.fallen = kept.read_indices(record.fallen)
         self.welcomed = kept.read_indices(record.welcomed, clients)
+
+    def awake(self, client: int) -> None:
+        """Ask a decryptor again that had not answered, or had refused."""
+        self.silent.discard(client)
+        self.refused.discard(client)
+        self.overtaken.pop(client, None)
+
+    def overtake(self, limit: int) -> bool:
+        """Jump beyond the attempts that were used behind our back; return whether there were any.
+
+        Whoever was asked under one of them may answer a newer one.
+        """
+        used = max(self.overtaken.values(), default=0)
+        self.attempt = min(max(self.attempt, used), limit)
+        for client in list(self.overtaken):
+            self.awake(client)
+        return used > 0
 
     def unanswered(self) -> tuple[int, ...]:
         """Return the members of D whose shares are missing."""
