@@ -46,7 +46,9 @@ class SessionParameters:
         capacity: contributors that the slots and noise bounds leave room for.
         max_attempts: decryption attempts a round.
         verified: the server may lie (docs/protocol.md, Verified aggregates).
-        max_corrupt: c clients that may collude with a lying server; not used otherwise.
+        max_corrupt: c clients that may collude with a lying server, or sign two keys.
+        verify_clients: contributions and parts of the key come with proofs (docs/protocol.md,
+            Proofs without verified aggregates); verified aggregates always have them.
     """
 
     num_clients: int
@@ -62,6 +64,7 @@ class SessionParameters:
     max_attempts: int
     verified: bool
     max_corrupt: int
+    verify_clients: bool
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class SessionParameters:
         max_attempts: int = 4,
         verified: bool = False,
         max_corrupt: int | None = None,
+        verify_clients: bool = False,
     ) -> None:
         """Fill in what is None, then check types and ranges.
 
@@ -104,6 +108,8 @@ class SessionParameters:
         vars(self).update(
             defaults | {name: value for name, value in given.items() if value is not None}
         )
+        # One digest for one meaning: verified aggregates need the proofs anyway.
+        vars(self)["verify_clients"] = verify_clients or verified
         self._check()
 
     def _check(self) -> None:
@@ -130,6 +136,8 @@ class SessionParameters:
         yield "max_attempts", 1, MAX_ATTEMPTS, f"{self.max_attempts} attempts; use 1 to 64"
         if self.verified:
             yield from self._ranges_against_liars()
+        c = self.max_corrupt
+        yield "max_corrupt", 0, k - 1, f"{c} corrupt of {k} decryptors; use 0 to {k - 1}"
         yield "min_contributors", 2, n, f"min_contributors must lie in 2..{n}"
 
     def _ranges_against_liars(self) -> Iterator[tuple[str, int, int, str]]:
@@ -152,6 +160,19 @@ class SessionParameters:
     def slot_bits(self) -> int:
         """Bits of a payload slot: a sum of `capacity` values never overflows it."""
         return self.value_bits + (self.capacity - 1).bit_length()
+
+    @property
+    def proves(self) -> bool:
+        """Whether clients prove that what they add to keys and sums is short."""
+        return self.verified or self.verify_clients
+
+    @property
+    def signatures(self) -> int:
+        """v, decryptors that sign a key before anybody uses it: max(t, ⌊(k + c)/2⌋ + 1).
+
+        Two keys cannot have so many each, unless more than c decryptors sign two.
+        """
+        return max(self.threshold, (self.decryptors + self.max_corrupt) // 2 + 1)
 
     @property
     def confirmations(self) -> int:

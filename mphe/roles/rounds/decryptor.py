@@ -206,6 +206,10 @@ class Decryptor:
             if contributors or not self._confirming:
                 raise RefusedDecryption(SERVER, "the key is confirmed once, before all rounds")
             return
+        if self._confirming:
+            raise RefusedDecryption(
+                SERVER, "nobody has shown this client that enough others signed the key"
+            )
         if list(contributors) != sorted(set(contributors)) or not all(
             1 <= index <= session.capacity for index in contributors
         ):

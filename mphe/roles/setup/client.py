@@ -321,7 +321,7 @@ class SetupClient(Machine[State]):
         common.require_ascending(qualified, "the qualified set")
         if self.index not in qualified:
             raise RemoteProtocolError(sender, "the server left this client out of the key")
-        common.check_enough(self._sharing, self.plan.session.threshold, qualified)
+        common.check_enough(self._sharing, self.plan.session.signatures, qualified)
         commitments = {commit.index: commit.commitment for commit in stage.commits}
         if not set(qualified) <= set(commitments):
             raise RemoteProtocolError(sender, "the key has a part that nobody committed to")
@@ -391,9 +391,10 @@ class SetupClient(Machine[State]):
 
     def _on_open(self, _: int, message: SessionOpen) -> list[Output]:
         """Make sure that enough others hold the same key and the same T."""
-        keys, needed = self._at(Keyed).keys, self.plan.session.threshold
+        keys, needed = self._at(Keyed).keys, self.plan.session.signatures
+        holders = self._sharing.holders(keys.qualified)
         common.check_vouches(
-            self._identities, keys.qualified, message.vouches, keys.transcript, needed
+            self._identities, holders, message.vouches, keys.transcript, needed
         )
         self.stage = Keyed(keys, opened=True)
         self._move("open")
