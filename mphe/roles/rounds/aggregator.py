@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mphe.arithmetic.ring import Element, Ring
 from mphe.errors import (
     DuplicateMessage,
     EncodingError,
@@ -20,17 +19,17 @@ from mphe.errors import (
     RemoteProtocolError,
     UnexpectedSender,
 )
-from mphe.plan.plan import Plan
 from mphe.roles import kept
-from mphe.roles.attendance import Attendance, AttendanceRecord
+from mphe.roles.attendance import Attendance
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
-from mphe.roles.rounds.collecting import Collecting, Outdated
+from mphe.roles.rounds.collecting import Outdated
+from mphe.roles.rounds.proceedings import AggregatorRecord, Proceedings
 from mphe.roles.setup import returning
 from mphe.roles.setup.common import PublicSession, check_epoch, check_transcript
 from mphe.roles.verified.evidence_store import EvidenceRecord, EvidenceStore
 from mphe.scheme import decryption
 from mphe.scheme.packing import BlockMap
-from mphe.scheme.running_sum import RunningSum, SumRecord
+from mphe.scheme.running_sum import RunningSum
 from mphe.wire.messages import (
     Contribution,
     DecryptionRequest,
@@ -114,104 +113,6 @@ class Abandoned(Event):
     attempts: int
 
 
-@dataclass(frozen=True)
-class ProceedingsRecord:
-    """`_Round` between two messages, without c1, which follows from the sum."""
-
-    number: int
-    contributors: tuple[int, ...]
-    attempt: int
-    active: tuple[int, ...]
-    shares: tuple[kept.ShareRecord, ...]
-    implausible: int
-    silent: tuple[int, ...]
-    fallen: tuple[int, ...]
-    welcomed: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class AggregatorRecord:
-    """`Aggregator` between two messages, beside its session.
-
-    Attributes:
-        state: value of `AggregatorState`.
-        members: clients that may contribute.
-        able: clients that can decrypt.
-        unpledged: clients whose pledges the next round waits for.
-        failures: of decryptors, over all rounds.
-        round: the one under way, or the last.
-        attendance: who is there and who is awaited.
-        evidence: where aggregates are verified, one or none.
-        sum: of what was contributed so far, one or none.
-    """
-
-    state: str
-    members: tuple[int, ...]
-    able: tuple[int, ...]
-    unpledged: tuple[int, ...]
-    failures: tuple[kept.Count, ...]
-    round: ProceedingsRecord
-    attendance: AttendanceRecord
-    evidence: tuple[EvidenceRecord, ...]
-    sum: tuple[SumRecord, ...]
-
-
-@dataclass
-class _Round(Collecting):
-    """What is remembered of one round, and forgotten with it.
-
-    Attributes:
-        c1: Σ_U c1_i as on the wire, once U is fixed; empty for verified aggregates.
-        attempt: of the decryption.
-        active: D.
-        shares: of the members of D that answered, block after block.
-        implausible: decryptions that gave no sum of honest updates.
-        silent: decryptors that refused or did not answer.
-        fallen: clients that were lost during the decryption.
-        welcomed: clients that were sent the welcome.
-    """
-
-    c1: bytes = b""
-    attempt: int = 0
-    active: tuple[int, ...] = ()
-    shares: dict[int, list[Element]] = field(default_factory=dict)
-    implausible: int = 0
-    silent: set[int] = field(default_factory=set)
-    fallen: set[int] = field(default_factory=set)
-    welcomed: set[int] = field(default_factory=set)
-
-    def record(self, ring: Ring) -> ProceedingsRecord:
-        """Return what is to be kept; `ring` is that of the shares."""
-        return ProceedingsRecord(
-            self.number,
-            tuple(self.contributors),
-            self.attempt,
-            self.active,
-            kept.write_shares(ring, self.shares),
-            self.implausible,
-            kept.write_indices(self.silent),
-            kept.write_indices(self.fallen),
-            kept.write_indices(self.welcomed),
-        )
-
-    def resume(self, record: ProceedingsRecord, ring: Ring, plan: Plan) -> None:
-        """Take over what was kept; EncodingError when it makes no sense."""
-        clients = plan.session.num_clients
-        for indices in (sorted(record.contributors), record.active):
-            kept.read_indices(indices, clients)
-        self.number, self.attempt = record.number, record.attempt
-        self.contributors, self.active = list(record.contributors), record.active
-        self.shares = kept.read_shares(ring, plan.threshold, record.shares, record.active)
-        self.implausible = record.implausible
-        self.silent = kept.read_indices(record.silent, clients)
-        self.fallen = kept.read_indices(record.fallen)
-        self.welcomed = kept.read_indices(record.welcomed, clients)
-
-    def unanswered(self) -> tuple[int, ...]:
-        """Return the members of D whose shares are missing."""
-        return tuple(index for index in self.active if index not in self.shares)
-
-
 class Aggregator(Machine[AggregatorState]):
     """Runs one round after the other with whoever is there."""
 
@@ -239,7 +140,7 @@ class Aggregator(Machine[AggregatorState]):
         self._unpledged = set(session.qualified) if self._evidence else set()
         self._attendance = Attendance()
         self._failures: Counter[int] = Counter()
-        self._now = _Round(0)
+        self._now = Proceedings(0)
         self._handlers = {
             Join: self._on_join,
             Ready: self._on_return,
@@ -311,7 +212,7 @@ class Aggregator(Machine[AggregatorState]):
         """
         if self.state is not IDLE or last < self.round:
             raise LocalProtocolError(f"round {self.round} cannot be followed by round {last + 1}")
-        self._now = _Round(last)
+        self._now = Proceedings(last)
 
     def start_round(self, model: bytes, present: Iterable[int]) -> list[Output]:
         """Send the model to the clients that are present and expect their updates.
@@ -322,7 +223,7 @@ class Aggregator(Machine[AggregatorState]):
         if self.round >= self.plan.session.rounds:
             raise LocalProtocolError(f"the session has only {self.round} rounds")
         self._move("start")
-        self._now = _Round(self.round + 1)
+        self._now = Proceedings(self.round + 1)
         self._attendance.begin(present, self.plan.session.min_contributors)
         self._sum.clear()
         pledges = self._list_pledges(model)
