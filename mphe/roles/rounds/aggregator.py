@@ -23,10 +23,12 @@ from mphe.roles import kept
 from mphe.roles.attendance import Attendance
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
 from mphe.roles.rounds.collecting import Outdated
+from mphe.roles.rounds.exclusion import Excluded
 from mphe.roles.rounds.proceedings import AggregatorRecord, Proceedings
 from mphe.roles.setup import returning
 from mphe.roles.setup.common import PublicSession, check_epoch, check_transcript
 from mphe.roles.verified.evidence_store import EvidenceRecord, EvidenceStore
+from mphe.roles.verified.proving import ProofChecker, Unproven
 from mphe.scheme import decryption
 from mphe.scheme.packing import BlockMap
 from mphe.scheme.running_sum import RunningSum
@@ -136,6 +138,10 @@ class Aggregator(Machine[AggregatorState]):
         self._able = set(session.decryptors) - set(session.admitted)
         self._sum = RunningSum(session.plan, session.crs_seed, blocks)
         self._evidence = EvidenceStore(session) if session.plan.session.verified else None
+        self._proofs: ProofChecker | None = None
+        if session.plan.session.proves and self._evidence is None:
+            self._proofs = ProofChecker(session.transcript, session.key)
+        self._excluded: dict[int, Excluded] = {}
         # The first round starts when those who made the key have pledged.
         self._unpledged = set(session.qualified) if self._evidence else set()
         self._attendance = Attendance()
@@ -164,6 +170,7 @@ class Aggregator(Machine[AggregatorState]):
             attendance=self._attendance.record(),
             evidence=() if self._evidence is None else (self._evidence.record(),),
             sum=self._sum.record(),
+            excluded=tuple(self._excluded[index] for index in sorted(self._excluded)),
         )
 
     def resume(self, record: AggregatorRecord) -> None:
@@ -177,6 +184,8 @@ class Aggregator(Machine[AggregatorState]):
         self._now.resume(record.round, self._sum.ring, self.plan)
         self._attendance.resume(record.attendance)
         self._sum.resume(record.sum)
+        kept.read_indices([item.client for item in record.excluded], clients)
+        self._excluded = {item.client: item for item in record.excluded}
         self._resume_evidence(record.evidence)
         self._check_resumed()
         if self.state is DECRYPTING:
@@ -224,7 +233,8 @@ class Aggregator(Machine[AggregatorState]):
             raise LocalProtocolError(f"the session has only {self.round} rounds")
         self._move("start")
         self._now = Proceedings(self.round + 1)
-        self._attendance.begin(present, self.plan.session.min_contributors)
+        there = set(present) - set(self._excluded)
+        self._attendance.begin(there, self.plan.session.min_contributors)
         self._sum.clear()
         pledges = self._list_pledges(model)
         message = RoundStart(self.round, model, pledges, self.session.transcript)
@@ -245,6 +255,9 @@ class Aggregator(Machine[AggregatorState]):
         """Take one message of a client on the roster."""
         if not 1 <= sender <= self.plan.session.num_clients:
             raise UnexpectedSender(sender, "it is on no roster")
+        if sender in self._excluded:
+            reason = self._excluded[sender].reason
+            raise RemoteProtocolError(sender, f"client {sender} is excluded: {reason}")
         return super().receive(sender, message)
 
     def lost(self, *peers: int) -> list[Output]:
@@ -259,6 +272,14 @@ class Aggregator(Machine[AggregatorState]):
                 self._failures.update(peers)
                 return self._next_attempt()
         return []
+
+    def _exclude(self, client: int, reason: str) -> list[Output]:
+        """Go on without a client that was found out, for good."""
+        excluded = Excluded(client, reason)
+        self._excluded[client] = excluded
+        self.members.discard(client)
+        self._able.discard(client)
+        return [excluded, *self.lost(client)]
 
     def deadline_passed(self) -> list[Output]:
         """Close the round, or ask other decryptors instead of the silent ones."""
@@ -332,7 +353,10 @@ class Aggregator(Machine[AggregatorState]):
         if message.segment:
             raise MalformedMessage(sender, "its contribution is cut into segments")
         add = self._add if self.state is COLLECTING else None
-        taken = self._now.take(sender, message, self._attendance, add)
+        try:
+            taken = self._now.take(sender, message, self._attendance, add)
+        except Unproven as lie:
+            return self._exclude(sender, lie.reason)
         goes_on = isinstance(taken, Outdated) or self._attendance.expected
         return [taken] if goes_on else [taken, *self._close()]
 
@@ -343,6 +367,8 @@ class Aggregator(Machine[AggregatorState]):
                 self._evidence.accept(sender, message)
         except EncodingError as error:
             raise MalformedMessage(sender, f"its contribution is malformed: {error}") from error
+        if self._proofs is not None:
+            self._proofs.check(sender, message, parsed.c1)
         self._sum.add(parsed)
 
     def _close(self) -> list[Output]:

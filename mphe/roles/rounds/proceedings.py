@@ -9,6 +9,7 @@ from mphe.plan.plan import Plan
 from mphe.roles import kept
 from mphe.roles.attendance import AttendanceRecord
 from mphe.roles.rounds.collecting import Collecting
+from mphe.roles.rounds.exclusion import Excluded
 from mphe.roles.verified.evidence_store import EvidenceRecord
 from mphe.scheme.running_sum import SumRecord
 
@@ -42,6 +43,7 @@ class AggregatorRecord:
         attendance: who is there and who is awaited.
         evidence: where aggregates are verified, one or none.
         sum: of what was contributed so far, one or none.
+        excluded: who takes no further part.
     """
 
     state: str
@@ -53,6 +55,7 @@ class AggregatorRecord:
     attendance: AttendanceRecord
     evidence: tuple[EvidenceRecord, ...]
     sum: tuple[SumRecord, ...]
+    excluded: tuple[Excluded, ...]
 
 
 @dataclass

@@ -393,9 +393,7 @@ class SetupClient(Machine[State]):
         """Make sure that enough others hold the same key and the same T."""
         keys, needed = self._at(Keyed).keys, self.plan.session.signatures
         holders = self._sharing.holders(keys.qualified)
-        common.check_vouches(
-            self._identities, holders, message.vouches, keys.transcript, needed
-        )
+        common.check_vouches(self._identities, holders, message.vouches, keys.transcript, needed)
         self.stage = Keyed(keys, opened=True)
         self._move("open")
         return [Opened(message.decryptors)]

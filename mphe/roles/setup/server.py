@@ -406,9 +406,7 @@ class SetupServer(Machine[SetupState]):
     def _signers(self) -> list[int]:
         """Return the decryptors that signed T, or still may; a signature counts for ever."""
         signed = isinstance(self._stage, Readying)
-        return self._sharing.holders(
-            sorted(self._stage.answers if signed else self._taking_part())
-        )
+        return self._sharing.holders(sorted(self._stage.answers if signed else self._taking_part()))
 
     def _taking_part(self) -> set[int]:
         """Return the clients that are in the key so far."""
