@@ -28,6 +28,9 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max_corrupt", type=int, default=none, help="clients that may help it; default: the most"
     )
+    parser.add_argument(
+        "--verify_clients", action="store_true", help="clients prove what they send"
+    )
     parser.add_argument("--encryption", choices=("hybrid", "direct"), default="hybrid")
 
 
@@ -61,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             max_attempts=args.max_attempts,
             verified=args.verify_aggregate,
             max_corrupt=getattr(args, "max_corrupt", None),
+            verify_clients=args.verify_clients,
         )
         plans = candidates(session)
     except ParameterError as error:

@@ -30,7 +30,7 @@ class Unproven(RemoteProtocolError):
 def proof_context(session: bytes, round: int, index: int, c1: bytes, block: int) -> bytes:
     """Return what the proof of a block is bound to."""
     own = (long_number(round), number(index), number(SEGMENT))
-    return derive_seed("client proof", session, *own, derive_seed("c1", c1), number(block))
+    return derive_seed("client proof", session, *own, derive_seed("client c1", c1), number(block))
 
 
 class ProvingEncryptor:
