@@ -65,7 +65,8 @@ class Args(PrivacyFlags, LearningFlags):
     resiliency: float = flag(
         real,
         "fraction r of the clients needed to decrypt, 0 < r <= 1: t = ceil(r * n), at least 2; "
-        "not used with --robust False",
+        "not used with --robust False; while the key is made more than half of the decryptors must "
+        "stay, whatever r is",
         1.0,
     )
     encryption: str = flag(
@@ -97,6 +98,12 @@ class Args(PrivacyFlags, LearningFlags):
         true_or_false,
         "True: the server may lie; decryptors check what they decrypt, nobody its models; see "
         "SECURITY.md",
+        False,
+    )
+    verify_clients: bool = flag(
+        true_or_false,
+        "True: clients prove what they add to keys and sums, and the server excludes who cannot, "
+        "see SECURITY.md; part of --verify_aggregate True",
         False,
     )
     max_corrupt: int | None = flag(
