@@ -23,7 +23,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--value_bits", type=int, default=16, help="bits of a value")
     parser.add_argument("--num_iterations", type=int, default=100, help="rounds")
-    parser.add_argument("--max_attempts", type=int, default=4, help="decryptions of a round")
+    parser.add_argument("--max_attempts", type=int, default=8, help="decryptions of a round")
     parser.add_argument("--verify_aggregate", action="store_true", help="the server may lie")
     parser.add_argument(
         "--max_corrupt", type=int, default=none, help="clients that may help it; default: the most"
@@ -31,6 +31,10 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify_clients", action="store_true", help="clients prove what they send"
     )
+    parser.add_argument(
+        "--min_contributors", type=int, default=none, help="updates in a sum; default: see flags.md"
+    )
+    parser.add_argument("--max_groups", type=int, default=1, help="groups of contributors")
     parser.add_argument("--encryption", choices=("hybrid", "direct"), default="hybrid")
 
 
@@ -65,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             verified=args.verify_aggregate,
             max_corrupt=getattr(args, "max_corrupt", None),
             verify_clients=args.verify_clients,
+            min_contributors=getattr(args, "min_contributors", None),
+            max_groups=args.max_groups,
         )
         plans = candidates(session)
     except ParameterError as error:

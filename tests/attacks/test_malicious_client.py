@@ -26,11 +26,12 @@ from mphe.roles.rounds.aggregator import Abandoned, Summed
 from mphe.roles.rounds.exclusion import Excluded
 from mphe.roles.setup import common
 from mphe.roles.setup.client import Committed, Revealed, SetupClient
+from mphe.roles.setup.server import SetupDone
 from mphe.roles.verified.proving import ProvingEncryptor
 from mphe.scheme import decryption, proof, rlwe
 from mphe.scheme.encryptor import Encryptor
 from mphe.scheme.rlwe import Prepared
-from mphe.wire.messages import JoinList, SealedShare
+from mphe.wire.messages import JoinList
 from tests.simulation import Simulation
 
 LIAR = 2
@@ -180,7 +181,9 @@ def probe(simulation: Simulation, liar: insecure_Encryptor, place: int) -> bool:
 
 @pytest.mark.parametrize("proven", [False, True])
 def test_single_coefficients_are_read_from_what_counted(proven: bool) -> None:
-    simulation = Simulation(3, 2, 60, verify_clients=proven)
+    # Where sums need all clients nobody sits a round out because of what went wrong before.
+    fewest = 2 if proven else 3
+    simulation = Simulation(3, 2, 60, verify_clients=proven, min_contributors=fewest)
     simulation.run_setup()
     # Three secrets make |s| ≤ 3: elsewhere the constant stays below the edge, smudging included.
     step = (1 << simulation.plan.threshold.noise_bits - 1) * 10 // 36
@@ -228,7 +231,10 @@ class insecure_LongDealer(insecure_Dealer):
 @pytest.mark.parametrize("proven", [False, True])
 def test_a_dealer_spoils_every_sum(proven: bool) -> None:
     dealers = {LIAR: insecure_LongDealer}
-    simulation = Simulation(4, 2, 60, clients=dealers, verify_clients=proven)
+    fewest = 3 if proven else 4
+    simulation = Simulation(
+        4, 2, 60, clients=dealers, verify_clients=proven, min_contributors=fewest
+    )
     simulation.run_setup()
     updates = simulation.random_updates()
     if not proven:
@@ -294,13 +300,17 @@ class insecure_HalfDealer(insecure_Dealer):
     def _reader(self, stage: Committed | Revealed) -> common.KeyShareReader:
         return insecure_HalfReader(self.plan, self.ring, stage.session, stage.crs_seed)
 
-    def _deal(
-        self, stage: Committed, share: rlwe.KeyShare, committed: Sequence[int]
-    ) -> tuple[Element | None, tuple[SealedShare, ...]]:
-        secret = self._halved(self.ring.from_small(share.secret))
-        shares = self._sharing.deal(self.index, secret, committed, self._source)
-        own = shares.pop(self.index, None)
-        return own, tuple(self._seal(stage, receiver, dealt) for receiver, dealt in shares.items())
+    def _deal(self, *arguments: Any) -> Any:
+        deal = self._sharing.deal
+
+        def halved(dealer: int, secret: Element, *rest: Any) -> dict[int, Element]:
+            return deal(dealer, self._halved(secret), *rest)
+
+        vars(self._sharing)["deal"] = halved
+        try:
+            return super()._deal(*arguments)
+        finally:
+            del vars(self._sharing)["deal"]
 
 
 @pytest.mark.parametrize("doubled", [False, True])
@@ -311,8 +321,13 @@ def test_half_a_secret_spoils_every_second_sum(
     if not doubled:
         monkeypatch.setattr("mphe.plan.plan.PROOF_RELAXATION", 1)
     dealers = {LIAR: insecure_HalfDealer}
-    simulation = Simulation(4, 2, 60, clients=dealers, verify_clients=True, label="halves")
-    simulation.run_setup()
+    for number in range(10):
+        simulation = Simulation(
+            *(4, 2, 60), clients=dealers, verify_clients=True, label=f"halves/{number}"
+        )
+        # Halves pass the confirmation every second time, too.
+        if isinstance(simulation.run_setup(), SetupDone):
+            break
     assert simulation.session.qualified == simulation.session.decryptors == (1, 2, 3, 4)
     updates = simulation.random_updates()
     ends = [simulation.run_round(updates) for _ in range(6)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from mphe.arithmetic.ring import Integers
@@ -256,7 +255,6 @@ def test_the_server_adds_nothing_that_is_not_proven() -> None:
     update = simulation.random_updates()[1]
     made = simulation.contributors[1].encrypt(update)
     aggregator.receive(1, simulation.contributors[1].contribute(1, made)[0].message)  # type: ignore[union-attr]
-    before = aggregator._sum.record()
+    before = aggregator._sums.record()
     aggregator.receive(LIAR, FORGERIES["altered"](simulation, update))
-    assert np.array_equal(before[0].c1, aggregator._sum.record()[0].c1)
-    assert before == aggregator._sum.record()
+    assert before == aggregator._sums.record()
