@@ -63,10 +63,16 @@ class MpheAgreement:
         )
         if session.proves:
             line += "; clients prove what they send"
-        if not ready.unconfirmed:
-            return Notices((line,))
-        unfit = name_clients(ready.unconfirmed)
-        return Notices((line,), (f"{unfit} cannot decrypt: the shares dealt to them do not fit",))
+        warnings = []
+        if session.max_groups > 1 and not session.proves:
+            warnings.append(
+                "contributors are split into groups, and one that lies can read the key from what "
+                "counted, or have others blamed: --verify_clients True rules that out"
+            )
+        if ready.unconfirmed:
+            unfit = name_clients(ready.unconfirmed)
+            warnings.append(f"{unfit} cannot decrypt: the shares dealt to them do not fit")
+        return Notices((line,), tuple(warnings))
 
 
 class MpheScheme:

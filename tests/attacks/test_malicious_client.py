@@ -251,6 +251,23 @@ def test_a_dealer_spoils_every_sum(proven: bool) -> None:
     assert isinstance(end, Summed) and end.contributors == (1, 3, 4)
 
 
+@pytest.mark.parametrize("proven", [False, True])
+def test_a_dealer_has_somebody_else_named(proven: bool) -> None:
+    """Whoever looks for a culprit among contributors and decryptors finds an honest one."""
+    dealers = {LIAR: insecure_LongDealer}
+    simulation = Simulation(8, 5, 60, clients=dealers, verify_clients=proven)
+    simulation.run_setup()
+    for _ in range(10):
+        named = [event.client for _, event in simulation.events if isinstance(event, Excluded)]
+        if not named:
+            present = set(simulation.session.qualified)
+            simulation.run_round(simulation.random_updates(present), present=present)
+    if proven:
+        assert named == [] and simulation.session.qualified == (1, 3, 4, 5, 6, 7, 8)
+    else:
+        assert named and LIAR not in named
+
+
 def ones(ring: Ring) -> Small:
     return Small(np.ones(ring.degree, np.int64))
 
