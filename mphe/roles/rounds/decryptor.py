@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mphe.arithmetic.ring import Ring, Spectrum
-from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import (
     EncodingError,
     ParameterError,
@@ -39,15 +38,13 @@ class Answered:
         round: of the aggregate; -1 before the first.
         digest: of its c1 and contributors.
         attempt: the last one.
-        request: that attempt, whole.
-        answer: the bytes that an exact repeat gets again.
+        label: of that attempt; who asks for the same again gets the same bytes.
     """
 
     round: int = -1
     digest: bytes = b""
     attempt: int = 0
-    request: DecryptionRequest | None = None
-    answer: bytes = b""
+    label: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,7 @@ class Memory:
         round: of the last aggregate that was answered for; -1 before the first.
         digest: of its c1 and contributors.
         attempt: the last one.
+        label: of that attempt.
         spent: ciphertexts of the budget.
         confirming: whether the key may still be confirmed.
     """
@@ -65,6 +63,7 @@ class Memory:
     round: int = -1
     digest: bytes = b""
     attempt: int = 0
+    label: bytes = b""
     spent: int = 0
     confirming: bool = True
 
@@ -79,7 +78,6 @@ class Decryptor:
     def __init__(
         self,
         keys: SessionKeys,
-        source: RandomSource,
         journal: Journal | None = None,
         memory: Memory | None = None,
     ) -> None:
@@ -87,7 +85,6 @@ class Decryptor:
 
         Args:
             keys: of this client.
-            source: of the smudging.
             journal: is told of each answer before the answer is given.
             memory: what the journal was told last, when this client was started again.
 
@@ -98,7 +95,6 @@ class Decryptor:
             raise ParameterError("this client holds no share of the key, so it cannot decrypt")
         self._keys = keys
         self._share = keys.share
-        self._source = source
         self._ring = Ring(keys.plan.threshold.ring)
         self._sharing = sharing_of(keys.plan.session, self._ring)
         self._verifier: Verifier | None = None
@@ -106,8 +102,7 @@ class Decryptor:
             self._verifier = Verifier(keys.plan, keys.key, keys.identities)
         memory = memory or Memory()
         self._journal = journal
-        # Without the request: an exact repeat is refused, for its answer is gone.
-        self._last = Answered(memory.round, memory.digest, memory.attempt)
+        self._last = Answered(memory.round, memory.digest, memory.attempt, memory.label)
         self._spent = memory.spent
         self._confirming = memory.confirming
         self._scaled: tuple[tuple[int, ...], Spectrum] | None = None
@@ -120,7 +115,8 @@ class Decryptor:
     def memory(self) -> Memory:
         """What must outlive this process."""
         last = self._last
-        return Memory(last.round, last.digest, last.attempt, self._spent, self._confirming)
+        told = (last.round, last.digest, last.attempt, last.label)
+        return Memory(*told, self._spent, self._confirming)
 
     def receive(self, sender: int, message: Message) -> list[Output]:
         """Take one message of the server.
@@ -137,16 +133,12 @@ class Decryptor:
         return self._on_request(message)
 
     def _on_request(self, message: DecryptionRequest) -> list[Output]:
-        last = self._last
-        if message == last.request:
-            return [self._share_of(message, last.answer)]
-        group = self._only_group(message)
-        layout = self._keys.plan.threshold_layout(message.round)
-        if self._spent + layout.blocks > self._keys.plan.answers:
-            raise RefusedDecryption(SERVER, "the decryption budget of this session is spent")
+        group, last = self._only_group(message), self._last
         self._check_sets(message, group)
         # First what costs nothing: proofs take milliseconds each.
-        self._check_attempt(message)
+        again = (message.round, message.attempt) == (last.round, last.attempt)
+        if not again:
+            self._check_limits(message)
         request = Request(
             self._keys.transcript,
             message.round,
@@ -156,12 +148,18 @@ class Decryptor:
             group.contributors,
             message.draw,
         )
+        if again and request.label == last.label:
+            # The same bytes as before: nothing is spent, and there is nothing to write down.
+            return [self._share_of(message, self._answer(request))]
+        if again:
+            self._check_limits(message)
         self._check_freshness(request)
-        answer, digest = self._answer(request), request.aggregate
-        spent = self._spent + layout.blocks
-        self._write(Memory(message.round, digest, message.attempt, spent, self._confirming))
-        self._spent = spent
-        self._last = Answered(message.round, digest, message.attempt, message, answer)
+        answer = self._answer(request)
+        spent = self._spent + self._keys.plan.threshold_layout(message.round).blocks
+        answered = Answered(message.round, request.aggregate, message.attempt, request.label)
+        told = (answered.round, answered.digest, answered.attempt, answered.label)
+        self._write(Memory(*told, spent, self._confirming))
+        self._spent, self._last = spent, answered
         return [self._share_of(message, answer)]
 
     def _share_of(self, message: DecryptionRequest, answer: bytes) -> Send:
@@ -203,7 +201,7 @@ class Decryptor:
                 SERVER, f"{len(active)} decryptors are asked, {session.threshold} are needed"
             )
         if message.round == 0:
-            if contributors or not self._confirming:
+            if contributors:
                 raise RefusedDecryption(SERVER, "the key is confirmed once, before all rounds")
             return
         if list(contributors) != sorted(set(contributors)) or not all(
@@ -234,6 +232,15 @@ class Decryptor:
             raise EncodingError("nobody chooses what confirms the key")
         _, derived = confirmation.ciphertext(keys.plan, keys.key, keys.transcript)
         return self._ring.to_bytes(derived.c1)
+
+    def _check_limits(self, message: DecryptionRequest) -> None:
+        """Refuse what is beyond the budget, and what comes too late or too often."""
+        plan = self._keys.plan
+        if self._spent + plan.threshold_layout(message.round).blocks > plan.answers:
+            raise RefusedDecryption(SERVER, "the decryption budget of this session is spent")
+        if message.round == 0 and not self._confirming:
+            raise RefusedDecryption(SERVER, "the key is confirmed once, before all rounds")
+        self._check_attempt(message)
 
     def _check_attempt(self, message: DecryptionRequest) -> None:
         """Refuse an old round, an old attempt and too many attempts."""
@@ -268,9 +275,8 @@ class Decryptor:
             if peer != keys.index
         }
         try:
-            return decryption.gen_share(
-                keys.plan, self._ring, self._scaled_share(active), request, mask_keys, self._source
-            )
+            scaled, smudging = self._scaled_share(active), keys.smudging_key
+            return decryption.gen_share(keys.plan, self._ring, scaled, request, mask_keys, smudging)
         except EncodingError as error:
             raise RefusedDecryption(SERVER, f"c1 is malformed: {error}") from error
 
