@@ -71,4 +71,4 @@ def admit(plan: Plan, identities: Identities, index: int, welcome: Welcome) -> S
     key = setup.collective_key(ring, seed, shares)
     name = setup.transcript(session, welcome.commits, qualified, key)
     setup.check_vouches(identities, qualified, welcome.vouches, name, parameters.threshold)
-    return SessionKeys(index, plan, name, seed, qualified, key, None, {}, identities)
+    return SessionKeys(index, plan, name, seed, qualified, key, None, {}, identities, b"")
