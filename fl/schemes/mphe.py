@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from fl.config.configs import CodecConfig
 from fl.privacy.privacy import Privacy
 from fl.schemes.scheme import ClientSeat, Notices, Setting
-from mphe import Client, EncodingError, Identity, RandomSource, Server, SessionReady
+from mphe import Client, EncodingError, Hedge, Identity, Server, SessionReady
 from mphe.run import ClientStore, ServerParty, Vault, longest_message, name_clients
 from mphe.update import Codec, PrivateUpdateCodec, UpdateCodec
 
@@ -83,7 +83,7 @@ class MpheScheme:
         config: CodecConfig,
         size: int,
         privacy: Privacy | None = None,
-        source: RandomSource | None = None,
+        hedge: Hedge | None = None,
     ) -> Codec:
         """Return the codec of rounded updates of `size` values."""
         rate = config.compression_rate
@@ -104,7 +104,7 @@ class MpheScheme:
             honest=privacy.honest,
             sensitivity=privacy.sensitivity if privacy.unit == "sample" else None,
             compression_rate=rate,
-            source=source,
+            hedge=hedge,
         )
 
     def agree(self, setting: Setting) -> MpheAgreement:

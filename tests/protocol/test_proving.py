@@ -143,7 +143,7 @@ def test_whoever_is_excluded_takes_no_further_part() -> None:
     assert aggregator.members == {1, 2, 4}
     stranger = SetupClient(
         *(LIAR, simulation.plan, simulation.identities[LIAR], simulation.roster),
-        simulation.source("late"),
+        simulation.hedge("late"),
     )
     (send,) = stranger.start()
     join = send.message  # type: ignore[union-attr]

@@ -31,6 +31,7 @@ from tests.support import (
     make_parameters,
     make_session,
     product,
+    seed_of,
     seeded,
     uniform_deviation,
 )
@@ -57,7 +58,7 @@ def answer(
     plan, ring = plan or session.plan, session.ring
     keys = session.signed_mask_keys(j, request.active) if masked else {}
     scaled = session.scaled(j, request.active, plan)
-    data = gen_share(plan, ring, scaled, request, keys, seeded(f"{j} {request}"))
+    data = gen_share(plan, ring, scaled, request, keys, seed_of(f"{j}"))
     layout = plan.threshold_layout(request.round)
     return read_blocks(ring, layout, data, plan.dropped_share)
 
