@@ -181,6 +181,14 @@ def test_the_label_differs_when_any_part_of_the_request_differs() -> None:
     assert len({variant.label for variant in variants}) == len(variants)
 
 
+def test_every_group_has_masks_and_smudging_of_its_own() -> None:
+    """Else two answers under one mask would show λ·s times the difference of two c1."""
+    request = Request(bytes(32), 1, 1, (1, 2, 3), b"c1")
+    key = bytes(32)
+    seeds = [f(key, group) for f in (request.mask_seed, request.smudging_seed) for group in (0, 1)]
+    assert len(set(seeds)) == 4
+
+
 @pytest.mark.parametrize(
     "change",
     [
