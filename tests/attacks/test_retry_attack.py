@@ -42,9 +42,9 @@ plain_gen_share = decryption.gen_share
 
 def insecure_gen_share_without_masks(*args: Any) -> bytes:
     """Answer without the zero-sharing masks."""
-    plan, ring, scaled, request, _, key = args
+    plan, ring, scaled, request, _, *rest = args
     no_masks: Mapping[int, tuple[int, bytes]] = {}
-    return plain_gen_share(plan, ring, scaled, request, no_masks, key)
+    return plain_gen_share(plan, ring, scaled, request, no_masks, *rest)
 
 
 def sets_with(count: int) -> list[tuple[int, ...]]:
