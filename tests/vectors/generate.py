@@ -191,6 +191,13 @@ def hashes() -> list[Vector]:
             [zero_share, request.label, number(0), number(0)],
             request.mask_seed(zero_share),
         ),
+        hash_vector(
+            "smudging",
+            "4.2",
+            "smudging",
+            [fixed("smudging key"), request.label, number(0), number(0)],
+            request.smudging_seed(fixed("smudging key")),
+        ),
         hash_vector("pledge", "4.2", "pledge", [name, b"c1"], c1_digest(name, b"c1")),
         hash_vector("model", "4.2", "model", [b"model"], model_digest(b"model")),
         hash_vector("statement", "4.2", "statement", stated, statement.digest()),
