@@ -26,6 +26,7 @@ from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.arithmetic.system import System
 from mphe.roles.machine import Send
 from mphe.roles.rounds.decryptor import Decryptor, Memory
+from mphe.roles.setup.client import Committed
 from mphe.scheme import packing
 from mphe.scheme.decryption import Request, read_blocks, read_c1
 from mphe.update import PrivateUpdateCodec
@@ -36,6 +37,7 @@ from mphe.wire.messages import (
     DecryptionRequest,
     DecryptionShare,
     Pledge,
+    Qualified,
     RoundStart,
 )
 from tests.attacks.test_cloned_state import LARGER, SMALLER, difference
@@ -106,6 +108,39 @@ def insecure_stream(self: Hedge, purpose: str, *parts: bytes) -> RandomSource:
 def insecure_smudging_seed(self: Request, key: bytes) -> bytes:
     """Return the same seed for every request."""
     return derive_seed("smudging", key)
+
+
+# -- the set-up ----------------------------------------------------------------------------------
+
+
+def drawn_for_two_sessions() -> tuple[bytes, bytes]:
+    """Return the secrets that a copied client draws when it is shown two lists of joins."""
+    session = Session(MODES["hybrid"], False)
+    joins = {i: client.start().mail[0][1] for i, client in session.clients.items()}
+    state, secrets = session.clients[1].state, []
+    for last in (5, 4):
+        server = mphe.Server(session.parameters, session.roster)
+        for index in range(1, last + 1):
+            step = server.receive(index, joins[index])
+        step = step if last == 5 else server.lost(5)
+        told = next(data for receiver, data in step.mail if receiver == 1)
+        machine = SeededSystem("a machine's snapshot")
+        client = mphe.Client.restore(state, session.identities[1], system=machine)
+        client.receive(told)
+        assert isinstance(client.setup.stage, Committed)
+        secrets.append(client.setup.stage.secret)
+    return secrets[0], secrets[1]
+
+
+def test_a_copied_client_draws_another_secret_for_another_session() -> None:
+    first, second = drawn_for_two_sessions()
+    assert first != second
+
+
+def test_without_the_hedge_two_sessions_have_one_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hedge, "stream", insecure_stream)
+    first, second = drawn_for_two_sessions()
+    assert first == second
 
 
 # -- contributions -------------------------------------------------------------------------------
@@ -223,20 +258,26 @@ def responses(contribution: Contribution) -> np.ndarray:
 
 
 def masks_repeat() -> bool:
-    """Return whether a copied client that is shown two lists of pledges proves under one mask."""
+    """Return whether copies of a client that are shown other lists of pledges prove under one mask.
+
+    Masks are drawn until nothing leaks, so two of several copies come to an end with the same ones.
+    """
     session = opened("verified")
     client, identity = session.clients[1], session.identities[1]
     step = session.server.start_round(b"model", range(1, 6))
     told = next(data for receiver, data in step.mail if receiver == 1)
     start = codec.decode(told, SERVER)
     assert isinstance(start, RoundStart)
-    # Another list, in which this client's own pledge stands as it was.
-    other = (*start.pledges[:-1], Pledge(start.pledges[-1].index, bytes(32)))
-    changed = codec.encode(replace(start, pledges=other))
-    acts = (contributing(LARGER, told), contributing(LARGER, changed))
-    first, second = map(parsed, copied(client, identity, *acts))
-    assert first.c1 == second.c1
-    return bool(np.abs(responses(first) - responses(second)).max() <= 2)
+    state, made = client.state, []
+    for number in range(8):
+        # Another list, in which this client's own pledge stands as it was.
+        other = (*start.pledges[:-1], Pledge(start.pledges[-1].index, bytes([number]) * 32))
+        act = contributing(LARGER, codec.encode(replace(start, pledges=other)))
+        machine = SeededSystem("a machine's snapshot")
+        made.append(parsed(act(mphe.Client.restore(state, identity, system=machine))))
+    assert len({contribution.c1 for contribution in made}) == 1
+    pairs = combinations(map(responses, made), 2)
+    return any(np.abs(one - two).max() <= 2 for one, two in pairs)
 
 
 def test_two_lists_of_pledges_are_not_proven_under_one_mask() -> None:
@@ -314,6 +355,21 @@ def test_the_same_request_gets_the_same_bytes_in_every_life() -> None:
         return b"".join(answers(simulation, request).values())
 
     assert in_fork(there) == b"".join(first.values())
+
+
+def test_lives_that_part_in_the_set_up_have_one_smudging_key() -> None:
+    session = Session(MODES["hybrid"], False)
+    for index in session.clients:
+        session.act(index, mphe.Client.start)
+    session.deliver(lambda _, receiver, message: receiver == 1 and isinstance(message, Qualified))
+    _, _, told = session.mail[0]
+    seen, state = set(), session.clients[1].state
+    for _ in range(2):
+        life = mphe.Client.restore(state, session.identities[1])
+        life.receive(told)
+        assert life.setup.keys is not None
+        seen.add(life.setup.keys.smudging_key)
+    assert len(seen) == 1
 
 
 # -- noise ---------------------------------------------------------------------------------------
