@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from mphe.arithmetic.hedge import Hedge
 from mphe.arithmetic.ring import Ring
 from mphe.arithmetic.sampling import RandomSource
-from mphe.arithmetic.system import System
 from mphe.errors import MalformedMessage, RemoteProtocolError
 from mphe.plan.plan import Plan
 from mphe.roles.machine import Machine, Send
@@ -31,6 +31,7 @@ from mphe.roles.setup.client import SetupClient
 from mphe.roles.setup.common import KeyShareReader, PublicSession, SessionKeys
 from mphe.roles.setup.server import SetupServer
 from mphe.roles.verified.evidence import Prover, Verifier
+from mphe.roles.verified.proving import ProofChecker, ProvingEncryptor
 from mphe.scheme import sealing
 from mphe.scheme.encryptor import Encryptor
 from mphe.scheme.onetime import OneTimeCipher
@@ -57,7 +58,7 @@ pytestmark = pytest.mark.timeout(3600)
 CLIENT, STRANGER = 1, 99
 SHARED = (
     RandomSource,
-    System,
+    Hedge,
     PairwiseKeys,
     Ed25519PrivateKey,
     Ring,
@@ -70,11 +71,13 @@ SHARED = (
     KeyShareReader,
     Prover,
     Verifier,
+    ProvingEncryptor,
+    ProofChecker,
 )
 """What copies of a role have in common: it never changes, or it is a stream."""
 
 NO_STATE = {"plan", "session", "_cipher", "_encryptor", "_identities", "_scaled"}
-NO_STATE |= {"_keys", "_key", "_reader", "_verifier", "_prover", "_proof"}
+NO_STATE |= {"_keys", "_key", "_reader", "_verifier", "_prover", "_proof", "_proving", "_proofs"}
 """Attributes that are frozen, and the decryptor's transform of λ·s, which is a cache."""
 
 PARTS = ("_sum", "_confirmation", "_ledger", "_pledged")
@@ -371,4 +374,4 @@ def test_twins_are_independent(recorders: dict[str, Recorder]) -> None:
 
 def drop_sources(state: Any) -> Any:
     """Return a snapshot without the positions of the streams."""
-    return {name: item for name, item in state.items() if not name.endswith(("source", "system"))}
+    return {name: item for name, item in state.items() if not name.endswith(("source", "hedge"))}
