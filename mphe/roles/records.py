@@ -78,7 +78,7 @@ class ClientRecord:
 
 @dataclass(frozen=True)
 class ServerRecord:
-    """A server; nothing of it is secret.
+    """A server; nothing of it is secret but the seed of salts, where groups are drawn.
 
     Attributes:
         parameters: of the session, as JSON.

@@ -136,6 +136,8 @@ def record(encryption: str, seed: int) -> Recorder:
     options: dict[str, Any] = {"verified": True} if verified else {"encryption": encryption}
     if encryption == "proving":
         options = {"verify_clients": True}
+    if encryption == "groups":
+        options = {"min_contributors": 2, "max_groups": 2}
     recorder = Recorder(4, 3 if verified else 2, 60, label=f"fuzz/{encryption}/{seed}", **options)
     recorder.run_setup()
     recorder.run_round(recorder.random_updates())
@@ -319,6 +321,12 @@ INPUTS = {
 def test_role(kind: type[Machine[Any]], encryption: str, recorders: dict[str, Recorder]) -> None:
     with traced():
         Fuzzer(recorders[encryption], kind).run(f"{kind.__name__}/{encryption}", INPUTS[kind] // 2)
+
+
+@pytest.mark.parametrize("kind", [Aggregator, Contributor, Decryptor], ids=lambda k: k.__name__)
+def test_role_with_groups(kind: type[Machine[Any]]) -> None:
+    with traced():
+        Fuzzer(record("groups", 0), kind).run(f"{kind.__name__}/groups", INPUTS[kind] // 8)
 
 
 def of_a_stranger(message: Any) -> Message:
