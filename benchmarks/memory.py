@@ -16,7 +16,6 @@ import numpy as np
 
 from benchmarks.federation import Federation, sends
 from benchmarks.records import Table, save, show
-from mphe.arithmetic.sampling import RandomSource
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import Plan, make_plan
 from mphe.roles.machine import Output
@@ -90,8 +89,7 @@ def server_peak(size: int, clients: int, capacity: int | None = None) -> float:
     keys = federation.keys[1]
     shared = Encryptor(federation.plan, keys.key, keys.crs_seed)
     for index, client in federation.clients.items():
-        source = RandomSource.from_system()
-        client.contributor = Contributor(index, shared, source, transcript=keys.transcript)
+        client.contributor = Contributor(index, shared, transcript=keys.transcript)
     round = begin(federation)
     frames = [contribute(federation.contributors[i], round, size) for i in federation.contributors]
     outputs: list[Output] = []

@@ -136,9 +136,7 @@ def one_round(plan: Plan) -> Round:
         additive = dealt.sharing.additive_share(dealt.shares[index], index, dealt.active)
         scaled = decryption.scaled_share(plan, dealt.ring, additive)
         keys = dealt.mask_keys(index)
-        answer = partial(
-            decryption.gen_share, plan, dealt.ring, scaled, request, keys, dealt.source
-        )
+        answer = partial(decryption.gen_share, plan, dealt.ring, scaled, request, keys, SEED)
         spreads.append(measure(answer))
         layout, dropped = plan.threshold_layout(1), plan.dropped_share
         answers[index] = decryption.read_blocks(dealt.ring, layout, answer(), dropped)

@@ -4,7 +4,9 @@ The parties are bytes in, bytes out: no network, no clock, no thread. `mphe.run`
 and TLS. README.md shows a whole session in twenty lines, docs/protocol.md the mathematics.
 """
 
+from mphe.arithmetic.hedge import Hedge
 from mphe.arithmetic.sampling import RandomSource
+from mphe.arithmetic.system import System
 from mphe.client import Client, Finished, Rejected
 from mphe.errors import (
     DuplicateMessage,
@@ -60,6 +62,7 @@ __all__ = [
     "Excluded",
     "Finished",
     "GroupSum",
+    "Hedge",
     "Identity",
     "Judge",
     "Kept",
@@ -88,6 +91,7 @@ __all__ = [
     "SetupFailed",
     "Step",
     "Summed",
+    "System",
     "TrainOn",
     "UnexpectedSender",
     "UpdateCodec",

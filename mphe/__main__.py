@@ -29,12 +29,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "--max_corrupt", type=int, default=none, help="clients that may help it; default: the most"
     )
     parser.add_argument(
+        "--verify_clients", action="store_true", help="clients prove what they send"
+    )
+    parser.add_argument(
         "--min_contributors", type=int, default=none, help="updates in a sum; default: see flags.md"
     )
     parser.add_argument("--max_groups", type=int, default=1, help="groups of contributors")
-    parser.add_argument(
-        "--verify_clients", action="store_true", help="clients prove what they send"
-    )
     parser.add_argument("--encryption", choices=("hybrid", "direct"), default="hybrid")
 
 
@@ -68,9 +68,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             max_attempts=args.max_attempts,
             verified=args.verify_aggregate,
             max_corrupt=getattr(args, "max_corrupt", None),
+            verify_clients=args.verify_clients,
             min_contributors=getattr(args, "min_contributors", None),
             max_groups=args.max_groups,
-            verify_clients=args.verify_clients,
         )
         plans = candidates(session)
     except ParameterError as error:

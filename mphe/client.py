@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Self
 
 from numpy.typing import NDArray
 
-from mphe.arithmetic.sampling import SEED_BYTES, RandomSource, derive_seed
+from mphe.arithmetic.hedge import Hedge
+from mphe.arithmetic.sampling import SEED_BYTES, derive_seed
 from mphe.arithmetic.system import System
 from mphe.errors import EncodingError, LocalProtocolError, ParameterError, RefusedDecryption
 from mphe.plan.agreement import SessionParameters
@@ -102,7 +103,6 @@ class Client:
         identity: Identity,
         roster: Mapping[int, bytes],
         *,
-        source: RandomSource | None = None,
         system: System | None = None,
         blocks: BlockMap = map,
         journal: Journal | None = None,
@@ -114,8 +114,7 @@ class Client:
             parameters: the same for all parties.
             identity: signs what this client says.
             roster: public keys of all clients, from somewhere that the server cannot change.
-            source: of every secret; by default the operating system.
-            system: encapsulates keys; by default the operating system's library.
+            system: of all randomness; by default the operating system.
             blocks: computes the blocks of an update, `map` or that of a thread pool.
             journal: stores a state for good before a sum is helped to be decrypted, or raises
                 OSError: the request is then refused. For who does not store every step's state.
@@ -129,8 +128,7 @@ class Client:
         if self.roster.get(index) != identity.public:
             raise ParameterError(f"the roster has another key for client {index}")
         self._identity = identity
-        self._system = system or System()
-        self._source = source or RandomSource.from_system()
+        self._hedge = Hedge.fresh(system)
         self._blocks = blocks
         self._journal = journal
         self._kept = _Kept()
@@ -145,7 +143,6 @@ class Client:
         state: bytes,
         identity: Identity,
         *,
-        source: RandomSource | None = None,
         system: System | None = None,
         blocks: BlockMap = map,
         journal: Journal | None = None,
@@ -164,7 +161,6 @@ class Client:
                 parameters,
                 identity,
                 roster,
-                source=source,
                 system=system,
                 blocks=blocks,
                 journal=journal,
@@ -176,6 +172,9 @@ class Client:
 
     def _resume(self, serial: int, record: records.ClientRecord) -> None:
         """Take over what was kept."""
+        if len(record.hedge_key) != SEED_BYTES:
+            raise EncodingError("the state key has another length")
+        self._hedge = Hedge(record.hedge_key, self._hedge.system)
         stage = records.read_stage(record.stage, record.content, self.plan, self.roster, self.index)
         self.setup = self._make_setup(stage)
         outbox = records.read_outbox(record.outbox)
@@ -208,6 +207,7 @@ class Client:
             parameters=records.write_parameters(self.plan.session),
             roster=records.write_roster(self.roster),
             index=self.index,
+            hedge_key=self._hedge.key,
             stage=number,
             content=content,
             memory=remembered,
@@ -394,7 +394,7 @@ class Client:
 
     def _hold(self, keys: SessionKeys, memory: Memory | None) -> None:
         journal = None if self._journal is None else self._record
-        self.decryptor = self.DECRYPTOR(keys, self._stream(), journal, memory)
+        self.decryptor = self.DECRYPTOR(keys, journal, memory)
 
     def _record(self, memory: Memory) -> None:
         """Have kept what the next answer means; before the rounds there is nothing to lose."""
@@ -403,9 +403,7 @@ class Client:
 
     def _make_setup(self, stage: Stage | None) -> SetupClient:
         key = self._identity.private_key
-        return self.SETUP(
-            self.index, self.plan, key, self.roster, self._source, stage, self._system
-        )
+        return self.SETUP(self.index, self.plan, key, self.roster, self._hedge, stage)
 
     def _make_contributor(self, keys: SessionKeys, progress: Progress | None) -> Contributor:
         encryptor = Encryptor(keys.plan, keys.key, keys.crs_seed, self._blocks)
@@ -416,17 +414,14 @@ class Client:
             pledged = PledgedEncryptor(self.index, name, encryptor, prover, before)
         elif keys.plan.session.proves:
             proving = ProvingEncryptor(self.index, name, encryptor, keys.key)
+        groups = keys.plan.session.max_groups
         return Contributor(
             self.index,
             encryptor,
-            self._stream(),
             pledged,
             proving=proving,
             transcript=name,
             progress=progress,
-            groups=keys.plan.session.max_groups,
+            hedge=self._hedge,
+            groups=groups,
         )
-
-    def _stream(self) -> RandomSource:
-        """Return a stream of its own for a role, so that roles may run in several threads."""
-        return RandomSource(self._source.bytes(SEED_BYTES))

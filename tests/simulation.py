@@ -17,6 +17,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from mphe.arithmetic.hedge import Hedge
 from mphe.arithmetic.ring import Element, Integers, Ring
 from mphe.arithmetic.sampling import RandomSource
 from mphe.client import Client
@@ -28,7 +29,7 @@ from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
 from mphe.roles.rounds.contributor import Contributor, TrainOn
 from mphe.roles.rounds.decryptor import Decryptor
 from mphe.roles.rounds.judging import Judge
-from mphe.roles.setup.client import Committed, Revealed, SetupClient, State
+from mphe.roles.setup.client import Committed, Revealed, SetupClient
 from mphe.roles.setup.common import PublicSession, SessionKeys
 from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer
 from mphe.roles.step import Step
@@ -56,16 +57,6 @@ Intercept = Callable[[int, int, Message], Iterable[Message]]
 """(sender, receiver, message) → the messages that are delivered in its stead."""
 
 NOBODY: Mapping[int, Any] = MappingProxyType({})
-
-
-class Party(Client):
-    """A client whose roles draw from streams that are known by name."""
-
-    label = ""
-
-    def _stream(self) -> RandomSource:
-        purpose = "encryption" if self.setup.state is State.OPEN else "smudging"
-        return SeededSource(f"{self.label}/{purpose}/{self.index}")
 
 
 class Roles(MutableMapping[int, Any]):
@@ -148,14 +139,9 @@ class Simulation:
         self._leaving: dict[tuple[int, type[Any]], tuple[bool, bool]] = {}
 
     def _party(self, index: int, setup: type[SetupClient], decryptor: type[Decryptor]) -> Client:
-        members = {"SETUP": setup, "DECRYPTOR": decryptor, "label": self.label}
-        kind = type("Party", (Party,), members)
-        identity = Identity(self.identities[index])
-        source = self.source(f"setup/{index}")
-        system = SeededSystem(f"{self.label}/system/{index}")
-        party: Client = kind(
-            index, self.parameters, identity, self.roster, source=source, system=system
-        )
+        kind = type("Party", (Client,), {"SETUP": setup, "DECRYPTOR": decryptor})
+        identity, system = Identity(self.identities[index]), self.system(f"party/{index}")
+        party: Client = kind(index, self.parameters, identity, self.roster, system=system)
         return party
 
     @property
@@ -173,6 +159,14 @@ class Simulation:
         self.host.aggregator = role
 
     # -- hooks -----------------------------------------------------------------------------------
+
+    def system(self, name: str) -> SeededSystem:
+        """Return the machine of that name."""
+        return SeededSystem(f"{self.label}/{name}")
+
+    def hedge(self, name: str) -> Hedge:
+        """Return what a role of that name draws from."""
+        return Hedge.fresh(self.system(name))
 
     def source(self, name: str) -> SeededSource:
         """Return the stream of that name."""

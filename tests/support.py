@@ -15,6 +15,7 @@ import flint
 import numpy as np
 from numpy.typing import NDArray
 
+from mphe.arithmetic.hedge import Hedge
 from mphe.arithmetic.ring import Element, Integers, Limbs, Ring, Small, Spectrum
 from mphe.arithmetic.rings import RingParameters
 from mphe.arithmetic.sampling import RandomSource
@@ -82,6 +83,11 @@ class SeededSystem(System):
 
     def encapsulate(self, public: bytes) -> tuple[bytes, bytes]:
         return kem.encapsulate(public, self.urandom(32))
+
+
+def hedged(label: int | str) -> Hedge:
+    """Return what draws predictable streams."""
+    return Hedge.fresh(SeededSystem(label))
 
 
 def chi_square_deviation(counts: Iterable[int], expected: Iterable[float]) -> float:

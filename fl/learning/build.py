@@ -8,7 +8,7 @@ from fl.learning.private_learner import PrivateLearner
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import make_privacy
 from fl.schemes.scheme import codec_for
-from mphe import RandomSource
+from mphe import Hedge, RandomSource, System
 
 
 def make_learner(
@@ -16,7 +16,7 @@ def make_learner(
     index: int,
     dataset: str,
     own_data: bool = False,
-    secret: RandomSource | None = None,
+    system: System | None = None,
 ) -> Learner:
     """Load a client's data and build its model.
 
@@ -25,7 +25,7 @@ def make_learner(
         index: of the client.
         dataset: its name.
         own_data: whether all of it is this client's own; else its part is.
-        secret: of noise and batches, from the system when left out; a known one is for tests.
+        system: of noise and batches, by default the operating system; a known one is for tests.
 
     Raises:
         DatasetError: the data cannot be had, or not be split like that.
@@ -43,6 +43,7 @@ def make_learner(
     if privacy is None:
         codec = codec_for(config.codec, trainer.size)
         return Learner(learning, index, samples, trainer, codec)
-    secret = secret or RandomSource.from_system()
-    codec = codec_for(config.codec, trainer.size, privacy, secret)
+    system = system or System()
+    secret = RandomSource.from_system(system)
+    codec = codec_for(config.codec, trainer.size, privacy, Hedge.fresh(system))
     return PrivateLearner(learning, index, samples, trainer, codec, privacy, secret)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from fl.config.configs import CodecConfig
 from fl.privacy.privacy import Privacy
 from fl.schemes.scheme import ClientSeat, Notices, Setting
-from mphe import Client, EncodingError, Identity, RandomSource, Server, SessionReady
+from mphe import Client, EncodingError, Hedge, Identity, Server, SessionReady
 from mphe.run import ClientStore, ServerParty, Vault, longest_message, name_clients
 from mphe.update import Codec, PrivateUpdateCodec, UpdateCodec
 
@@ -65,10 +65,16 @@ class MpheAgreement:
         )
         if session.proves:
             line += "; clients prove what they send"
-        if not ready.unconfirmed:
-            return Notices((line,))
-        unfit = name_clients(ready.unconfirmed)
-        return Notices((line,), (f"{unfit} cannot decrypt: the shares dealt to them do not fit",))
+        warnings = []
+        if session.max_groups > 1 and not session.proves:
+            warnings.append(
+                "contributors are split into groups, and one that lies can read the key from what "
+                "counted, or have others blamed: --verify_clients True rules that out"
+            )
+        if ready.unconfirmed:
+            unfit = name_clients(ready.unconfirmed)
+            warnings.append(f"{unfit} cannot decrypt: the shares dealt to them do not fit")
+        return Notices((line,), tuple(warnings))
 
 
 class MpheScheme:
@@ -79,7 +85,7 @@ class MpheScheme:
         config: CodecConfig,
         size: int,
         privacy: Privacy | None = None,
-        source: RandomSource | None = None,
+        hedge: Hedge | None = None,
     ) -> Codec:
         """Return the codec of rounded updates of `size` values."""
         rate = config.compression_rate
@@ -100,7 +106,7 @@ class MpheScheme:
             honest=privacy.honest,
             sensitivity=privacy.sensitivity if privacy.unit == "sample" else None,
             compression_rate=rate,
-            source=source,
+            hedge=hedge,
         )
 
     def agree(self, setting: Setting) -> MpheAgreement:

@@ -16,6 +16,7 @@ from mphe import (
     Closed,
     EncodingError,
     Finished,
+    Hedge,
     Identity,
     MalformedMessage,
     RandomSource,
@@ -196,9 +197,7 @@ class PlainClient:
     def __init__(self, index: int) -> None:
         """Be client `index`, from 1."""
         self._index = index
-        self._contributor = Contributor(
-            index, PlainEncryptor(), RandomSource.from_system(), transcript=b""
-        )
+        self._contributor = Contributor(index, PlainEncryptor(), transcript=b"")
 
     is_open = True
     state = b""
@@ -278,7 +277,7 @@ class PlainScheme:
         config: CodecConfig,
         size: int,
         privacy: Privacy | None = None,
-        source: RandomSource | None = None,
+        hedge: Hedge | None = None,
     ) -> Codec:
         """Return the codec of updates of `size` values as they are; flags rule privacy out."""
         rate, weighted = config.compression_rate, config.weighted

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fl.config.configs import CodecConfig, SessionConfig
 from fl.config.schemes import SCHEMES
 from fl.privacy.privacy import Privacy
-from mphe import Identity, Plan, RandomSource, Roster, SessionReady, make_plan
+from mphe import Hedge, Identity, Plan, Roster, SessionReady, make_plan
 from mphe.run import BlockMap, ClientParty, ServerParty, Vault
 from mphe.update import Codec
 
@@ -117,7 +117,7 @@ class Scheme(Protocol):
         config: CodecConfig,
         size: int,
         privacy: Privacy | None = None,
-        source: RandomSource | None = None,
+        hedge: Hedge | None = None,
     ) -> Codec:
         """Return the codec of updates of `size` values.
 
@@ -125,7 +125,7 @@ class Scheme(Protocol):
             config: of the run.
             size: values of the model.
             privacy: what is promised; None without differential privacy.
-            source: of a private client's noise.
+            hedge: of a private client's noise.
         """
 
     def agree(self, setting: Setting) -> Agreement:
@@ -143,7 +143,7 @@ def codec_for(
     config: CodecConfig,
     size: int,
     privacy: Privacy | None = None,
-    source: RandomSource | None = None,
+    hedge: Hedge | None = None,
 ) -> Codec:
     """Return the codec of updates of `size` values, as the run's scheme sends them."""
-    return scheme_of(config.aggregation).codec(config, size, privacy, source)
+    return scheme_of(config.aggregation).codec(config, size, privacy, hedge)

@@ -1,7 +1,7 @@
 """Every random choice of the protocol, from one keyed stream (docs/protocol.md, Sampling).
 
-The samplers are deterministic functions of a stream; only `RandomSource.from_system` asks the
-operating system. Their running time does not depend on secrets except through rejection.
+The samplers are deterministic functions of a stream; `RandomSource.from_system` alone asks
+the operating system. Their running time does not depend on secrets except through rejection.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class RandomSource:
         self._stream = Cipher(algorithms.AES(seed), modes.CTR(bytes(16))).encryptor()
 
     @classmethod
-    def from_system(cls) -> RandomSource:
+    def from_system(cls, system: System | None = None) -> RandomSource:
         """Return a stream keyed by the operating system."""
-        return cls(System().urandom(SEED_BYTES))
+        return cls((system or System()).urandom(SEED_BYTES))
 
     def bytes(self, count: int) -> bytes:
         """Return the next `count` bytes."""

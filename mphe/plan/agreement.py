@@ -53,9 +53,9 @@ class SessionParameters:
         verified: the server may lie (docs/protocol.md, Verified aggregates).
         max_corrupt: c clients that may collude with a lying server, or sign two keys, and that
             naming reckons with.
-        max_groups: groups that the contributors of a round are split into at most; 1: never.
         verify_clients: contributions and parts of the key come with proofs (docs/protocol.md,
-            Proofs without verified aggregates); verified aggregates always have them.
+            Proofs of clients); verified aggregates always have them.
+        max_groups: groups that the contributors of a round are split into at most; 1: never.
     """
 
     num_clients: int
@@ -71,8 +71,8 @@ class SessionParameters:
     max_attempts: int
     verified: bool
     max_corrupt: int
-    max_groups: int
     verify_clients: bool
+    max_groups: int
 
     def __init__(
         self,
@@ -89,8 +89,8 @@ class SessionParameters:
         max_attempts: int = 8,
         verified: bool = False,
         max_corrupt: int | None = None,
-        max_groups: int = 1,
         verify_clients: bool = False,
+        max_groups: int = 1,
     ) -> None:
         """Fill in what is None, then check types and ranges.
 
@@ -145,10 +145,13 @@ class SessionParameters:
         yield "max_attempts", 1, MAX_ATTEMPTS, f"{self.max_attempts} attempts; use 1 to 64"
         if self.verified:
             yield from self._ranges_against_liars()
-        c = self.max_corrupt
-        yield "max_corrupt", 0, k - 1, f"{c} corrupt of {k} decryptors; use 0 to {k - 1}"
         yield "min_contributors", 2, n, f"min_contributors must lie in 2..{n}"
-        yield "max_corrupt", 0, n - 2, f"{c} corrupt of {n} clients; use 0 to {n - 2}"
+        yield (
+            "max_corrupt",
+            0,
+            n - 2,
+            f"{self.max_corrupt} corrupt of {n} clients; use 0 to {n - 2}",
+        )
         yield from self._ranges_of_groups()
 
     def _ranges_of_groups(self) -> Iterator[tuple[str, int, int, str]]:
@@ -183,22 +186,23 @@ class SessionParameters:
         return self.value_bits + (self.capacity - 1).bit_length()
 
     @property
-    def culprits(self) -> int:
-        """Cheating clients that naming reckons with: if there are more, nobody is named."""
-        return max(1, self.max_corrupt)
-
-    @property
     def proves(self) -> bool:
         """Whether clients prove that what they add to keys and sums is short."""
         return self.verified or self.verify_clients
 
     @property
     def signatures(self) -> int:
-        """v, decryptors that sign a key before anybody uses it: max(t, ⌊(k + c)/2⌋ + 1).
+        """v, decryptors that sign a key before anybody uses it: max(t, ⌊(k + c)/2⌋ + 1), at most k.
 
         Two keys cannot have so many each, unless more than c decryptors sign two.
         """
-        return max(self.threshold, (self.decryptors + self.max_corrupt) // 2 + 1)
+        k = self.decryptors
+        return min(k, max(self.threshold, (k + self.max_corrupt) // 2 + 1))
+
+    @property
+    def culprits(self) -> int:
+        """Cheating clients that naming reckons with: if there are more, nobody is named."""
+        return max(1, self.max_corrupt)
 
     @property
     def confirmations(self) -> int:

@@ -42,6 +42,7 @@ class KeyRecord:
     qualified: tuple[int, ...]
     key: bytes
     share: bytes
+    smudging_key: bytes
     mask_keys: tuple[MaskKey, ...]
 
 
@@ -53,9 +54,11 @@ class MemoryRecord:
     rounds: int
     digest: bytes
     attempt: int
+    label: bytes
     spent: int
     confirming: int
     draw: Draw
+    asked: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ def write_keys(keys: SessionKeys) -> bytes:
             keys.qualified,
             ring.to_bytes(keys.key.key),
             b"" if keys.share is None else ring.to_bytes(keys.share),
+            keys.smudging_key,
             tuple(MaskKey(peer, keys.mask_keys[peer]) for peer in sorted(keys.mask_keys)),
         )
     )
@@ -109,6 +113,10 @@ def read_keys(data: bytes, plan: Plan, identities: Identities, index: int) -> Se
         raise EncodingError("the mask keys are not those of the other clients")
     for mask in record.mask_keys:
         _check_length(mask.key, "a mask key")
+    if record.share:
+        _check_length(record.smudging_key, "the smudging key")
+    elif record.smudging_key:
+        raise EncodingError("a smudging key without a share")
     return SessionKeys(
         index=index,
         plan=plan,
@@ -118,6 +126,7 @@ def read_keys(data: bytes, plan: Plan, identities: Identities, index: int) -> Se
         key=_collective_key(ring, record.crs_seed, record.key),
         share=_element(ring, record.share) if record.share else None,
         mask_keys={mask.peer: mask.key for mask in record.mask_keys},
+        smudging_key=record.smudging_key,
         identities=identities,
     )
 
@@ -130,9 +139,11 @@ def write_memory(memory: Memory, transcript: bytes) -> bytes:
             memory.round + 1,
             memory.digest,
             memory.attempt,
+            memory.label,
             memory.spent,
             int(memory.confirming),
             memory.draw,
+            memory.asked,
         )
     )
 
@@ -142,17 +153,12 @@ def read_memory(data: bytes, transcript: bytes) -> Memory:
     record = codec.unpack(data, MemoryRecord)
     if record.transcript != transcript:
         raise EncodingError("the journal is of another session")
-    answered = record.rounds > 0
-    if len(record.digest) != (HASH_BYTES if answered else 0) or record.confirming > 1:
+    length = HASH_BYTES if record.rounds > 0 else 0
+    hashes = {len(record.digest), len(record.label)}
+    if hashes != {length} or record.confirming > 1:
         raise EncodingError("the journal makes no sense")
-    return Memory(
-        record.rounds - 1,
-        record.digest,
-        record.attempt,
-        record.spent,
-        bool(record.confirming),
-        record.draw,
-    )
+    last = (record.rounds - 1, record.digest, record.attempt, record.label)
+    return Memory(*last, record.spent, bool(record.confirming), record.draw, record.asked)
 
 
 def write_session(session: PublicSession) -> bytes:

@@ -53,6 +53,7 @@ class ClientRecord:
         parameters: of the session, as JSON.
         roster: the public keys of clients 1..n, one behind the other.
         index: of the client.
+        hedge_key: the state key, which enters whatever it draws.
         stage: number of the set-up's stage.
         content: the stage itself.
         memory: of the decryptor.
@@ -65,6 +66,7 @@ class ClientRecord:
     parameters: bytes
     roster: bytes
     index: int
+    hedge_key: bytes
     stage: int
     content: bytes
     memory: bytes
@@ -76,7 +78,7 @@ class ClientRecord:
 
 @dataclass(frozen=True)
 class ServerRecord:
-    """A server; nothing of it is secret.
+    """A server; nothing of it is secret but the seed of salts, where groups are drawn.
 
     Attributes:
         parameters: of the session, as JSON.

@@ -23,6 +23,8 @@ from mphe.scheme import packing
 from mphe.wire.messages import UNDIVIDED, Draw
 
 SHARE_WIDTH = 16
+SEGMENT = bytes(4)
+"""The only segment."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,15 @@ class Request:
 
     def mask_seed(self, key: bytes, group: int = 0) -> bytes:
         """Return the seed of the mask that two decryptors share for a group's only segment."""
-        return derive_seed("mask", key, self.label, group.to_bytes(4, "big"), bytes(4))
+        return derive_seed("mask", key, self.label, group.to_bytes(4, "big"), SEGMENT)
+
+    def smudging_seed(self, key: bytes, group: int = 0) -> bytes:
+        """Return the seed of a decryptor's smudging, of exactly what its masks are made from.
+
+        So an exact repeat gets the same bytes in every life of a decryptor, and no mask ever meets
+        two smudgings.
+        """
+        return derive_seed("smudging", key, self.label, group.to_bytes(4, "big"), SEGMENT)
 
 
 def _indices(parties: Sequence[int]) -> bytes:
@@ -126,7 +136,7 @@ def gen_share(
     scaled: Spectrum,
     request: Request,
     mask_keys: Mapping[int, tuple[int, bytes]],
-    source: RandomSource,
+    smudging_key: bytes,
     group: int = 0,
 ) -> bytes:
     """Return h_j for every block of one group's sum, as on the wire.
@@ -137,10 +147,11 @@ def gen_share(
         scaled: what `scaled_share` returned.
         request: what is decrypted.
         mask_keys: for each other member of D its sign and the zero-share key.
-        source: of the smudging.
+        smudging_key: of this decryptor.
         group: place of the group among all.
     """
     layout = plan.threshold_layout(request.round)
+    smudging = RandomSource(request.smudging_seed(smudging_key, group))
     masks = [
         (sign, RandomSource(request.mask_seed(key, group))) for sign, key in mask_keys.values()
     ]
@@ -151,7 +162,7 @@ def gen_share(
         for sign, stream in masks:
             product += sign * uniform(stream, ring)
         answer = Limbs(np.ascontiguousarray(product[:, :used]))
-        add_smudging(source, answer, plan.smudging)
+        add_smudging(smudging, answer, plan.smudging)
         parts.append(ring.to_bytes(ring.reduce(answer), plan.dropped_share))
     return b"".join(parts)
 

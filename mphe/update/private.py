@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mphe.arithmetic.sampling import RandomSource
+from mphe.arithmetic.hedge import Hedge, values_digest
 from mphe.errors import LocalProtocolError, ParameterError
 from mphe.update.codec import PublicRange, UpdateCodec, clip
 from mphe.update.noise import DISTANCE, gaussian
@@ -120,7 +120,7 @@ class PrivateUpdateCodec(UpdateCodec):
         honest: int,
         sensitivity: float | None = None,
         compression_rate: float = 1.0,
-        source: RandomSource | None = None,
+        hedge: Hedge | None = None,
     ) -> None:
         """Set what all parties must agree on; ParameterError when it cannot work.
 
@@ -133,13 +133,13 @@ class PrivateUpdateCodec(UpdateCodec):
             sensitivity: C, where the caller has bounded each unit's part of an update. Without it
                 a unit is a whole update, which `encode` scales down to clip_norm.
             compression_rate: part of the values that is sent in a round.
-            source: of the noise; who only decodes needs none.
+            hedge: of the noise; who only decodes needs none.
         """
         super().__init__(length, value_bits, clip_norm, compression_rate=compression_rate)
         self._clips = sensitivity is None
         bound = clip_norm if sensitivity is None else sensitivity
         self.scale = NoiseScale(noise_multiplier, bound, honest)
-        self._source = source
+        self._hedge = hedge
         self.grid(clip_norm)
 
     def grid(self, clip_range: float) -> NoiseGrid:
@@ -173,10 +173,10 @@ class PrivateUpdateCodec(UpdateCodec):
 
         Raises:
             EncodingError: a wrong length, NaN or infinity, or a public range of another version.
-            LocalProtocolError: this codec has no source of noise.
+            LocalProtocolError: this codec has no hedge to draw noise from.
         """
-        if self._source is None:
-            raise LocalProtocolError("this codec only decodes: give it a source of noise")
+        if self._hedge is None:
+            raise LocalProtocolError("this codec only decodes: give it a Hedge to draw noise from")
         self._check_update(update)
         public.check()
         values = self._compression.apply(update, seed, round)
@@ -187,7 +187,10 @@ class PrivateUpdateCodec(UpdateCodec):
         rng = generator(Stream.ROUNDING, seed, index, round)
         integers = quantise(cut, grid.largest, self.value_bits, NO_COUNTS, rng)
         size = self.sent_length
-        noisy = integers[:size] + gaussian(grid.deviation).sample(self._source, size)
+        # Of other values, or in another round, another noise: even in a process that lives twice.
+        place = (f"{seed}/{index}/{round}/{public.clip_range!r}".encode(),)
+        source = self._hedge.stream("noise", *place, values_digest(integers[:size]))
+        noisy = integers[:size] + gaussian(grid.deviation).sample(source, size)
         integers[:size] = np.clip(noisy, 0, 2 * half_levels(self.value_bits))
         return integers
 

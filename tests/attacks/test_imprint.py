@@ -28,7 +28,7 @@ from mphe import Summed
 from tests.fl.federation import flags
 from tests.fl.perceptron import Perceptron
 from tests.simulation import Simulation
-from tests.support import seeded
+from tests.support import SeededSystem
 
 CLIENTS, UNITS, BATCH, ALIKE = 4, 512, 16, 0.95
 SMALL = 1e-3
@@ -77,7 +77,7 @@ class Attack:
         monkeypatch.setattr("fl.learning.build.Trainer", lambda *_: self.model)
         self.config = config
         self.learners: dict[int, Learner] = {
-            index: make_learner(config, index, "mnist5k", secret=seeded(f"imprint {index}"))
+            index: make_learner(config, index, "mnist5k", system=SeededSystem(f"imprint {index}"))
             for index in range(1, CLIENTS + 1)
         }
 

@@ -24,7 +24,7 @@ from mphe import Summed
 from tests.fl.federation import flags
 from tests.fl.perceptron import Perceptron
 from tests.simulation import Simulation
-from tests.support import seeded
+from tests.support import SeededSystem
 
 VICTIM, CLIENTS, SAMPLES = 1, 4, 1000
 OTHERS = (2, 3, 4)
@@ -33,7 +33,7 @@ OTHERS = (2, 3, 4)
 def learners(config: Config, monkeypatch: pytest.MonkeyPatch) -> dict[int, Learner]:
     monkeypatch.setattr("fl.learning.build.Trainer", lambda *_: Perceptron(784, 10))
     return {
-        index: make_learner(config, index, "mnist5k", secret=seeded(f"isolate {index}"))
+        index: make_learner(config, index, "mnist5k", system=SeededSystem(f"isolate {index}"))
         for index in range(1, CLIENTS + 1)
     }
 

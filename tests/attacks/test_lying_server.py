@@ -99,7 +99,7 @@ def test_no_mode_lets_the_server_choose_what_confirms_the_key() -> None:
     simulation.run_setup()
     victim = {1: simulation.contribution(1, 1, simulation.random_updates()[1])}
     false = simulation.request(victim, round=0, contributors=(), active=(2, 3, 4))
-    unasked = Decryptor(simulation.keys[2], simulation.source("unasked"))
+    unasked = Decryptor(simulation.keys[2])
     with pytest.raises(RefusedDecryption, match="nobody chooses what confirms the key"):
         unasked.receive(SERVER, false)
     # What it does answer for follows from T.

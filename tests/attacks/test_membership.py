@@ -20,7 +20,7 @@ from mphe.update import PrivateUpdateCodec, PublicRange
 from mphe.update.quantise import NO_COUNTS, quantise
 from mphe.update.streams import Stream, generator
 from tests.fl.federation import flags, privacy_of
-from tests.support import seeded
+from tests.support import hedged
 
 SIZE, ROUNDS, TRIALS, PUBLIC = 30, 4, 400, PublicRange(1.0)
 EPSILON, DELTA = 1.0, 1e-5
@@ -46,7 +46,7 @@ def statistics(plan: Privacy, noise: bool = True) -> tuple[np.ndarray, np.ndarra
         plan.sensitivity,
         noise_multiplier=plan.noise_multiplier,
         honest=plan.honest,
-        source=seeded("membership"),
+        hedge=hedged("membership"),
     )
     largest = codec.grid(PUBLIC.clip_range).largest
     update = np.full(SIZE, SIZE**-0.5)

@@ -3,7 +3,7 @@
 Attack: the server keeps the ciphertexts of round 1, waits for round 2, then asks for another
 subset of round 1; the difference to the sum that it has is one client's update. Replaying an
 answered request with new attempts, besides, lets it average the smudging away. Claim: rounds only
-go forward, attempts are bounded, an exact repeat gets the cached bytes (docs/protocol.md, A round).
+go forward, attempts are bounded, an exact repeat gets the same bytes (docs/protocol.md, A round).
 Weakened: "one aggregate" is remembered for the current round only, and attempts are not bounded.
 """
 

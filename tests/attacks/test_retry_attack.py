@@ -42,9 +42,9 @@ plain_gen_share = decryption.gen_share
 
 def insecure_gen_share_without_masks(*args: Any) -> bytes:
     """Answer without the zero-sharing masks."""
-    plan, ring, scaled, request, _, source = args
+    plan, ring, scaled, request, _, *rest = args
     no_masks: Mapping[int, tuple[int, bytes]] = {}
-    return plain_gen_share(plan, ring, scaled, request, no_masks, source)
+    return plain_gen_share(plan, ring, scaled, request, no_masks, *rest)
 
 
 def sets_with(count: int) -> list[tuple[int, ...]]:
@@ -99,7 +99,7 @@ def decryptor_and_products() -> tuple[SessionKeys, bytes, list[int]]:
     everybody = tuple(range(1, N + 1))
     key = CollectiveKey(ring, ring.zero(), ring.zero())
     masks = {i: derive_seed("key", i.to_bytes(4, "big")) for i in everybody if i != J}
-    keys = SessionKeys(J, plan, bytes(32), bytes(32), everybody, key, share, masks, {})
+    keys = SessionKeys(J, plan, bytes(32), bytes(32), everybody, key, share, masks, {}, bytes(32))
     c1 = uniform(source, ring)
     hidden = ring.reduce(ring.multiply(ring.spectrum(share, 16), ring.spectrum(c1, 16)))
     return (
@@ -113,8 +113,7 @@ def attack(retries: int) -> list[bool]:
     """Ask one decryptor for one aggregate under several sets; return which x were recovered."""
     keys, c1, hidden = decryptor_and_products()
     ring, plan = Ring(KEY_RING), keys.plan
-    opened = Memory(confirming=False)
-    decryptor = Decryptor(keys, SeededSource("smudging"), memory=opened)
+    decryptor = Decryptor(keys, memory=Memory(confirming=False))
     factors, answers = [], []
     for attempt, active in enumerate(sets_with(retries), 1):
         groups = (Group(tuple(range(1, N + 1)), c1),)

@@ -62,9 +62,8 @@ def test_second_aggregate_of_a_round_is_refused(mode: str, second: dict[str, obj
 def restart(simulation: Simulation, journals: dict[int, Memory]) -> None:
     """Start all decryptors again, from their keys and from what their journals hold."""
     for index, keys in simulation.keys.items():
-        source = simulation.source(f"after the restart/{index}")
         memory = journals.get(index, Memory(confirming=False))
-        simulation.decryptors[index] = Decryptor(keys, source, memory=memory)
+        simulation.decryptors[index] = Decryptor(keys, memory=memory)
 
 
 def isolate_by_restart(
@@ -76,7 +75,6 @@ def isolate_by_restart(
     for index, keys in simulation.keys.items():
         simulation.decryptors[index] = Decryptor(
             keys,
-            simulation.source(f"kept/{index}"),
             partial(journals.__setitem__, index) if kept else None,
             Memory(confirming=False),
         )

@@ -39,6 +39,18 @@ def test_four_clients_train(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_four_clients_that_prove_what_they_send_train(tmp_path: Path) -> None:
+    proving = ("--verify_clients", "True", "--resiliency", "0.75", "--num_iterations", "3")
+    code, text = run(command(4, free_port(), tmp_path, *proving))
+    assert code == 0, text
+    records = metrics(tmp_path)
+    assert [record["contributors"] for record in records] == 3 * [[1, 2, 3, 4]]
+    flags = json.loads((tmp_path / "config.json").read_text())["flags"]
+    assert (flags["verify_clients"], flags["verify_aggregate"]) == (True, False)
+    assert "clients prove what they send" in text
+
+
+@pytest.mark.slow
 def test_three_of_four_clients_go_on_when_one_is_killed(tmp_path: Path) -> None:
     port = free_port()
     with started(command(4, port, tmp_path, *VERIFIED, "--num_iterations", "6")) as process:

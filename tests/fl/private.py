@@ -11,7 +11,7 @@ from fl.data.load import Dataset
 from fl.learning.build import make_learner
 from fl.learning.private_learner import PrivateLearner
 from tests.fl.federation import SIZE, FakeTrainer, Real, flags
-from tests.support import seeded
+from tests.support import SeededSystem
 
 SAMPLES = 40
 
@@ -55,7 +55,7 @@ def private_flags(directory: Path, *more: str, **options: int) -> Config:
 
 def learner(args: Config, index: int = 1, label: str = "learner") -> PrivateLearner:
     """Return a private learner on known randomness."""
-    made = make_learner(args, index, "stub", secret=seeded(f"{label} {index}"))
+    made = make_learner(args, index, "stub", system=SeededSystem(f"{label} {index}"))
     assert isinstance(made, PrivateLearner)
     return made
 

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from mphe.arithmetic.hedge import Hedge
 from mphe.arithmetic.ring import Ring
 from mphe.arithmetic.sampling import RandomSource
-from mphe.arithmetic.system import System
 from mphe.errors import MalformedMessage, RemoteProtocolError
 from mphe.plan.plan import Plan
 from mphe.roles.machine import Machine, Send
@@ -31,6 +31,7 @@ from mphe.roles.setup.client import SetupClient
 from mphe.roles.setup.common import KeyShareReader, PublicSession, SessionKeys
 from mphe.roles.setup.server import SetupServer
 from mphe.roles.verified.evidence import Prover, Verifier
+from mphe.roles.verified.proving import ProofChecker, ProvingEncryptor
 from mphe.scheme import sealing
 from mphe.scheme.encryptor import Encryptor
 from mphe.scheme.onetime import OneTimeCipher
@@ -57,7 +58,7 @@ pytestmark = pytest.mark.timeout(3600)
 CLIENT, STRANGER = 1, 99
 SHARED = (
     RandomSource,
-    System,
+    Hedge,
     PairwiseKeys,
     Ed25519PrivateKey,
     Ring,
@@ -70,11 +71,13 @@ SHARED = (
     KeyShareReader,
     Prover,
     Verifier,
+    ProvingEncryptor,
+    ProofChecker,
 )
 """What copies of a role have in common: it never changes, or it is a stream."""
 
 NO_STATE = {"plan", "session", "_cipher", "_encryptor", "_identities", "_scaled"}
-NO_STATE |= {"_keys", "_key", "_reader", "_verifier", "_prover", "_proof"}
+NO_STATE |= {"_keys", "_key", "_reader", "_verifier", "_prover", "_proof", "_proving", "_proofs"}
 """Attributes that are frozen, and the decryptor's transform of λ·s, which is a cache."""
 
 PARTS = ("_sum", "_confirmation", "_ledger", "_pledged")
@@ -133,6 +136,8 @@ def record(encryption: str, seed: int) -> Recorder:
     options: dict[str, Any] = {"verified": True} if verified else {"encryption": encryption}
     if encryption == "proving":
         options = {"verify_clients": True}
+    if encryption == "groups":
+        options = {"min_contributors": 2, "max_groups": 2}
     recorder = Recorder(4, 3 if verified else 2, 60, label=f"fuzz/{encryption}/{seed}", **options)
     recorder.run_setup()
     recorder.run_round(recorder.random_updates())
@@ -314,8 +319,16 @@ INPUTS = {
 @pytest.mark.parametrize("encryption", MODES)
 @pytest.mark.parametrize("kind", INPUTS, ids=lambda kind: kind.__name__)
 def test_role(kind: type[Machine[Any]], encryption: str, recorders: dict[str, Recorder]) -> None:
+    # Each of these may cost a proof, and differs from hybrid mode in nothing else.
+    inputs = INPUTS[kind] // (8 if encryption == "proving" else 2)
     with traced():
-        Fuzzer(recorders[encryption], kind).run(f"{kind.__name__}/{encryption}", INPUTS[kind] // 2)
+        Fuzzer(recorders[encryption], kind).run(f"{kind.__name__}/{encryption}", inputs)
+
+
+@pytest.mark.parametrize("kind", [Aggregator, Contributor, Decryptor], ids=lambda k: k.__name__)
+def test_role_with_groups(kind: type[Machine[Any]]) -> None:
+    with traced():
+        Fuzzer(record("groups", 0), kind).run(f"{kind.__name__}/groups", INPUTS[kind] // 8)
 
 
 def of_a_stranger(message: Any) -> Message:
@@ -371,4 +384,4 @@ def test_twins_are_independent(recorders: dict[str, Recorder]) -> None:
 
 def drop_sources(state: Any) -> Any:
     """Return a snapshot without the positions of the streams."""
-    return {name: item for name, item in state.items() if not name.endswith(("source", "system"))}
+    return {name: item for name, item in state.items() if not name.endswith(("source", "hedge"))}

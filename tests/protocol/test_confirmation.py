@@ -57,6 +57,17 @@ def test_sealed_share_that_does_not_open_is_named_and_costs_a_decryptor(
     assert isinstance(total, Summed) and np.array_equal(total.total, sum(updates.values()))
 
 
+def test_without_robustness_a_changed_encapsulation_is_noticed_before_there_is_a_key() -> None:
+    simulation = Simulation(3, 3, robust=False)
+    simulation.intercept = altering(
+        Qualified,
+        lambda m: replace(m, shares=(replace(m.shares[0], encapsulation=bytes(1088)), m.shares[1])),
+        receiver=3,
+    )
+    end = failed(simulation)
+    assert "shares dealt by [1] did not open" in str(end.error)
+
+
 class InsecureOverflowingDealer(SetupClient):
     """Seals residues that are not below q."""
 

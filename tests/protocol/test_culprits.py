@@ -157,6 +157,19 @@ def test_nobody_honest_is_named_whatever_a_culprit_does(seed: int) -> None:
     assert set(excluded(simulation)) <= {culprit}, (culprit, victim)
 
 
+def test_a_decryptor_that_nobody_can_stand_in_for_gets_no_contributor_named() -> None:
+    """Attack: one of exactly t decryptors spoils every sum, whoever contributes.
+
+    Claim: decryptors stand in the evidence beside contributors, so nobody is named.
+    Weakened: evidence against contributors alone names the one who never sat out.
+    """
+    simulation = ready(4, 3, decryptors=3, min_contributors=3, max_attempts=8)
+    simulation.intercept = spoiling(1, simulation.plan.share_bytes)
+    ends = run(simulation, 6)
+    assert all(isinstance(end, Abandoned) for end in ends)
+    assert not excluded(simulation)
+
+
 def test_nobody_is_named_when_more_cheat_than_was_assumed_and_that_is_said() -> None:
     simulation = ready(8, 3, **GROUPS)
     simulation.intercept = forging(simulation, lambda client, _: True)

@@ -13,7 +13,7 @@ from mphe.roles.machine import Send
 from mphe.roles.rounds.decryptor import Decryptor, Memory
 from mphe.roles.setup import confirmation
 from mphe.wire.messages import SERVER, DecryptionRequest, DecryptionShare, Draw
-from tests.simulation import SeededSource, Simulation, altering, only_group, rephrased, snapshot
+from tests.simulation import Simulation, altering, only_group, rephrased, snapshot
 
 
 def session(**options: Any) -> tuple[Simulation, Decryptor, DecryptionRequest]:
@@ -90,7 +90,7 @@ def test_unacceptable_request_is_refused_and_changes_nothing(name: str) -> None:
     simulation, decryptor, request = session()
     assert len(only_group(request).c1) == 4096 * 12
     assert_refused(decryptor, rephrased(request, **UNACCEPTABLE[name]))
-    twin = Decryptor(simulation.keys[2], SeededSource("simulation/smudging/2"))
+    twin = Decryptor(simulation.keys[2])
     confirmations = [m for _, r, m in simulation.log if r == 2 and isinstance(m, DecryptionRequest)]
     for message in confirmations:
         answer(twin, message)
@@ -162,7 +162,7 @@ def confirming(**options: Any) -> tuple[Simulation, Decryptor, DecryptionRequest
     """Return a decryptor 2 whose key is not confirmed yet, and the last confirming request."""
     simulation, _, _ = session(**options)
     asked = [m for _, r, m in simulation.log if r == 2 and isinstance(m, DecryptionRequest)]
-    decryptor = Decryptor(simulation.keys[2], SeededSource("confirming"))
+    decryptor = Decryptor(simulation.keys[2])
     for message in asked:
         answer(decryptor, message)
     return simulation, decryptor, asked[-1]
@@ -185,7 +185,7 @@ def test_no_round_is_answered_before_the_session_is_open() -> None:
 
 def test_nobody_chooses_what_confirms_the_key() -> None:
     simulation, decryptor, last = confirming()
-    unasked = Decryptor(simulation.keys[2], SeededSource("unasked"))
+    unasked = Decryptor(simulation.keys[2])
     _, derived = confirmation.ciphertext(
         simulation.plan, simulation.keys[2].key, simulation.keys[2].transcript
     )
@@ -285,8 +285,7 @@ def with_budget(simulation: Simulation, answers: int) -> Decryptor:
     keys = simulation.keys[2]
     plan = replace(keys.plan, budget=answers * simulation.parameters.confirmations)
     assert plan.answers == answers
-    opened = Memory(confirming=False)
-    return Decryptor(replace(keys, plan=plan), SeededSource("budget"), memory=opened)
+    return Decryptor(replace(keys, plan=plan), memory=Memory(confirming=False))
 
 
 def test_spent_budget_is_refused_but_the_last_answer_repeated() -> None:

@@ -187,6 +187,14 @@ def test_the_digest_of_a_round_covers_all_groups() -> None:
     answer(decryptor, replace(request, attempt=2, asked=(1,)))
 
 
+def test_more_groups_under_one_attempt_are_no_repetition() -> None:
+    """Else answers would be given that the budget does not count."""
+    _, decryptor, request = asked()
+    first = answer(decryptor, replace(request, asked=(0,)))
+    assert_refused(decryptor, request, "attempt 1 is not newer")
+    assert answer(decryptor, replace(request, asked=(0,))) == first
+
+
 def test_every_c1_has_the_length_of_one() -> None:
     _, decryptor, request = asked()
     first, second = request.groups

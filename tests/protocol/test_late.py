@@ -33,7 +33,7 @@ def newcomer(simulation: Simulation, index: int, label: str = "again") -> SetupC
         simulation.plan,
         simulation.identities[index],
         simulation.roster,
-        simulation.source(f"{label}/{index}"),
+        simulation.hedge(f"{label}/{index}"),
     )
     simulation.clients[index] = client
     return client

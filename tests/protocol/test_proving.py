@@ -143,7 +143,7 @@ def test_whoever_is_excluded_takes_no_further_part() -> None:
     assert aggregator.members == {1, 2, 4}
     stranger = SetupClient(
         *(LIAR, simulation.plan, simulation.identities[LIAR], simulation.roster),
-        simulation.source("late"),
+        simulation.hedge("late"),
     )
     (send,) = stranger.start()
     join = send.message  # type: ignore[union-attr]
@@ -255,6 +255,6 @@ def test_the_server_adds_nothing_that_is_not_proven() -> None:
     update = simulation.random_updates()[1]
     made = simulation.contributors[1].encrypt(update)
     aggregator.receive(1, simulation.contributors[1].contribute(1, made)[0].message)  # type: ignore[union-attr]
-    before = aggregator.record().sums
+    before = aggregator._sums.record()
     aggregator.receive(LIAR, FORGERIES["altered"](simulation, update))
-    assert before == aggregator.record().sums
+    assert before == aggregator._sums.record()

@@ -20,7 +20,7 @@ from mphe.roles.rounds.decryptor import Decryptor, Memory
 from mphe.roles.setup import returning
 from mphe.roles.setup.client import Keyed, Opened, SetupClient, State
 from mphe.scheme.encryptor import Encryptor
-from mphe.wire.messages import SERVER, DecryptionRequest, Join, Ready, SessionOpen
+from mphe.wire.messages import SERVER, DecryptionRequest, DecryptionShare, Join, Ready, SessionOpen
 from tests.protocol.support import aggregator_of, assert_exact, ready
 from tests.simulation import Simulation, rephrased, snapshot
 
@@ -36,13 +36,13 @@ def requests(simulation: Simulation) -> tuple[DecryptionRequest, DecryptionReque
 
 
 def started_again(simulation: Simulation, index: int, memory: Memory) -> Decryptor:
-    return Decryptor(simulation.keys[index], simulation.source("again"), memory=memory)
+    return Decryptor(simulation.keys[index], memory=memory)
 
 
 def test_the_journal_is_told_before_the_answer_and_memory_is_what_it_was_told() -> None:
     simulation = ready(3, 2)
     told: list[Memory] = []
-    decryptor = Decryptor(simulation.keys[1], simulation.source("s"), told.append, OPENED)
+    decryptor = Decryptor(simulation.keys[1], told.append, OPENED)
     request, _ = requests(simulation)
     decryptor.receive(SERVER, request)
     assert len(told) == 1
@@ -62,7 +62,7 @@ def test_without_a_journal_that_can_be_written_there_is_no_answer() -> None:
         if not works[0]:
             raise OSError(28, "No space left on device")
 
-    decryptor = Decryptor(simulation.keys[1], simulation.source("s"), journal, OPENED)
+    decryptor = Decryptor(simulation.keys[1], journal, OPENED)
     request, second = requests(simulation)
     with pytest.raises(RefusedDecryption, match="cannot write"):
         decryptor.receive(SERVER, request)
@@ -91,8 +91,7 @@ def test_what_was_refused_before_a_restart_is_refused_after_it() -> None:
     refuse("another aggregate", second)
     refuse("another aggregate", replace(second, attempt=2))
     refuse("attempt 1 is not newer", request)
-    # The bytes of an exact repeat are gone with the process.
-    refuse("attempt 2 is not newer", replace(request, attempt=2, active=(1, 3)))
+    refuse("attempt 2 is not newer", replace(request, attempt=2, active=(1, 2)))
     refuse("at most 2", replace(request, attempt=3))
     refuse("the key is confirmed once", rephrased(request, round=0, contributors=(), c1=b""))
     later = started_again(simulation, 1, replace(memory, round=9))
@@ -106,9 +105,9 @@ def test_what_was_refused_before_a_restart_is_refused_after_it() -> None:
 
 def returned(simulation: Simulation, index: int) -> SetupClient:
     """Return a client that was started again with its keys."""
-    source, identity = simulation.source("returned"), simulation.identities[index]
+    hedge, identity = simulation.hedge("returned"), simulation.identities[index]
     stage = Keyed(simulation.keys[index])
-    return SetupClient(index, simulation.plan, identity, simulation.roster, source, stage)
+    return SetupClient(index, simulation.plan, identity, simulation.roster, hedge, stage)
 
 
 def come_back(simulation: Simulation, index: int, aggregator: Aggregator) -> None:
@@ -120,12 +119,12 @@ def come_back(simulation: Simulation, index: int, aggregator: Aggregator) -> Non
     (event,) = client.receive(SERVER, opened.message)
     assert isinstance(event, Opened) and client.state is State.OPEN
     encryptor = Encryptor(simulation.plan, keys.key, keys.crs_seed)
-    source = simulation.source(f"again/{index}/{aggregator.round}")
+    hedge = simulation.hedge(f"again/{index}/{aggregator.round}")
     simulation.contributors[index] = Contributor(
-        index, encryptor, source, transcript=keys.transcript
+        index, encryptor, transcript=keys.transcript, hedge=hedge
     )
     memory = simulation.decryptors[index].memory
-    simulation.decryptors[index] = Decryptor(keys, source, memory=memory)
+    simulation.decryptors[index] = Decryptor(keys, memory=memory)
 
 
 def test_a_client_that_comes_back_contributes_and_decrypts() -> None:
@@ -223,3 +222,49 @@ def test_a_round_is_resumed_only_between_rounds_and_never_earlier() -> None:
     with pytest.raises(LocalProtocolError):
         aggregator.resume_at(7)
     assert snapshot(aggregator) == before
+
+
+# -- exact repeats ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "direct"])
+def test_an_exact_repeat_gets_the_same_bytes_after_a_restart(mode: str) -> None:
+    simulation = ready(3, 2, encryption=mode)
+    request, _ = requests(simulation)
+    decryptor = started_again(simulation, 1, OPENED)
+    answer = decryptor.receive(SERVER, request)
+    for _ in range(2):
+        decryptor = started_again(simulation, 1, decryptor.memory)
+        assert decryptor.receive(SERVER, request) == answer
+    assert decryptor.memory.spent == 1
+
+
+def test_an_exact_repeat_is_answered_where_budget_and_journal_say_no() -> None:
+    simulation = ready(3, 2)
+    request, _ = requests(simulation)
+    decryptor = started_again(simulation, 1, OPENED)
+    answer = decryptor.receive(SERVER, request)
+
+    def full(_: Memory) -> None:
+        raise OSError(28, "No space left on device")
+
+    spent = replace(decryptor.memory, spent=simulation.plan.answers)
+    again = Decryptor(simulation.keys[1], full, spent)
+    assert again.receive(SERVER, request) == answer
+    with pytest.raises(RefusedDecryption, match="budget"):
+        again.receive(SERVER, replace(request, attempt=2))
+    writes_nothing = Decryptor(simulation.keys[1], full, decryptor.memory)
+    assert writes_nothing.receive(SERVER, request) == answer
+    with pytest.raises(RefusedDecryption, match="cannot write"):
+        writes_nothing.receive(SERVER, replace(request, attempt=2))
+
+
+def test_a_repeated_confirmation_gets_the_same_bytes_after_the_session_is_open() -> None:
+    simulation = ready(3, 2)
+    decryptor = simulation.decryptors[3]
+    (asked,) = [m for _, r, m in simulation.log if r == 3 and isinstance(m, DecryptionRequest)]
+    first = next(m for s, _, m in simulation.log if s == 3 and isinstance(m, DecryptionShare))
+    (again,) = decryptor.receive(SERVER, asked)
+    assert isinstance(again, Send) and again.message == first
+    with pytest.raises(RefusedDecryption, match="before all rounds"):
+        decryptor.receive(SERVER, replace(asked, attempt=asked.attempt + 1))

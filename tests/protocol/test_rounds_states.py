@@ -265,4 +265,4 @@ def test_each_block_has_its_own_randomness() -> None:
 def test_client_without_a_share_cannot_be_a_decryptor() -> None:
     simulation = ready(3, 2, decryptors=2)
     with pytest.raises(ParameterError):
-        Decryptor(simulation.keys[3], simulation.source("x"))
+        Decryptor(simulation.keys[3])

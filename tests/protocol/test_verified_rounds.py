@@ -251,7 +251,7 @@ def test_a_late_client_contributes_from_the_round_after_its_pledge() -> None:
     assert_exact(simulation.run_round(updates, present=(1, 2, 4)), updates, 1, 2, 4)
     newcomer = SetupClient(
         *(3, simulation.plan, simulation.identities[3], simulation.roster),
-        simulation.source("newcomer"),
+        simulation.hedge("newcomer"),
     )
     simulation.clients[3] = newcomer
     # It joins while a round is under way, which lists it no more.

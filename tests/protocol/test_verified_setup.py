@@ -217,7 +217,7 @@ def late() -> tuple[Simulation, SetupClient, Welcome]:
     assert isinstance(simulation.run_setup(), SetupDone)
     client = SetupClient(
         *(4, simulation.plan, simulation.identities[4], simulation.roster),
-        simulation.source("late"),
+        simulation.hedge("late"),
     )
     client.start()
     return simulation, client, simulation.session.welcome

@@ -196,6 +196,13 @@ def hashes() -> list[Vector]:
             [zero_share, request.label, number(0), number(0)],
             request.mask_seed(zero_share),
         ),
+        hash_vector(
+            "smudging",
+            "4.2",
+            "smudging",
+            [fixed("smudging key"), request.label, number(0), number(0)],
+            request.smudging_seed(fixed("smudging key")),
+        ),
         hash_vector("salt", "4.2", "salt", [salt], partition.salt_digest(salt)),
         hash_vector("aggregate of groups", "4.2", "aggregate", drawn, divided.aggregate),
         hash_vector(

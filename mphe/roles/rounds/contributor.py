@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from mphe.arithmetic.sampling import SEED_BYTES, RandomSource
+from mphe.arithmetic.hedge import Hedge, values_digest
 from mphe.errors import LocalProtocolError, RemoteProtocolError, UnexpectedSender
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
-from mphe.roles.setup.common import check_transcript
+from mphe.roles.setup.common import check_transcript, long_number, number
+from mphe.roles.verified.evidence import SEGMENT, model_digest
 from mphe.roles.verified.pledges import Pledged, PledgedEncryptor
 from mphe.roles.verified.proving import ProvingEncryptor
 from mphe.scheme import partition
@@ -54,12 +55,14 @@ class Progress:
         round: the newest that it was told of.
         state: what it does in that round, as the value of `ContributorState`.
         pledged: where aggregates are verified.
+        model: digest of the model of that round.
         draw: of that round, as it was told: with the digest of the salt.
     """
 
     round: int = 0
     state: str = IDLE.value
     pledged: Pledged = field(default_factory=Pledged)
+    model: bytes = b""
     draw: Draw = UNDIVIDED
 
 
@@ -81,12 +84,12 @@ class Contributor(Machine[ContributorState]):
         self,
         index: int,
         cipher: Cipher,
-        source: RandomSource,
         pledged: PledgedEncryptor | None = None,
         *,
         proving: ProvingEncryptor | None = None,
         transcript: bytes,
         progress: Progress | None = None,
+        hedge: Hedge | None = None,
         groups: int = 1,
     ) -> None:
         """Wait for the first round.
@@ -94,11 +97,11 @@ class Contributor(Machine[ContributorState]):
         Args:
             index: of this client.
             cipher: of this session.
-            source: of every key and error of its contributions.
             pledged: where aggregates are verified; it wraps the cipher.
             proving: where clients prove what they send; it wraps the cipher.
             transcript: T; empty where nothing is encrypted.
             progress: what a process before this one kept of the rounds.
+            hedge: of every key and error of its contributions.
             groups: that everybody agreed to split contributors into at most.
         """
         progress = progress or Progress()
@@ -111,8 +114,8 @@ class Contributor(Machine[ContributorState]):
         self._cipher = cipher
         self._pledged = pledged
         self._proving = proving
-        self._source = source
-        self._round_source = RandomSource(source.bytes(SEED_BYTES)) if self.round else source
+        self._model = progress.model
+        self._hedge = hedge or Hedge.fresh()
         self._last_c1 = b""
         self._handlers = {RoundStart: self._on_start, RoundEnd: self._on_end}
 
@@ -126,11 +129,15 @@ class Contributor(Machine[ContributorState]):
     def progress(self) -> Progress:
         """What must outlive this process."""
         pledged = Pledged() if self._pledged is None else self._pledged.pledged
-        return Progress(self.round, self.state.value, pledged, self.draw)
+        return Progress(self.round, self.state.value, pledged, self._model, self.draw)
 
     def pledge(self) -> list[Output]:
         """Say which c1 comes next, where aggregates are verified; on every new connection."""
-        return [] if self._pledged is None else [Send(SERVER, self._pledged.pledge(self._source))]
+        if self._pledged is None:
+            return []
+        # Of 32 fresh bytes, which serve once: no hedge helps a pledge that is used twice.
+        source = self._hedge.stream("pledge", self._transcript, long_number(self.round))
+        return [Send(SERVER, self._pledged.pledge(source))]
 
     def _on_start(self, sender: int, message: RoundStart) -> list[Output]:
         check_transcript(message.transcript, self._transcript, sender)
@@ -139,9 +146,8 @@ class Contributor(Machine[ContributorState]):
             raise RemoteProtocolError(sender, f"round {message.round} after round {self.round}")
         listed = self._pledged is None or self._pledged.begin(message)
         self._move("start")
-        self.round, self.draw = message.round, message.draw
-        # A stream of its own, so that encryption may run in another thread than `receive`.
-        self._round_source = RandomSource(self._source.bytes(SEED_BYTES))
+        self.round, self._model = message.round, model_digest(message.model)
+        self.draw = message.draw
         # Who is not on the list sits this round out, and is on the next.
         train = [TrainOn(message.round, message.model)] if listed else []
         return [*self.pledge(), *train]
@@ -164,11 +170,20 @@ class Contributor(Machine[ContributorState]):
         return [RoundEnded(message.round, self.index in message.contributors)]
 
     def encrypt(self, values: NDArray[Any]) -> Payload:
-        """Return the payload of an update; may run beside `receive`, in another thread."""
-        if self._proving is not None:
-            return self._proving.encrypt(values, self._round_source, self.round)
+        """Return the payload of an update; may run beside `receive`, in another thread.
+
+        Whatever is drawn depends on all that the payload depends on: two lives of this client that
+        encrypt different things never do it under the same keys.
+        """
         cipher = self._cipher if self._pledged is None else self._pledged
-        return cipher.encrypt(values, self._round_source)
+        listed = b"" if self._pledged is None else self._pledged.statement_digest()
+        round = self.round
+        place = (self._transcript, long_number(round), number(SEGMENT))
+        parts = (*place, self._model, listed, values_digest(values))
+        stream = self._hedge.stream("contribution", *parts)
+        if self._proving is not None:
+            return self._proving.encrypt(values, stream, round)
+        return cipher.encrypt(values, stream)
 
     def contribute(self, round: int, payload: Payload, metrics: bytes = b"") -> list[Output]:
         """Return the contribution, or nothing when its round is over.

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mphe.arithmetic.ring import Ring, Spectrum
-from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import (
     EncodingError,
     ParameterError,
@@ -40,17 +39,17 @@ class Answered:
         round: of the aggregate; -1 before the first.
         digest: of its c1 and contributors.
         attempt: the last one.
-        request: that attempt, whole.
-        answer: the bytes that an exact repeat gets again.
+        label: of that attempt; who asks for the same again gets the same bytes.
         draw: of the newest groups that were answered for.
+        asked: places of the groups that were answered for.
     """
 
     round: int = -1
     digest: bytes = b""
     attempt: int = 0
-    request: DecryptionRequest | None = None
-    answer: bytes = b""
+    label: bytes = b""
     draw: Draw = UNDIVIDED
+    asked: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,17 +60,21 @@ class Memory:
         round: of the last aggregate that was answered for; -1 before the first.
         digest: of its c1 and contributors.
         attempt: the last one.
+        label: of that attempt.
         spent: ciphertexts of the budget.
         confirming: whether the key may still be confirmed.
         draw: of the newest groups that were answered for.
+        asked: places of the groups that were answered for.
     """
 
     round: int = -1
     digest: bytes = b""
     attempt: int = 0
+    label: bytes = b""
     spent: int = 0
     confirming: bool = True
     draw: Draw = UNDIVIDED
+    asked: tuple[int, ...] = ()
 
 
 Journal = Callable[[Memory], None]
@@ -84,7 +87,6 @@ class Decryptor:
     def __init__(
         self,
         keys: SessionKeys,
-        source: RandomSource,
         journal: Journal | None = None,
         memory: Memory | None = None,
     ) -> None:
@@ -92,7 +94,6 @@ class Decryptor:
 
         Args:
             keys: of this client.
-            source: of the smudging.
             journal: is told of each answer before the answer is given.
             memory: what the journal was told last, when this client was started again.
 
@@ -103,7 +104,6 @@ class Decryptor:
             raise ParameterError("this client holds no share of the key, so it cannot decrypt")
         self._keys = keys
         self._share = keys.share
-        self._source = source
         self._ring = Ring(keys.plan.threshold.ring)
         self._sharing = sharing_of(keys.plan.session, self._ring)
         self._verifier: Verifier | None = None
@@ -111,8 +111,8 @@ class Decryptor:
             self._verifier = Verifier(keys.plan, keys.key, keys.identities)
         memory = memory or Memory()
         self._journal = journal
-        # Without the request: an exact repeat is refused, for its answer is gone.
-        self._last = Answered(memory.round, memory.digest, memory.attempt, draw=memory.draw)
+        last = (memory.round, memory.digest, memory.attempt, memory.label)
+        self._last = Answered(*last, memory.draw, memory.asked)
         self._spent = memory.spent
         self._confirming = memory.confirming
         self._scaled: tuple[tuple[int, ...], Spectrum] | None = None
@@ -130,8 +130,8 @@ class Decryptor:
     def memory(self) -> Memory:
         """What must outlive this process."""
         last = self._last
-        spent, confirming = self._spent, self._confirming
-        return Memory(last.round, last.digest, last.attempt, spent, confirming, last.draw)
+        told = (last.round, last.digest, last.attempt, last.label)
+        return Memory(*told, self._spent, self._confirming, last.draw, last.asked)
 
     def answered(self, round: int) -> int:
         """Return the last attempt of this round that was answered; 0 when none was."""
@@ -152,19 +152,15 @@ class Decryptor:
         return self._on_request(message)
 
     def _on_request(self, message: DecryptionRequest) -> list[Output]:
-        last = self._last
-        if message == last.request:
-            return [self._share_of(message, last.answer)]
-        contributors = self._contributors(message)
-        layout = self._keys.plan.threshold_layout(message.round)
-        spent = self._spent + layout.blocks * len(message.asked)
-        if spent > self._keys.plan.answers:
-            raise RefusedDecryption(SERVER, "the decryption budget of this session is spent")
-        # First what costs nothing: proofs take milliseconds each.
+        contributors, last = self._contributors(message), self._last
         self._check_active(message)
         self._check_contributors(message, contributors)
-        self._check_attempt(message)
         self._check_groups(message, contributors)
+        # First what costs nothing: proofs take milliseconds each.
+        asked = (message.round, message.attempt, message.asked)
+        again = asked == (last.round, last.attempt, last.asked)
+        if not again:
+            self._check_limits(message)
         request = Request(
             self._keys.transcript,
             message.round,
@@ -174,12 +170,19 @@ class Decryptor:
             contributors,
             message.draw,
         )
+        if again and request.label == last.label:
+            # The same bytes as before: nothing is spent, and there is nothing to write down.
+            return [self._share_of(message, self._answer(request, message.asked))]
+        if again:
+            self._check_limits(message)
         self._check_freshness(request)
-        answer, digest = self._answer(request, message.asked), request.aggregate
-        draw, confirming = message.draw, self._confirming
-        self._write(Memory(message.round, digest, message.attempt, spent, confirming, draw))
-        self._spent = spent
-        self._last = Answered(message.round, digest, message.attempt, message, answer, draw)
+        answer = self._answer(request, message.asked)
+        blocks = self._keys.plan.threshold_layout(message.round).blocks
+        spent = self._spent + blocks * len(message.asked)
+        told = (message.round, request.aggregate, message.attempt, request.label)
+        groups = (message.draw, message.asked)
+        self._write(Memory(*told, spent, self._confirming, *groups))
+        self._spent, self._last = spent, Answered(*told, *groups)
         return [self._share_of(message, answer)]
 
     def _share_of(self, message: DecryptionRequest, answer: bytes) -> Send:
@@ -229,7 +232,7 @@ class Decryptor:
         """Refuse a U or a group that names unknown, duplicate or too few parties."""
         session = self._keys.plan.session
         if message.round == 0:
-            if contributors or not self._confirming:
+            if contributors:
                 raise RefusedDecryption(SERVER, "the key is confirmed once, before all rounds")
             return
         if self._confirming:
@@ -292,6 +295,16 @@ class Decryptor:
         _, derived = confirmation.ciphertext(keys.plan, keys.key, keys.transcript)
         return self._ring.to_bytes(derived.c1)
 
+    def _check_limits(self, message: DecryptionRequest) -> None:
+        """Refuse what is beyond the budget, and what comes too late or too often."""
+        plan = self._keys.plan
+        blocks = plan.threshold_layout(message.round).blocks * len(message.asked)
+        if self._spent + blocks > plan.answers:
+            raise RefusedDecryption(SERVER, "the decryption budget of this session is spent")
+        if message.round == 0 and not self._confirming:
+            raise RefusedDecryption(SERVER, "the key is confirmed once, before all rounds")
+        self._check_attempt(message)
+
     def _check_attempt(self, message: DecryptionRequest) -> None:
         """Refuse an old round, an old attempt and too many attempts."""
         session, last = self._keys.plan.session, self._last
@@ -325,10 +338,10 @@ class Decryptor:
             if peer != keys.index
         }
         try:
-            scaled = self._scaled_share(active)
+            scaled, smudging = self._scaled_share(active), keys.smudging_key
             return b"".join(
                 decryption.gen_share(
-                    keys.plan, self._ring, scaled, request, mask_keys, self._source, group
+                    keys.plan, self._ring, scaled, request, mask_keys, smudging, group
                 )
                 for group in asked
             )

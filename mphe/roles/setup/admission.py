@@ -74,4 +74,4 @@ def admit(plan: Plan, identities: Identities, index: int, welcome: Welcome) -> S
     name = setup.transcript(session, welcome.commits, qualified, key)
     holders = sharing.holders(qualified)
     setup.check_vouches(identities, holders, welcome.vouches, name, parameters.signatures)
-    return SessionKeys(index, plan, name, seed, qualified, key, None, {}, identities)
+    return SessionKeys(index, plan, name, seed, qualified, key, None, {}, identities, b"")

@@ -14,9 +14,9 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from mphe.arithmetic.hedge import Hedge
 from mphe.arithmetic.ring import Element, Ring, Small
 from mphe.arithmetic.sampling import RandomSource
-from mphe.arithmetic.system import System
 from mphe.errors import (
     EncodingError,
     LocalProtocolError,
@@ -65,10 +65,14 @@ class New:
 
 @dataclass(frozen=True)
 class Joined:
-    """Waits for all joins. The keys are private: of X25519, and the seed of that of ML-KEM."""
+    """Waits for all joins. The keys are private: of X25519, and the seed of that of ML-KEM.
+
+    The key of the smudging is drawn here, so that all lives that come to hold a share have one.
+    """
 
     exchange_key: bytes
     encapsulation_seed: bytes
+    smudging_key: bytes
     join: Join
 
 
@@ -78,6 +82,7 @@ class Committed:
 
     exchange_key: bytes
     encapsulation_seed: bytes
+    smudging_key: bytes
     joins: tuple[Join, ...]
     session: bytes
     crs_seed: bytes
@@ -98,6 +103,7 @@ class Revealed:
 
     exchange_key: bytes
     encapsulation_seed: bytes
+    smudging_key: bytes
     joins: tuple[Join, ...]
     session: bytes
     crs_seed: bytes
@@ -174,9 +180,8 @@ class SetupClient(Machine[State]):
         plan: Plan,
         identity: Ed25519PrivateKey,
         identities: common.Identities,
-        source: RandomSource,
+        hedge: Hedge,
         stage: Stage | None = None,
-        system: System | None = None,
     ) -> None:
         """Take part from the start, or from a stage that was kept.
 
@@ -185,9 +190,8 @@ class SetupClient(Machine[State]):
             plan: the same for all parties.
             identity: signs what this client says.
             identities: public keys of all clients, not from the server.
-            source: of every secret of the set-up.
+            hedge: of every secret of the set-up.
             stage: where to go on.
-            system: encapsulates; by default that of this machine.
         """
         self.stage: Stage = stage or New()
         super().__init__(state_of(self.stage))
@@ -198,8 +202,7 @@ class SetupClient(Machine[State]):
         self._sharing = sharing_of(plan.session, self.ring)
         self._identities = identities
         self._epoch = common.epoch_parts(plan, identities)
-        self._source = source
-        self._system = system or System()
+        self._hedge = hedge
         self._handlers = {
             JoinList: self._on_joins,
             Commitments: self._on_commitments,
@@ -216,13 +219,15 @@ class SetupClient(Machine[State]):
     def start(self) -> list[Output]:
         """Return the signed join."""
         self._move("join")
-        pairwise = PairwiseKeys.generate(self.index, self._source)
-        entropy = self._source.bytes(common.ENTROPY_BYTES)
+        source = self._hedge.stream("join", *self._epoch)
+        pairwise = PairwiseKeys.generate(self.index, source)
+        entropy = source.bytes(common.ENTROPY_BYTES)
         public = pairwise.encapsulation_key
         unsigned = Join(self.index, pairwise.public, entropy, b"", encapsulation_key=public)
         parts = common.join_parts(self._epoch, unsigned)
         join = replace(unsigned, signature=sealing.sign(self.identity, "join", *parts))
-        self.stage = Joined(pairwise.private, pairwise.seed, join)
+        smudging_key = source.bytes(sealing.KEY_BYTES)
+        self.stage = Joined(pairwise.private, pairwise.seed, smudging_key, join)
         return [Send(SERVER, join)]
 
     def receive(self, sender: int, message: Message) -> list[Output]:
@@ -252,8 +257,9 @@ class SetupClient(Machine[State]):
         session = common.session_name(self._epoch, joined)
         crs_seed = common.reference_seed(joined)
         reference = rlwe.common_reference(self.ring, crs_seed)
-        share = rlwe.gen_share(self.ring, reference, self._source)
-        nonce = self._source.bytes(common.NONCE_BYTES)
+        source = self._hedge.stream("key share", session)
+        share = rlwe.gen_share(self.ring, reference, source)
+        nonce = source.bytes(common.NONCE_BYTES)
         public = self.ring.to_bytes(share.public)
         commitment = common.commitment_of(session, self.index, nonce, public)
         unsigned = Commit(self.index, commitment, b"")
@@ -263,6 +269,7 @@ class SetupClient(Machine[State]):
         self.stage = Committed(
             exchange_key=stage.exchange_key,
             encapsulation_seed=stage.encapsulation_seed,
+            smudging_key=stage.smudging_key,
             joins=message.joins,
             session=session,
             crs_seed=crs_seed,
@@ -290,14 +297,16 @@ class SetupClient(Machine[State]):
         if stage.commit not in message.commits:
             raise RemoteProtocolError(sender, "the list lacks or alters this client's commitment")
         share = self._key_share(stage)
-        own_share, shares, encapsulated = self._deal(stage, share, indices)
-        proof = self._reader(stage).prove(self.index, stage.nonce, share, self._source)
+        source = self._hedge.stream("shares", common.commits_digest(message.commits), stage.nonce)
+        own_share, shares, encapsulated = self._deal(stage, share, indices, source)
+        proof = self._reader(stage).prove(self.index, stage.nonce, share, source)
         unsigned = KeyReveal(self.index, stage.key_share, stage.nonce, b"", proof)
         parts = common.reveal_parts(stage.session, unsigned)
         reveal = replace(unsigned, signature=sealing.sign(self.identity, "reveal", *parts))
         self.stage = Revealed(
             exchange_key=stage.exchange_key,
             encapsulation_seed=stage.encapsulation_seed,
+            smudging_key=stage.smudging_key,
             joins=stage.joins,
             session=stage.session,
             crs_seed=stage.crs_seed,
@@ -318,19 +327,23 @@ class SetupClient(Machine[State]):
         return rlwe.KeyShare(rlwe.Opening(secret, error), public)
 
     def _deal(
-        self, stage: Committed, share: rlwe.KeyShare, committed: Sequence[int]
+        self,
+        stage: Committed,
+        share: rlwe.KeyShare,
+        committed: Sequence[int],
+        source: RandomSource,
     ) -> tuple[Element | None, tuple[SealedShare, ...], tuple[Encapsulated, ...]]:
         """Return what this client keeps of s_i, if anything, and a sealed share a receiver.
 
         Last, what it encapsulated to those with whom it is the one to make the key of the masks.
         """
         secret = self._secret(share)
-        shares = self._sharing.deal(self.index, secret, committed, self._source)
+        shares = self._sharing.deal(self.index, secret, committed, source)
         joins, pairwise = {join.index: join for join in stage.joins}, self._pairwise(stage)
         sealed, encapsulated = [], []
         for receiver in self._sharing.receivers(self.index, committed):
             public = joins[receiver].encapsulation_key
-            shared, ciphertext = sealing.encapsulate(self._system, receiver, public)
+            shared, ciphertext = sealing.encapsulate(self._hedge.system, receiver, public)
             text = self._seal(stage, pairwise, shares.get(receiver), shared)
             sealed.append(SealedShare(receiver, text, ciphertext))
             encapsulated += [shared] if receiver > self.index else []
@@ -383,6 +396,7 @@ class SetupClient(Machine[State]):
             share=share,
             mask_keys=mask_keys,
             identities=self._identities,
+            smudging_key=b"" if share is None else stage.smudging_key,
         )
         signature = sealing.sign(self.identity, "ready", name)
         self.stage = Keyed(keys)

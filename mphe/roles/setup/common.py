@@ -78,6 +78,7 @@ class SessionKeys:
         share: this client's share of s, (L, N); None when it cannot decrypt.
         mask_keys: zero-share key of every other member of Q that may decrypt; none without a share.
         identities: public keys of all clients, not from the server.
+        smudging_key: of which the smudging of every answer is derived; empty without a share.
     """
 
     index: int
@@ -89,6 +90,7 @@ class SessionKeys:
     share: Element | None
     mask_keys: Mapping[int, bytes]
     identities: Identities
+    smudging_key: bytes
 
 
 def number(value: int) -> bytes:
@@ -263,15 +265,20 @@ def collective_key(ring: Ring, crs_seed: bytes, key_shares: Sequence[Element]) -
     return CollectiveKey(ring, common_reference(ring, crs_seed), aggregate_shares(ring, key_shares))
 
 
+def commits_digest(commits: Sequence[Commit]) -> bytes:
+    """Return the digest of who committed to what."""
+    listed = [(number(commit.index), commit.commitment) for commit in commits]
+    return derive_seed("commitments", *(part for pair in listed for part in pair))
+
+
 def transcript(
     session: bytes, commits: Sequence[Commit], qualified: Sequence[int], key: CollectiveKey
 ) -> bytes:
     """Return T."""
-    listed = [(number(commit.index), commit.commitment) for commit in commits]
     return derive_seed(
         "transcript",
         session,
-        derive_seed("commitments", *(part for pair in listed for part in pair)),
+        commits_digest(commits),
         derive_seed("qualified", *map(number, qualified)),
         number(KEYS),
         key.ring.to_bytes(key.key),

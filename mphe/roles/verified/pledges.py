@@ -91,6 +91,14 @@ class PledgedEncryptor:
         payload = self._encryptor.encrypt(values, source, prepared)
         return replace(payload, proof=self._prover.prove(statement, prepared, source))
 
+    def statement_digest(self) -> bytes:
+        """Return the digest of what this round's contribution is bound to.
+
+        Raises:
+            LocalProtocolError: this round does not list what was pledged.
+        """
+        return self._require()[0].digest()
+
     def sign(self, c1: bytes) -> bytes:
         """Return the signature that goes with this round's c1, and forget its randomness."""
         statement, seed = self._require()

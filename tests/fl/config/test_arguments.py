@@ -126,6 +126,17 @@ def test_what_a_lying_server_is_withstood_with(words: str, corrupt: int, minimum
     assert any(line in warning for warning in args.warnings)
 
 
+def test_clients_prove_when_asked_to_and_where_aggregates_are_verified() -> None:
+    asked = parse_args([*GOOD, "--verify_clients", "True"])
+    assert asked.session.verify_clients and not asked.session.verified
+    verified, both = (
+        parse_args([*GOOD, *VERIFIED, *more]) for more in ([], ["--verify_clients", "True"])
+    )
+    assert both.session == verified.session and both.flags == verified.flags
+    assert verified.flags["verify_clients"] is True
+    assert parse_args(GOOD).flags["verify_clients"] is False
+
+
 @pytest.mark.parametrize("private", [False, True])
 def test_what_verified_aggregates_do_not_give_is_said_at_the_start(private: bool) -> None:
     more = ["--dp_epsilon", "8", "--resiliency", "0.75"] if private else []
@@ -222,6 +233,8 @@ BAD = [
     ("--verify_aggregate True --max_corrupt -1", "--max_corrupt must be at least 0, not -1"),
     ("--verify_aggregate True --max_corrupt one", "whole number"),
     ("--verify_aggregate True --aggregation plain", "leave out --verify_aggregate"),
+    ("--verify_clients True --aggregation plain", "leave out --verify_clients"),
+    ("--verify_clients yes", "True or False"),
     ("--verify_aggregate True --num_peers 2", "needs at least 3 clients: raise --num_peers"),
     (
         "--verify_aggregate True --resiliency 0.5",

@@ -33,6 +33,7 @@ from tests.patience import flag
         ["--robust", "False"],
         ["--resiliency", "0.5", "--decryptors", "3"],
         ["--value_bits", "24"],
+        ["--verify_clients", "True"],
     ],
 )
 def test_the_model_steps_by_the_mean_of_all_updates(tmp_path: Path, more: list[str]) -> None:

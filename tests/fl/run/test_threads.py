@@ -22,9 +22,9 @@ def simulate(threads: int) -> Simulation:
     simulation.run_setup()
     for index, keys in simulation.keys.items():
         encryptor = Encryptor(keys.plan, keys.key, keys.crs_seed, block_map(threads))
-        source = simulation.source(f"encryption/{index}")
+        hedge = simulation.hedge(f"encryption/{index}")
         simulation.contributors[index] = Contributor(
-            index, encryptor, source, transcript=keys.transcript
+            index, encryptor, transcript=keys.transcript, hedge=hedge
         )
     simulation.aggregator = Aggregator(simulation.session, block_map(threads))
     return simulation

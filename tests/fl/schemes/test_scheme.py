@@ -1,5 +1,6 @@
 """A scheme is one file and one line of registration: flags, parties and training follow from it."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,10 @@ import pytest
 
 from fl.config.flags import UsageError
 from fl.config.schemes import SCHEMES, SchemeEntry, describe_sums
-from fl.schemes.mphe import MpheScheme
+from fl.schemes.mphe import MpheAgreement, MpheScheme
 from fl.schemes.plain import PlainScheme
-from fl.schemes.scheme import scheme_of
-from mphe import EncodingError, Identity, Roster, SessionReady
+from fl.schemes.scheme import Setting, scheme_of
+from mphe import EncodingError, Identity, Roster, SessionReady, make_plan
 from mphe.run import Contribution, decode
 from tests.fl.federation import SIZE, agreement_of, expected_weights, flags, run
 from tests.fl.masked import MASK, MaskedScheme, MaskedServer
@@ -38,6 +39,8 @@ def test_flags_choose_among_the_registered(tmp_path: Path, masked: list[str]) ->
 def test_what_a_scheme_cannot_do_is_refused_in_its_name(tmp_path: Path, masked: list[str]) -> None:
     with pytest.raises(UsageError, match="--aggregation masked has nothing to verify"):
         flags(tmp_path, *masked, "--verify_aggregate", "True")
+    with pytest.raises(UsageError, match="nothing to verify: leave out --verify_clients"):
+        flags(tmp_path, *masked, "--verify_clients", "True")
     with pytest.raises(UsageError, match="leave out --aggregation masked"):
         flags(tmp_path, *masked, "--dp_epsilon", "1")
     assert any("masked shows every update" in line for line in flags(tmp_path, *masked).warnings)
@@ -98,3 +101,20 @@ def test_sums_have_the_name_of_their_scheme(masked: list[str]) -> None:
     assert describe_sums("mphe", "hybrid") == "mphe hybrid"
     assert [describe_sums(name, "hybrid") for name in ("plain", "masked")] == ["plain", "masked"]
     assert describe_sums("?", "") == "?"
+
+
+@pytest.mark.parametrize("proven", [False, True])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_groups_of_clients_that_may_lie_are_announced(
+    tmp_path: Path, groups: int, proven: bool
+) -> None:
+    config = flags(tmp_path, "--resiliency", "0.5", "--min_contributors", "2")
+    setting = Setting(config.session, SIZE, SIZE, EVERYBODY)
+    session = dataclasses.replace(
+        setting.plan.session, max_groups=groups, verify_clients=proven, min_contributors=2
+    )
+    vars(setting)["plan"] = make_plan(session)
+    notices = MpheAgreement(setting).notices(SessionReady((1, 2, 3, 4), (1, 2, 3, 4), (), ()))
+    warned = any("--verify_clients True rules that out" in line for line in notices.warnings)
+    assert warned == (groups > 1 and not proven)
+    assert ("clients prove what they send" in notices.lines[0]) == proven

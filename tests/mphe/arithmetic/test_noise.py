@@ -36,6 +36,7 @@ from tests.support import (
     make_parameters,
     make_session,
     product,
+    seed_of,
     seeded,
 )
 
@@ -249,7 +250,7 @@ def test_measured_noise_of_a_decryption_is_the_predicted_smudging(
             session.scaled(j, active, plan),
             request,
             session.signed_mask_keys(j, active),
-            seeded(f"smudging {j}"),
+            seed_of(f"smudging {j}"),
         )
         answers.append(read_blocks(ring, layout, data, plan.dropped_share))
     used = layout.coefficients

@@ -168,8 +168,8 @@ def test_the_digest_differs_when_any_field_differs() -> None:
         "capacity": 17,
         "max_attempts": 5,
         "verified": True,
-        "max_groups": 2,
         "verify_clients": True,
+        "max_groups": 2,
     }
     whole = replace(base, threshold=8)
     variants = [base, whole, replace(whole, robust=False)]
@@ -271,9 +271,8 @@ def test_two_keys_cannot_both_have_enough_signatures(k: int) -> None:
             assert 2 * v - k > c
             # And no fewer would do, but for t.
             assert v == t or 2 * (v - 1) - k <= c
-        for c in (-1, k):
-            with pytest.raises(ParameterError, match=f"use 0 to {k - 1}"):
-                SessionParameters(20, t, 100, 10, decryptors=k, max_corrupt=c)
+        # All of them may be corrupt, among more clients: then no number of signatures helps.
+        assert SessionParameters(20, t, 100, 10, decryptors=k, max_corrupt=18).signatures == k
 
 
 def test_verified_aggregates_imply_the_proofs_of_clients() -> None:

@@ -32,7 +32,7 @@ from mphe.scheme.decryption import Request, gen_share, read_blocks
 from mphe.scheme.encryptor import Encryptor
 from mphe.scheme.proof import ShortnessProof
 from tests.mphe.support import CNN
-from tests.support import make_parameters, make_session, seeded
+from tests.support import make_parameters, make_session, seed_of, seeded
 
 # -- plans -------------------------------------------------------------------------------------
 
@@ -324,7 +324,7 @@ def test_sizes_are_those_of_real_messages(encryption: str, n: int, length: int) 
         ring = Ring(plan.threshold.ring)
         request = Request(bytes(32), 1, 1, (1, 2), payload.c1)
         scaled = session.scaled(1, (1, 2), plan)
-        share = gen_share(plan, ring, scaled, request, {}, seeded("share"))
+        share = gen_share(plan, ring, scaled, request, {}, seed_of("share"))
         assert len(share) == plan.share_bytes
         read_blocks(ring, plan.threshold, share, plan.dropped_share)
 

@@ -45,7 +45,13 @@ def test_a_session_comes_back_whole(dealt: Simulation) -> None:
 
 
 @pytest.mark.parametrize(
-    "memory", [Memory(), Memory(spent=7), Memory(0, bytes(32), 3, 9, False), Memory(5, b"d" * 32)]
+    "memory",
+    [
+        Memory(),
+        Memory(spent=7),
+        Memory(0, bytes(32), 3, bytes(32), 9, False),
+        Memory(5, b"d" * 32, 1, b"l" * 32),
+    ],
 )
 def test_a_memory_comes_back_whole(memory: Memory) -> None:
     text = keyfile.write_memory(memory, TRANSCRIPT)
@@ -55,7 +61,7 @@ def test_a_memory_comes_back_whole(memory: Memory) -> None:
 
 
 def test_keys_without_a_share_come_back_without_one(dealt: Simulation) -> None:
-    keys = replace(dealt.keys[1], share=None, mask_keys={})
+    keys = replace(dealt.keys[1], share=None, mask_keys={}, smudging_key=b"")
     again = keyfile.read_keys(keyfile.write_keys(keys), dealt.plan, dealt.roster, 1)
     assert again.share is None and again.mask_keys == {}
     with pytest.raises(EncodingError, match="mask keys"):

@@ -31,6 +31,7 @@ from tests.support import (
     make_parameters,
     make_session,
     product,
+    seed_of,
     seeded,
     uniform_deviation,
 )
@@ -57,7 +58,7 @@ def answer(
     plan, ring = plan or session.plan, session.ring
     keys = session.signed_mask_keys(j, request.active) if masked else {}
     scaled = session.scaled(j, request.active, plan)
-    data = gen_share(plan, ring, scaled, request, keys, seeded(f"{j} {request}"))
+    data = gen_share(plan, ring, scaled, request, keys, seed_of(f"{j}"))
     layout = plan.threshold_layout(request.round)
     return read_blocks(ring, layout, data, plan.dropped_share)
 
@@ -178,6 +179,14 @@ def test_the_label_differs_when_any_part_of_the_request_differs() -> None:
         replace(base, round=1 << 8, attempt=0),
     ]
     assert len({variant.label for variant in variants}) == len(variants)
+
+
+def test_every_group_has_masks_and_smudging_of_its_own() -> None:
+    """Else two answers under one mask would show λ·s times the difference of two c1."""
+    request = Request(bytes(32), 1, 1, (1, 2, 3), b"c1")
+    key = bytes(32)
+    seeds = [f(key, group) for f in (request.mask_seed, request.smudging_seed) for group in (0, 1)]
+    assert len(set(seeds)) == 4
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,13 @@ from mphe.update.quantise import (
     payload_length,
     quantise,
 )
-from tests.support import seeded
+from tests.support import hedged
 
 
 def private(size: int = 200, bits: int = 16, label: str = "private", **more: Any) -> Any:
     """Return a codec as a run may have it, with known noise."""
     chosen = {"noise_multiplier": 1.5, "honest": 2, "sensitivity": 1.0} | more
-    return PrivateUpdateCodec(size, bits, 1e3, **chosen, source=seeded(label))
+    return PrivateUpdateCodec(size, bits, 1e3, **chosen, hedge=hedged(label))
 
 
 def encoded(codec: PrivateUpdateCodec, values: np.ndarray, clip_range: float) -> np.ndarray:
@@ -156,7 +156,7 @@ def test_a_whole_update_is_clipped_where_it_is_the_unit_and_only_there() -> None
             noise_multiplier=0.001,
             honest=1,
             sensitivity=sensitivity,
-            source=seeded("norm"),
+            hedge=hedged("norm"),
         )
         public = PublicRange(2.0)
         mean = codec.decode(encoded(codec, long, 2.0), 1, public).update
@@ -166,7 +166,7 @@ def test_a_whole_update_is_clipped_where_it_is_the_unit_and_only_there() -> None
 
 
 def test_its_range_starts_where_coordinates_are_and_the_sum_is_decoded_to_the_mean() -> None:
-    codec = PrivateUpdateCodec(4096, 20, 1.0, noise_multiplier=0.5, honest=2, source=seeded("sum"))
+    codec = PrivateUpdateCodec(4096, 20, 1.0, noise_multiplier=0.5, honest=2, hedge=hedged("sum"))
     public = codec.first_public()
     assert public.clip_range == 0.5
     rng = np.random.default_rng(3)
@@ -185,7 +185,7 @@ def test_its_range_starts_where_coordinates_are_and_the_sum_is_decoded_to_the_me
 
 def test_who_only_decodes_needs_no_source_and_cannot_encode_without_noise() -> None:
     codec = PrivateUpdateCodec(200, 16, 1.0, noise_multiplier=1.5, honest=2)
-    with pytest.raises(LocalProtocolError, match="source of noise"):
+    with pytest.raises(LocalProtocolError, match="a Hedge to draw noise from"):
         encoded(codec, np.zeros(200), 1.0)
 
 
