@@ -29,6 +29,7 @@ from mphe.roles.rounds.aggregator import Abandoned, Closed, Summed
 from mphe.roles.rounds.collecting import Counted
 from mphe.roles.rounds.contributor import RoundEnded, TrainOn
 from mphe.roles.rounds.exclusion import Excluded
+from mphe.roles.rounds.judging import Judge
 from mphe.roles.setup.client import Opened
 from mphe.roles.setup.server import SetupAbandoned
 from mphe.roles.step import Step
@@ -51,6 +52,7 @@ __all__ = [
     "Excluded",
     "Finished",
     "Identity",
+    "Judge",
     "LocalProtocolError",
     "MalformedMessage",
     "Mean",

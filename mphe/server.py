@@ -24,6 +24,7 @@ from mphe.roles import blob, keyfile, records
 from mphe.roles.identity import check_roster
 from mphe.roles.machine import Event, Output, Send
 from mphe.roles.rounds.aggregator import Aggregator
+from mphe.roles.rounds.judging import Judge
 from mphe.roles.setup.common import PublicSession
 from mphe.roles.setup.server import SetupDone, SetupServer, SetupState
 from mphe.roles.step import Mail, Step
@@ -67,6 +68,7 @@ class Server:
         roster: Mapping[int, bytes],
         *,
         blocks: BlockMap = map,
+        judge: Judge | None = None,
     ) -> None:
         """Wait for all clients.
 
@@ -74,6 +76,8 @@ class Server:
             parameters: the same for all parties.
             roster: public keys of all clients.
             blocks: computes the blocks of a sum, `map` or that of a thread pool.
+            judge: says why a sum is implausible, in one line, or "": such a sum is decrypted by
+                others once, and not published when it stays implausible.
 
         Raises:
             ParameterError: the parameters cannot be served safely, or do not fit the roster.
@@ -81,13 +85,14 @@ class Server:
         self.plan: Plan = make_plan(parameters)
         self.roster = check_roster(roster, parameters.num_clients)
         self._blocks = blocks
+        self._judge = judge
         self._serial = 0
         self._outbox: Mail = []
         self.setup = self.SETUP(self.plan, self.roster)
         self.aggregator: Aggregator | None = None
 
     @classmethod
-    def restore(cls, state: bytes, *, blocks: BlockMap = map) -> Self:
+    def restore(cls, state: bytes, *, blocks: BlockMap = map, judge: Judge | None = None) -> Self:
         """Return the server that `state` was taken from.
 
         Raises:
@@ -97,7 +102,7 @@ class Server:
         parameters = records.read_parameters(record.parameters)
         roster = records.read_roster(record.roster, parameters.num_clients)
         try:
-            server = cls(parameters, roster, blocks=blocks)
+            server = cls(parameters, roster, blocks=blocks, judge=judge)
         except ParameterError as error:
             raise EncodingError(f"the state is of another server: {error}") from error
         server._resume(serial, record)
@@ -113,7 +118,7 @@ class Server:
             raise EncodingError("a session belongs to a set-up that is done, and to no other")
         for rounds in record.rounds:
             session = keyfile.read_session(record.session, self.plan, self.roster)
-            self.aggregator = Aggregator(session, self._blocks)
+            self.aggregator = Aggregator(session, self._blocks, self._judge)
             self.aggregator.resume(rounds)
 
     @property
@@ -222,7 +227,7 @@ class Server:
         events: list[Output] = []
         for output in outputs:
             if isinstance(output, SetupDone):
-                self.aggregator = Aggregator(output.session, self._blocks)
+                self.aggregator = Aggregator(output.session, self._blocks, self._judge)
                 events.append(_ready(output))
             else:
                 events.append(output)

@@ -27,6 +27,7 @@ from mphe.roles.machine import Event, Output, Send
 from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
 from mphe.roles.rounds.contributor import Contributor, TrainOn
 from mphe.roles.rounds.decryptor import Decryptor
+from mphe.roles.rounds.judging import Judge
 from mphe.roles.setup.client import Committed, Revealed, SetupClient, State
 from mphe.roles.setup.common import PublicSession, SessionKeys
 from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer
@@ -106,6 +107,7 @@ class Simulation:
         clients: Mapping[int, type[SetupClient]] = NOBODY,
         server: type[SetupServer] = SetupServer,
         decryptor: type[Decryptor] = Decryptor,
+        judge: Judge | None = None,
         **session: Any,
     ) -> None:
         """Prepare all parties; `clients` replaces the class of single ones."""
@@ -117,7 +119,7 @@ class Simulation:
         }
         self.roster = {i: k.public_key().public_bytes_raw() for i, k in self.identities.items()}
         host: type[Server] = type("Host", (Server,), {"SETUP": server})
-        self.host = host(self.parameters, self.roster)
+        self.host = host(self.parameters, self.roster, judge=judge)
         self.parties = {
             i: self._party(i, clients.get(i, SetupClient), decryptor) for i in self.identities
         }
@@ -286,22 +288,30 @@ class Simulation:
         raise AssertionError("the set-up does not end")
 
     def run_round(
-        self, updates: Mapping[int, Integers], *, present: Iterable[int] | None = None
+        self,
+        updates: Mapping[int, Integers],
+        *,
+        present: Iterable[int] | None = None,
+        model: bytes = b"model",
     ) -> Summed | Abandoned:
         """Run one round to its end; clients without an update stay silent."""
-        self.begin_round(updates, present=present)
+        self.begin_round(updates, present=present, model=model)
         self.pump()
         return self.finish_round()
 
     def begin_round(
-        self, updates: Mapping[int, Integers], *, present: Iterable[int] | None = None
+        self,
+        updates: Mapping[int, Integers],
+        *,
+        present: Iterable[int] | None = None,
+        model: bytes = b"model",
     ) -> None:
         """Queue the start of a round."""
         assert self.aggregator is not None
         self.updates = updates
         self._ended = len(self.events)
         there = sorted(set(self.contributors) - self.silent) if present is None else present
-        self.post(SERVER, self.host.start_round(b"model", there))
+        self.post(SERVER, self.host.start_round(model, there))
 
     def finish_round(self) -> Summed | Abandoned:
         """Let deadlines pass until the round is over, and return how it ended."""

@@ -75,7 +75,8 @@ class Run:
         updates = scheme.codec(config.codec, size, self._privacy)
         self._model = GlobalModel(config.learning, self._trainer.get_vector(), updates)
         roster, blocks = launch.parties.roster, block_map(config.party.crypto_threads)
-        setting = Setting(config.session, updates.payload_length, size, roster, blocks)
+        length, judge = updates.payload_length, self._model.implausible
+        setting = Setting(config.session, length, size, roster, blocks, judge)
         self._agreement = scheme.agree(setting)
         events = Events(self._directory / EVENTS_DIRECTORY)
         self.history = History(self._directory, events)

@@ -3,6 +3,7 @@
 from mphe.update.aggregators import GroupAggregator
 from mphe.update.codec import Codec, PublicRange, UpdateCodec, clip
 from mphe.update.compression import Compression, sent_length
+from mphe.update.plausible import FLOAT_ROUNDING, implausible_mean, implausible_weight
 from mphe.update.private import (
     MIN_DEVIATION,
     NoiseScale,
@@ -16,6 +17,7 @@ from mphe.update.streams import Stream, generator
 
 __all__ = [
     "FINEST_BITS",
+    "FLOAT_ROUNDING",
     "MIN_DEVIATION",
     "NO_COUNTS",
     "Codec",
@@ -32,6 +34,8 @@ __all__ = [
     "clip",
     "failure_probability",
     "generator",
+    "implausible_mean",
+    "implausible_weight",
     "noise_grid",
     "sample_weight",
     "sent_length",

@@ -25,6 +25,7 @@ from mphe.roles import kept
 from mphe.roles.attendance import Attendance, AttendanceRecord
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
 from mphe.roles.rounds.collecting import Collecting, Outdated
+from mphe.roles.rounds.judging import Judge
 from mphe.roles.setup import returning
 from mphe.roles.setup.common import PublicSession, check_epoch, check_transcript
 from mphe.roles.verified.evidence_store import EvidenceRecord, EvidenceStore
@@ -226,14 +227,23 @@ class Aggregator(Machine[AggregatorState]):
         DECRYPTING: {"end": IDLE},
     }
 
-    def __init__(self, session: PublicSession, blocks: BlockMap = map) -> None:
-        """Take over a session whose key is confirmed; `blocks` computes those of a sum."""
+    def __init__(
+        self, session: PublicSession, blocks: BlockMap = map, judge: Judge | None = None
+    ) -> None:
+        """Take over a session whose key is confirmed.
+
+        Args:
+            session: what the set-up made.
+            blocks: computes those of a sum.
+            judge: says what is implausible of a sum; None takes every sum that is in range.
+        """
         super().__init__(IDLE)
         self.session = session
         self.plan = session.plan
         self.members = {*session.qualified, *session.admitted}
         self._able = set(session.decryptors) - set(session.admitted)
         self._sum = RunningSum(session.plan, session.crs_seed, blocks)
+        self._judge = judge
         self._evidence = EvidenceStore(session) if session.plan.session.verified else None
         # The first round starts when those who made the key have pledged.
         self._unpledged = set(session.qualified) if self._evidence else set()
@@ -528,12 +538,18 @@ class Aggregator(Machine[AggregatorState]):
         now, contributors = self._now, self._now.announced()
         total = self._sum.recover(list(now.shares.values()), len(contributors))
         if total is None:
-            now.implausible += 1
-            self._failures.update(now.active)
-            if now.implausible > 1:
-                return self._abandon("the sum is out of range: an update or a share is forged")
-            return self._next_attempt()
+            return self._distrust("the sum is out of range: an update or a share is forged")
+        reason = self._judge(total, len(contributors)) if self._judge else ""
+        if reason:
+            return self._distrust(f"the sum is implausible: {reason}")
         return [Summed(now.number, contributors, total, now.attempt), *self._end(contributors)]
+
+    def _distrust(self, reason: str) -> list[Output]:
+        """Have the sum decrypted by others, once: an update or a share is wrong."""
+        now = self._now
+        now.implausible += 1
+        self._failures.update(now.active)
+        return self._abandon(reason) if now.implausible > 1 else self._next_attempt()
 
     def _on_refusal(self, sender: int, message: Refusal) -> list[Output]:
         check_transcript(message.transcript, self.session.transcript, sender)
