@@ -37,6 +37,7 @@ class SessionConfig:
     max_attempts: int
     verified: bool
     max_corrupt: int
+    max_groups: int
 
     def parameters(self, length: int) -> SessionParameters:
         """Return the parameters for contributions of `length` values."""
@@ -82,6 +83,7 @@ class LearningConfig:
         batch_size: samples of a client's step.
         clip_norm: L2 norm of an update.
         weighted: whether updates weigh as much as their client has samples.
+        aggregator: what makes one mean of those of groups, as mphe.update.GroupAggregator reads it.
     """
 
     model: str
@@ -95,6 +97,7 @@ class LearningConfig:
     batch_size: int
     clip_norm: float
     weighted: bool
+    aggregator: str
 
 
 @dataclass(frozen=True)
