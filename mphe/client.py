@@ -180,6 +180,7 @@ class Client:
                 self._hold(stage.keys, memory)
             if record.progress:
                 self.contributor = self._make_contributor(stage.keys, record.progress[0])
+                self._tell_draw()
 
     @property
     def state(self) -> bytes:
@@ -353,9 +354,15 @@ class Client:
         if isinstance(message, RoundEnd) and self._returned and message.round != contributor.round:
             return []
         outputs = contributor.receive(SERVER, message)
+        self._tell_draw()
         self._returned = False
         self._kept = replace(self._kept, contribution=b"")
         return outputs
+
+    def _tell_draw(self) -> None:
+        """Let the decryptor know which groups this client contributes to."""
+        if self.decryptor is not None and self.contributor is not None:
+            self.decryptor.told(self.contributor.round, self.contributor.draw)
 
     def _refuse(self, message: Message, reason: str) -> Step:
         """Say why a request gets no answer; nothing has changed, so there is nothing to store."""
@@ -398,8 +405,15 @@ class Client:
             before = progress.pledged if progress else None
             pledged = PledgedEncryptor(self.index, name, encryptor, prover, before)
         source = self._stream()
+        groups = keys.plan.session.max_groups
         return Contributor(
-            self.index, encryptor, source, pledged, transcript=name, progress=progress
+            self.index,
+            encryptor,
+            source,
+            pledged,
+            transcript=name,
+            progress=progress,
+            groups=groups,
         )
 
     def _stream(self) -> RandomSource:

@@ -119,7 +119,7 @@ class Simulation:
         }
         self.roster = {i: k.public_key().public_bytes_raw() for i, k in self.identities.items()}
         host: type[Server] = type("Host", (Server,), {"SETUP": server})
-        self.host = host(self.parameters, self.roster, judge=judge)
+        self.host = host(self.parameters, self.roster, source=self.source("server"), judge=judge)
         self.parties = {
             i: self._party(i, clients.get(i, SetupClient), decryptor) for i in self.identities
         }

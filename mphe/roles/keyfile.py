@@ -16,7 +16,7 @@ from mphe.roles.rounds.decryptor import Memory
 from mphe.roles.setup.common import Identities, PublicSession, SessionKeys, candidates_digest
 from mphe.scheme.rlwe import CollectiveKey, common_reference
 from mphe.wire import codec
-from mphe.wire.messages import Welcome
+from mphe.wire.messages import Draw, Welcome
 
 HASH_BYTES = 32
 
@@ -54,6 +54,7 @@ class MemoryRecord:
     attempt: int
     spent: int
     confirming: int
+    draw: Draw
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ def write_memory(memory: Memory, transcript: bytes) -> bytes:
             memory.attempt,
             memory.spent,
             int(memory.confirming),
+            memory.draw,
         )
     )
 
@@ -142,7 +144,12 @@ def read_memory(data: bytes, transcript: bytes) -> Memory:
     if len(record.digest) != (HASH_BYTES if answered else 0) or record.confirming > 1:
         raise EncodingError("the journal makes no sense")
     return Memory(
-        record.rounds - 1, record.digest, record.attempt, record.spent, bool(record.confirming)
+        record.rounds - 1,
+        record.digest,
+        record.attempt,
+        record.spent,
+        bool(record.confirming),
+        record.draw,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from math import ceil, log2
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -30,7 +30,7 @@ from mphe.roles.rounds.aggregator import Summed
 from mphe.roles.setup import common as setup
 from mphe.roles.setup import confirmation
 from mphe.roles.verified.evidence import Statement, c1_digest, model_digest
-from mphe.scheme import packing, sealing, sharing
+from mphe.scheme import packing, partition, sealing, sharing
 from mphe.scheme.decryption import Request
 from mphe.scheme.proof import ShortnessProof
 from mphe.scheme.rlwe import CollectiveKey, common_reference, gen_share
@@ -38,7 +38,7 @@ from mphe.scheme.sealing import PairwiseKeys
 from mphe.update import PublicRange
 from mphe.update.quantise import Counts, quantise
 from mphe.wire import codec
-from mphe.wire.messages import NUMBERS, Commit, Join, Pledge
+from mphe.wire.messages import NUMBERS, Commit, Draw, Join, Pledge
 from tests.simulation import Simulation
 
 FOLDER = Path(__file__).parent
@@ -119,6 +119,9 @@ def hashes() -> list[Vector]:
     commit_parts = [p for c in commits for p in (number(c.index), c.commitment)]
     request = Request(name, 3, 2, (1, 2), b"c1 of the sum", (1, 2))
     aggregate = [name, long_number(3), number(0), b"", number(1), number(1) + number(2)]
+    salt = fixed("salt")
+    divided = replace(request, c1=b"c1 and c1", draw=Draw(5, 2, salt))
+    drawn = [name, long_number(3), number(5), salt, number(2), number(1) + number(2), b"c1 and c1"]
     pledges = (Pledge(1, fixed("pledge 1")), Pledge(2, fixed("pledge 2")))
     statement = Statement(name, 3, model_digest(b"model"), pledges)
     listed = b"".join(number(p.index) + p.digest for p in pledges)
@@ -181,6 +184,15 @@ def hashes() -> list[Vector]:
             [zero_share, request.label, number(0), number(0)],
             request.mask_seed(zero_share),
         ),
+        hash_vector("salt", "4.2", "salt", [salt], partition.salt_digest(salt)),
+        hash_vector("aggregate of groups", "4.2", "aggregate", drawn, divided.aggregate),
+        hash_vector(
+            "mask of a group",
+            "4.2",
+            "mask",
+            [zero_share, divided.label, number(1), number(0)],
+            divided.mask_seed(zero_share, 1),
+        ),
         hash_vector("pledge", "4.2", "pledge", [name, b"c1"], c1_digest(name, b"c1")),
         hash_vector("model", "4.2", "model", [b"model"], model_digest(b"model")),
         hash_vector("statement", "4.2", "statement", stated, statement.digest()),
@@ -217,6 +229,7 @@ SETS: dict[str, SessionParameters] = {
     "two clients": SessionParameters(2, 2, 64, 10),
     "direct": SessionParameters(4, 3, 5000, 10, encryption="direct", decryptors=3),
     "without robustness": SessionParameters(3, 3, 1000, 5, robust=False, value_bits=12),
+    "groups": SessionParameters(32, 17, 199_668, 100, min_contributors=4, max_groups=8),
     "verified": SessionParameters(8, 6, 199_668, 100, verified=True, max_corrupt=3),
     "five hundred": SessionParameters(500, 250, 199_668, 100),
 }
@@ -504,6 +517,20 @@ def messages() -> list[Vector]:
 # -- a whole session -------------------------------------------------------------------------------
 
 
+def groups() -> list[Vector]:
+    """Return how contributors are split, everybody there and with groups that are too small."""
+    transcript, draw = fixed("T"), Draw(2, 4, fixed("salt"))
+    vectors = []
+    for away in ((), (2, 3, 5, 8), (1, 2, 3, 4, 6, 8, 9, 11)):
+        there = [i for i in range(1, 19) if i not in away]
+        inputs: dict[str, Any] = {"T": transcript.hex(), "number": 2, "salt": draw.salt.hex()}
+        inputs |= {"groups": 4, "clients": 18, "min_contributors": 4, "contributors": there}
+        split = partition.split(partition.runs(transcript, draw, 18), there, 4)
+        output = [list(group) for group in split]
+        vectors.append(known(f"groups of {len(there)} of 18", "12.5", inputs, output))
+    return vectors
+
+
 def session() -> list[Vector]:
     """Return every frame of a set-up and a round of two clients, and what nobody but they know."""
     simulation = Simulation(2, 2, 64, label="known answers", rounds=10)
@@ -549,6 +576,7 @@ TOPICS = {
     "sealing": sealings,
     "sharing": sharings,
     "encryption": encryptions,
+    "groups": groups,
     "updates": updates,
     "messages": messages,
     "session": session,

@@ -181,7 +181,7 @@ def test_shares_put_together_are_the_secret() -> None:
 def asked(session: Session, round: int) -> dict[str, Any]:
     """Return the fields of the last request of a round, and the c1 that it means."""
     names = ("round", "attempt", "active", "groups", "model")
-    more = ("pledges", "evidence", "transcript", "draw")
+    more = ("pledges", "evidence", "transcript", "draw", "asked")
     request = [m for *_, m in session.all(REQUEST) if m[0] == round][-1]
     fields = dict(zip((*names, *more), request, strict=True))
     return fields | {"c1": fields["groups"][0][1]}

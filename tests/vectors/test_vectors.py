@@ -148,11 +148,30 @@ def messages(i: dict[str, Any]) -> str:
     return encoded.hex()
 
 
+def groups(i: dict[str, Any]) -> list[list[int]]:
+    head = (raw(i["T"]), reader.short(i["number"]), raw(i["salt"]))
+    n, count, there = i["clients"], i["groups"], set(i["contributors"])
+    order = sorted(
+        range(1, n + 1), key=lambda j: reader.hashed("partition", *head, reader.short(j))
+    )
+    found: list[list[int]] = []
+    taken: list[int] = []
+    for run in range(count):
+        size = n // count + (run < n % count)
+        taken += sorted(there & set(order[:size]))
+        del order[:size]
+        if len(taken) >= i["min_contributors"]:
+            found.append(taken)
+            taken = []
+    found[-1] += taken
+    return [sorted(group) for group in found]
+
+
 READERS = {
     function.__name__: function
     for function in (
         *(hashes, signatures, plans, streams, elements, packing),
-        *(sealing, sharing, encryption, updates, messages),
+        *(sealing, sharing, encryption, groups, updates, messages),
     )
 }
 

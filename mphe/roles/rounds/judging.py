@@ -1,4 +1,4 @@
-"""What an application says of a sum before it is used."""
+"""What else makes a sum implausible, beside its range."""
 
 from __future__ import annotations
 
@@ -8,4 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Judge = Callable[[NDArray[np.int64], int], str]
-"""(exact total (length,), number of its contributors) → why it is implausible, one line, or ""."""
+"""Says in one line what is implausible in a total (length,) of so many contributors, or nothing."""
+
+
+def satisfied(total: NDArray[np.int64], contributors: int) -> str:
+    """Find nothing implausible: the judge of whoever knows nothing of the values."""
+    return ""

@@ -148,10 +148,10 @@ def test_the_encoding_is_version_type_fields() -> None:
     assert msgpack.unpackb(encode(start))[2:] == [1, b"m", [[3, b"d"]], b"T", draw]
     groups = (Group((3,), b"c"), Group((7, 8), b""))
     request = DecryptionRequest(
-        1, 2, (4,), groups, b"m", (pledge,), (evidence,), b"T", Draw(5, 6, b"salt")
+        1, 2, (4,), groups, b"m", (pledge,), (evidence,), b"T", Draw(5, 6, b"salt"), (1,)
     )
     lists = [[[3, b"d"]], [[3, b"c", b"p", b"s"]]]
-    written = [1, 2, [4], [[[3], b"c"], [[7, 8], b""]], b"m", *lists, b"T", draw]
+    written = [1, 2, [4], [[[3], b"c"], [[7, 8], b""]], b"m", *lists, b"T", draw, [1]]
     assert msgpack.unpackb(encode(request))[2:] == written
 
 
@@ -165,7 +165,7 @@ def test_what_only_verified_aggregates_need_is_written_empty_where_they_are_not(
     written = [1, b"0", b"1", b"b", b"n", b"", b"", b"T", 0]
     assert msgpack.unpackb(encode(contribution))[2:] == written
     request = DecryptionRequest(1, 2, (4,), (Group((3,), b"c"),))
-    written = [1, 2, [4], [[[3], b"c"]], b"", [], [], b"", UNDIVIDED]
+    written = [1, 2, [4], [[[3], b"c"]], b"", [], [], b"", UNDIVIDED, [0]]
     assert msgpack.unpackb(encode(request))[2:] == written
 
 
