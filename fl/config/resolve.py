@@ -254,20 +254,19 @@ def _refuse(args: Args, error: OutOfRange) -> NoReturn:
             f"--resiliency {args.resiliency:g} needs {t} of {n} clients to decrypt but "
             f"--decryptors is {k}: lower the one or raise the other"
         )
-    if error.field == "max_groups" and 2 * args.max_groups <= n:
+    if error.field == "max_groups" and 2 <= 2 * args.max_groups <= n:
         raise UsageError(
             f"{n} clients make at most {error.high} groups of --min_contributors each: give "
             f"--max_groups {error.high} or less, or --min_contributors "
             f"{n // args.max_groups} or less"
         )
-    if error.field == "max_corrupt" and not args.verify_aggregate:
-        _check_between("max_corrupt", c, error.low, error.high)
-    if error.field == "max_corrupt" and error.high < 0:
+    among_liars = error.field == "max_corrupt" and args.verify_aggregate
+    if among_liars and error.high < 0:
         raise UsageError(
             f"--verify_aggregate True needs more than half of the {k} decryptors to decrypt, not "
             f"{t}: raise --resiliency, or lower --decryptors"
         )
-    if error.field == "max_corrupt" and c >= 0:
+    if among_liars and c >= 0:
         raise UsageError(
             f"--verify_aggregate True cannot withstand {c} corrupt of {n} clients with {t} of {k} "
             f"decryptors (at most {error.high}): raise --resiliency, or lower --max_corrupt or "

@@ -46,7 +46,7 @@ def test_disjoint_groups_cost_what_one_sum_costs_and_their_size_decides_the_nois
     tmp_path: Path,
 ) -> None:
     """A unit is in one group of a round, and each has min_contributors whose noise is in it."""
-    words = ["--min_contributors", "3", "--decryptors", "6", "--dp_colluding", "1"]
+    words = ["--min_contributors", "3", "--dp_colluding", "1"]
     whole, split = (
         privacy_of(private_flags(tmp_path, *words, *more, peers=9), 1000, LABELS)
         for more in ([], ["--max_groups", "3"])
