@@ -50,7 +50,7 @@ from mphe.wire.messages import (
     RoundStart,
 )
 from tests.support import SeededSource as SeededSource
-from tests.support import seed_of
+from tests.support import SeededSystem, seed_of
 
 Intercept = Callable[[int, int, Message], Iterable[Message]]
 """(sender, receiver, message) → the messages that are delivered in its stead."""
@@ -147,7 +147,10 @@ class Simulation:
         kind = type("Party", (Party,), members)
         identity = Identity(self.identities[index])
         source = self.source(f"setup/{index}")
-        party: Client = kind(index, self.parameters, identity, self.roster, source=source)
+        system = SeededSystem(f"{self.label}/system/{index}")
+        party: Client = kind(
+            index, self.parameters, identity, self.roster, source=source, system=system
+        )
         return party
 
     @property
@@ -473,6 +476,8 @@ def snapshot(value: Any) -> Any:
     """Return something comparable that changes whenever the state of a role changes."""
     if isinstance(value, SeededSource):
         return ("source", value.drawn)
+    if isinstance(value, SeededSystem):
+        return ("source", value.source.drawn)
     if isinstance(value, RandomSource):
         return ("source", id(value))
     if isinstance(value, Ed25519PrivateKey | X25519PrivateKey):

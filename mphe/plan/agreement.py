@@ -8,7 +8,7 @@ from functools import cached_property
 
 from mphe.errors import OutOfRange, ParameterError
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 MAX_CLIENTS = 1 << 12
 MAX_LENGTH = 1 << 28
 MAX_ROUNDS = 1 << 20

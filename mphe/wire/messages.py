@@ -17,10 +17,7 @@ EPOCH = 0
 
 @dataclass(frozen=True)
 class Join:
-    """Client to server, then in the roster: an exchange key and entropy for this session.
-
-    `encapsulation_key` is empty: no keys are exchanged but those of X25519.
-    """
+    """Client to server, then in the roster: keys of X25519 and ML-KEM-768, and entropy."""
 
     index: int
     exchange_key: bytes
@@ -68,10 +65,15 @@ class KeyReveal:
 
 @dataclass(frozen=True)
 class SealedShare:
-    """A sealed Shamir share; `peer` is its receiver on the way in, its sender on the way out."""
+    """A sealed Shamir share; `peer` is its receiver on the way in, its sender on the way out.
+
+    `encapsulation` is the ciphertext of ML-KEM-768 that its key is made from. Where every client
+    keeps its own secret, the sealed text is empty.
+    """
 
     peer: int
     sealed: bytes
+    encapsulation: bytes
 
 
 @dataclass(frozen=True)

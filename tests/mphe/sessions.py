@@ -16,6 +16,8 @@ from mphe.wire import codec
 from mphe.wire.messages import Message
 
 LENGTH = 50
+SALTS = bytes(32)
+"""What servers draw salts from, so that two of them draw the same."""
 MODES: dict[str, dict[str, Any]] = {
     "hybrid": {"threshold": 3},
     "direct": {"threshold": 3, "encryption": "direct"},
@@ -64,8 +66,7 @@ class Session:
         self.updates: dict[int, np.ndarray] = {}
 
     def _make_server(self) -> mphe.Server:
-        source = mphe.RandomSource(bytes(32))
-        return mphe.Server(self.parameters, self.roster, source=source)
+        return mphe.Server(self.parameters, self.roster, source=mphe.RandomSource(SALTS))
 
     def act(self, index: int, call: Callable[[mphe.Client], mphe.Step]) -> None:
         if self.anew:
@@ -80,7 +81,7 @@ class Session:
         if witness is not None:
             beside = call(witness)
             assert repr(step.events) == repr(beside.events)
-            self.server = mphe.Server.restore(server.state)
+            self.server = mphe.Server.restore(server.state, source=mphe.RandomSource(SALTS))
             assert self.server.state == server.state == witness.state
             assert self.server.outbox == step.mail == beside.mail
             assert self.server.waiting_for() == witness.waiting_for()

@@ -422,3 +422,47 @@ def test_changed_states_give_a_server_or_an_encoding_error(
     with suppress(mphe.EncodingError):
         server = mphe.Server.restore(bytes(changed))
         assert mphe.Server.restore(server.state).state == server.state
+
+
+def swap_bodies(session: Session, culprit: int) -> None:
+    """Deliver all mail; the culprit contributes bodies that its key does not match."""
+
+    def is_forged(sender: int, receiver: int, message: Message) -> bool:
+        return sender == culprit and isinstance(message, Contribution)
+
+    session.deliver(is_forged)
+    while session.mail:
+        sender, receiver, data = session.mail.popleft()
+        message = codec.decode(data, sender)
+        assert isinstance(message, Contribution)
+        forged = replace(message, body=message.body[::-1])
+        session.mail.appendleft((sender, receiver, codec.encode(forged)))
+        session.deliver(Nth(Contribution, 2))
+        session.deliver(is_forged)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        {"threshold": 3, "min_contributors": 3, "max_attempts": 8},
+        {"threshold": 3, "min_contributors": 2, "max_groups": 2, "max_attempts": 8},
+        {"threshold": 4, "verified": True, "max_corrupt": 1, "max_attempts": 8},
+    ],
+    ids=["sitting out", "groups", "verified"],
+)
+def test_what_was_wrong_and_who_was_found_out_survive_any_number_of_restarts(
+    mode: dict[str, Any],
+) -> None:
+    session = opened(mode)
+    for seed in range(1, 9):
+        if session.events_of(mphe.SERVER, mphe.Excluded):
+            break
+        session.begin_round(seed=seed)
+        swap_bodies(session, 2)
+    (excluded,) = session.events_of(mphe.SERVER, mphe.Excluded)
+    assert excluded.client == 2 and session.server.members == {1, 3, 4, 5}
+    session.round(seed=9)
+    (ended,) = [
+        e for e in session.events_of(mphe.SERVER, mphe.Summed) if e.round == session.server.round
+    ]
+    assert 2 not in ended.contributors

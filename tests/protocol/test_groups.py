@@ -259,7 +259,7 @@ def test_groups_work_with_verified_aggregates() -> None:
 
 
 def test_who_stays_away_leaves_an_empty_place_and_small_groups_are_joined() -> None:
-    simulation = grouped()
+    simulation = grouped(decryptors=8)
     updates = simulation.random_updates()
     simulation.run_round(updates)
     runs = partition.runs(simulation.session.transcript, aggregator_of(simulation)._blame.draw, 8)

@@ -34,11 +34,12 @@ from mphe.scheme import packing, partition, sealing, sharing
 from mphe.scheme.decryption import Request
 from mphe.scheme.proof import ShortnessProof
 from mphe.scheme.rlwe import CollectiveKey, common_reference, gen_share
-from mphe.scheme.sealing import PairwiseKeys
+from mphe.scheme.sealing import Encapsulated, PairwiseKeys
 from mphe.update import PublicRange
 from mphe.update.quantise import Counts, quantise
 from mphe.wire import codec
 from mphe.wire.messages import NUMBERS, Commit, Draw, Join, Pledge
+from tests.kem import encapsulate
 from tests.simulation import Simulation
 
 FOLDER = Path(__file__).parent
@@ -94,7 +95,16 @@ def hashes() -> list[Vector]:
     """Return one known answer of each domain."""
     plan = make_plan(SessionParameters(2, 2, 64, 10))
     identities = {1: fixed("identity 1"), 2: fixed("identity 2")}
-    joins = [Join(i, fixed(f"x {i}"), fixed(f"entropy {i}"), fixed(f"s {i}", 64)) for i in (1, 2)]
+    joins = [
+        Join(
+            index=i,
+            exchange_key=fixed(f"x {i}"),
+            entropy=fixed(f"entropy {i}"),
+            signature=fixed(f"s {i}", 64),
+            encapsulation_key=fixed(f"kem {i}", 1184),
+        )
+        for i in (1, 2)
+    ]
     commits = [Commit(i, fixed(f"commitment {i}"), b"") for i in (1, 2)]
     epoch = setup.epoch_parts(plan, identities)
     candidates = [p for i, key in identities.items() for p in (number(i), key)]
@@ -106,7 +116,7 @@ def hashes() -> list[Vector]:
             number(j.index),
             identities[j.index],
             j.exchange_key,
-            b"",
+            j.encapsulation_key,
             j.entropy,
             j.signature,
         )
@@ -352,37 +362,46 @@ def packings() -> list[Vector]:
 
 
 def sealings() -> list[Vector]:
-    """Return what two clients share."""
-    low, high = (
-        PairwiseKeys(2, RandomSource(fixed("x2")).bytes(32)),
-        PairwiseKeys(5, RandomSource(fixed("x5")).bytes(32)),
-    )
+    """Return what two clients share; the encapsulated secrets are given."""
+    pair = {i: PairwiseKeys(i, fixed(f"x{i}"), fixed(f"kem{i}", 64)) for i in (2, 5)}
     session, text = fixed("session"), fixed("text", 100)
-    private = {i: RandomSource(fixed(f"x{i}")).bytes(32) for i in (2, 5)}
-    inputs = {
-        "sender": 2,
-        "receiver": 5,
-        "private": private[2].hex(),
-        "peer": high.public.hex(),
-        "session": session.hex(),
-    }
-    sealed = low.seal(5, high.public, session, text)
-    back = high.seal(2, low.public, session, text)
-    other = inputs | {
-        "sender": 5,
-        "receiver": 2,
-        "private": private[5].hex(),
-        "peer": low.public.hex(),
-    }
-    zero_share = low.zero_share_key(5, high.public, session)
-    return [
-        known(
-            "seal from 2 to 5", "9.1", inputs | {"kind": "seal", "text": text.hex()}, sealed.hex()
-        ),
-        known("seal from 5 to 2", "9.1", other | {"kind": "seal", "text": text.hex()}, back.hex()),
-        known("zero-share key of 2", "9.3", inputs | {"kind": "zero-share"}, zero_share.hex()),
-        known("zero-share key of 5", "9.3", other | {"kind": "zero-share"}, zero_share.hex()),
-    ]
+    # Each encapsulated to the other, whose key opens the ciphertext.
+    sent = {i: encapsulate(pair[7 - i].encapsulation_key, fixed(f"m{i}")) for i in (2, 5)}
+
+    def inputs(i: int, maker: int, **more: Any) -> dict[str, Any]:
+        secret, ciphertext = sent[maker]
+        return {
+            "sender": i,
+            "receiver": 7 - i,
+            "private": pair[i].private.hex(),
+            "peer": pair[7 - i].public.hex(),
+            "session": session.hex(),
+            "secret": secret.hex(),
+            "encapsulation_sha256": hashlib.sha256(ciphertext).hexdigest(),
+            **more,
+        }
+
+    def shared(peer: int, maker: int) -> Encapsulated:
+        secret, ciphertext = sent[maker]
+        return Encapsulated(peer, secret, hashlib.sha256(ciphertext).digest())
+
+    vectors = []
+    for i, own in pair.items():
+        sealed = own.seal(pair[7 - i].public, session, text, shared(7 - i, i))
+        given = inputs(i, i, kind="seal", text=text.hex())
+        vectors.append(known(f"seal from {i} to {7 - i}", "9.1", given, sealed.hex()))
+    for i, own in pair.items():
+        key = own.zero_share_key(pair[7 - i].public, session, shared(7 - i, 2))
+        given = inputs(i, 2, kind="zero-share")
+        vectors.append(known(f"zero-share key of {i}", "9.3", given, key.hex()))
+    _, ciphertext = sent[2]
+    changed = bytes([ciphertext[0] ^ 1]) + ciphertext[1:]
+    for name, data in (("what 2 encapsulated", ciphertext), ("the same, changed", changed)):
+        given = {"kind": "decapsulate", "seed": pair[5].seed.hex(), "ciphertext": data.hex()}
+        found = pair[5].decapsulate(2, data).secret
+        output = {"public": pair[5].encapsulation_key.hex(), "secret": found.hex()}
+        vectors.append(known(name, "9.1", given, output))
+    return vectors
 
 
 def sharings() -> list[Vector]:
@@ -545,6 +564,7 @@ def session() -> list[Vector]:
         clients[str(index)] = {
             "identity": simulation.roster[index].hex(),
             "exchange_key": simulation.stages[index].exchange_key.hex(),
+            "encapsulation_seed": simulation.stages[index].encapsulation_seed.hex(),
             "secret": opening.secret.astype("i1").tobytes().hex(),
             "error": opening.error.astype("i1").tobytes().hex(),
             "values": [int(value) for value in values[index]],

@@ -140,8 +140,8 @@ def test_the_encoding_is_version_type_fields() -> None:
         "no",
         b"",
     ]
-    nested = Qualified((KeyReveal(1, b"b", b"n", b"s", b"p"),), (SealedShare(2, b"x"),))
-    assert msgpack.unpackb(encode(nested))[2:] == [[[1, b"b", b"n", b"s", b"p"]], [[2, b"x"]]]
+    nested = Qualified((KeyReveal(1, b"b", b"n", b"s", b"p"),), (SealedShare(2, b"x", b"e"),))
+    assert msgpack.unpackb(encode(nested))[2:] == [[[1, b"b", b"n", b"s", b"p"]], [[2, b"x", b"e"]]]
     pledge, evidence = Pledge(3, b"d"), Evidence(3, b"c", b"p", b"s")
     start = RoundStart(1, b"m", (pledge,), b"T", Draw(5, 6, b"salt"))
     draw = [5, 6, b"salt"]
@@ -270,11 +270,11 @@ def asking(**fields: Any) -> list[Any]:
 
 def test_a_newer_program_is_told_which_versions_differ() -> None:
     error = refused(raw(PROTOCOL_VERSION + 1, FINISH, "done"))
-    assert "version 4, this program speaks 3" in str(error)
+    assert "version 5, this program speaks 4" in str(error)
 
 
 @pytest.mark.parametrize(
-    "version", [0, 1, 2, 4, -1, 255, True, 3.0, "3", b"3", None, [3], float("nan")]
+    "version", [0, 1, 2, 3, 5, -1, 255, True, 4.0, "4", b"4", None, [4], float("nan")]
 )
 def test_another_version_is_refused(version: Any) -> None:
     assert outcome(written(FINISH, "done")) == Finish("done")
