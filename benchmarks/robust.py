@@ -40,6 +40,8 @@ TABLE = "Accuracy beside hostile clients"
 
 Sum = tuple[NDArray[np.int64], int]
 Judge = Callable[[NDArray[Any], int], str]
+Encode = Callable[[int], NDArray[Any]]
+"""Index of a client → what it contributes to the round."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,8 @@ class Clients:
 class Summing(Protocol):
     """A way to have the groups' sums of a round."""
 
-    def sums(self, round: int, encode: Callable[[int], NDArray[Any]], judge: Judge) -> list[Sum]:
-        """Return the plausible sums; `encode` returns the contribution of a client."""
+    def sums(self, round: int, encode: Encode, judge: Judge) -> tuple[list[Sum], int]:
+        """Return the plausible sums, and the number of the others."""
 
 
 class InClear:
@@ -146,14 +148,14 @@ class InClear:
         runs = partition.runs(b"benchmark", draw, CLIENTS)
         self._groups = partition.split(runs, range(1, CLIENTS + 1), SMALLEST)
 
-    def sums(self, round: int, encode: Callable[[int], NDArray[Any]], judge: Judge) -> list[Sum]:
-        """Return the plausible sums."""
+    def sums(self, round: int, encode: Encode, judge: Judge) -> tuple[list[Sum], int]:
+        """Return the plausible sums, and the number of the others."""
         found = []
         for group in self._groups:
             total = np.stack([encode(index) for index in group]).sum(axis=0, dtype=np.int64)
             if not judge(total, len(group)):
                 found.append((total, len(group)))
-        return found
+        return found, len(self._groups) - len(found)
 
 
 @dataclass
@@ -189,24 +191,20 @@ class Encrypted:
         )
         self._clients = {i: mphe.Client(i, parameters, identities[i], roster) for i in roster}
         self._mail: deque[tuple[int, int, bytes]] = deque()
-        self._encode: Callable[[int], NDArray[Any]] = lambda index: np.zeros(0)
+        self._encode: Encode = lambda index: np.zeros(0)
         self._summed: mphe.Summed | None = None
         for index, client in self._clients.items():
             self._carry_out(index, client.start())
         self._deliver()
 
-    def sums(self, round: int, encode: Callable[[int], NDArray[Any]], judge: Judge) -> list[Sum]:
-        """Return the plausible sums."""
+    def sums(self, round: int, encode: Encode, judge: Judge) -> tuple[list[Sum], int]:
+        """Return the plausible sums, and the number of the others."""
         self._encode, self._judge, self._summed = encode, judge, None
         self._carry_out(0, self._server.start_round(b"model", self._server.members))
         self._deliver()
-        if self._summed is None:
-            return []
-        return [
-            (group.total, len(group.contributors))
-            for group in self._summed.groups
-            if group.total is not None
-        ]
+        groups: tuple[mphe.GroupSum, ...] = self._summed.groups if self._summed else ()
+        found = [(g.total, len(g.contributors)) for g in groups if g.total is not None]
+        return found, len(groups) - len(found)
 
     def _carry_out(self, party: int, step: mphe.Step) -> None:
         self._mail.extend((party, receiver, data) for receiver, data in step.mail)
@@ -279,8 +277,8 @@ def train(case: Case, seed: int, rounds: int, data: Dataset, summing: Summing) -
         def decode(total: NDArray[Any], contributors: int, range: PublicRange = public) -> Any:
             return codec.decode(total, contributors, range)
 
-        sums = summing.sums(round, encode, judge)
-        lost += GROUPS - len(sums)
+        sums, left_out = summing.sums(round, encode, judge)
+        lost += left_out
         if sums:
             step = aggregator.combine(sums, decode)
             public = codec.next_public(public, step)
