@@ -23,7 +23,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--value_bits", type=int, default=16, help="bits of a value")
     parser.add_argument("--num_iterations", type=int, default=100, help="rounds")
-    parser.add_argument("--max_attempts", type=int, default=4, help="decryptions of a round")
+    parser.add_argument("--max_attempts", type=int, default=8, help="decryptions of a round")
     parser.add_argument("--verify_aggregate", action="store_true", help="the server may lie")
     parser.add_argument(
         "--max_corrupt", type=int, default=none, help="clients that may help it; default: the most"

@@ -91,13 +91,14 @@ class Args(PrivacyFlags, LearningFlags):
     )
     min_contributors: int | None = flag(
         whole_number,
-        "fewest updates in a published sum; default: the threshold t, with "
-        "--verify_aggregate True max(3, c + 2)",
+        "fewest updates in a published sum; default: max(2, min(t + 1, n - 1)) with threshold t, "
+        "with --verify_aggregate True max(3, c + 2)",
         None,
     )
     verify_aggregate: bool = flag(
         true_or_false,
-        "True: the server may lie; decryptors check what they decrypt, see SECURITY.md",
+        "True: the server may lie; decryptors check what they decrypt, nobody its models; see "
+        "SECURITY.md",
         False,
     )
     max_corrupt: int | None = flag(
@@ -123,7 +124,7 @@ class Args(PrivacyFlags, LearningFlags):
     round_timeout: float = flag(
         real, "most seconds to wait for clients in one step; less once steps were shorter", 60.0
     )
-    max_attempts: int = flag(whole_number, "decryption attempts for one round", 4)
+    max_attempts: int = flag(whole_number, "decryption attempts for one round", 8)
     max_failed_rounds: int = flag(
         whole_number, "give up after this many failed rounds in a row", 10
     )

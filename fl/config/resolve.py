@@ -377,6 +377,11 @@ def _warnings(args: Args, session: SessionParameters) -> tuple[str, ...]:
             f"--verify_aggregate True withstands a lying server with {session.max_corrupt} of "
             f"{session.num_clients} clients corrupt (--max_corrupt)"
         )
+        if not args.dp_epsilon:
+            lines.append(
+                "--verify_aggregate True checks what is decrypted, not the model: a server that "
+                "lies can still read training data out of sums; only --dp_epsilon bounds that"
+            )
         if not args.role:
             lines.append(
                 "under mpirun rank 0 takes part in handing out the certificates: against a "

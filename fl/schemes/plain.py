@@ -172,8 +172,7 @@ class PlainServer:
         """Return why the sum of so many updates is not used, or ""."""
         if count < self._minimum:
             return f"{count} updates arrived, at least {self._minimum} are needed"
-        reason = self._judge(self._total, count) if self._judge else ""
-        return f"the sum is implausible: {reason}" if reason else ""
+        return self._judge(self._total, count) if self._judge else ""
 
     def waiting_for(self) -> tuple[int, ...]:
         """Return whose join or update is still missing."""

@@ -26,8 +26,12 @@ def _default_corrupt(n: int, t: int, k: int, verified: bool) -> int:
 
 
 def _default_minimum(n: int, t: int, c: int, verified: bool) -> int:
-    """Return max(2, t); with a lying server two more than the corrupt, and at least 3."""
-    return min(max(3, c + 2) if verified else max(2, t), n)
+    """Return t + 1, so that t - 1 who pool what they know leave two updates in a sum.
+
+    Of all n at most n - 1, or one client's absence would stop training. With a lying server two
+    more than the corrupt, and at least 3.
+    """
+    return min(max(3, c + 2), n) if verified else max(2, min(t + 1, n - 1))
 
 
 @dataclass(frozen=True, init=False)
@@ -78,7 +82,7 @@ class SessionParameters:
         decryptors: int | None = None,
         min_contributors: int | None = None,
         capacity: int | None = None,
-        max_attempts: int = 4,
+        max_attempts: int = 8,
         verified: bool = False,
         max_corrupt: int | None = None,
         max_groups: int = 1,

@@ -19,7 +19,7 @@ LENGTH = 50
 SALTS = bytes(32)
 """What servers draw salts from, so that two of them draw the same."""
 MODES: dict[str, dict[str, Any]] = {
-    "hybrid": {"threshold": 3},
+    "hybrid": {"threshold": 3, "min_contributors": 3},
     "direct": {"threshold": 3, "encryption": "direct"},
     "committee": {"threshold": 2, "decryptors": 3},
     "not robust": {"threshold": 5, "robust": False},

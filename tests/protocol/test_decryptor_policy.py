@@ -70,7 +70,7 @@ UNACCEPTABLE: dict[str, dict[str, Any]] = {
     "contributors beyond the capacity": {"contributors": (1, 2, 7)},
     "contributors with the server": {"contributors": (0, 1, 2)},
     "attempt zero": {"attempt": 0},
-    "one attempt too many": {"attempt": 5},
+    "one attempt too many": {"attempt": 9},
     "round beyond the session": {"round": 51},
     "confirmation with contributors in a later round's clothes": {"round": 0},
     "another session": {"transcript": bytes(32)},

@@ -141,7 +141,17 @@ def test_the_ends_of_every_range_are_allowed(limits: dict[str, Any]) -> None:
 
 def test_what_is_left_out_is_filled_in() -> None:
     session = SessionParameters(num_clients=8, threshold=4, length=10, rounds=1)
-    assert (session.decryptors, session.capacity, session.min_contributors) == (8, 8, 4)
+    assert (session.decryptors, session.capacity, session.min_contributors) == (8, 8, 5)
+    assert session.max_attempts == 8
+
+
+@pytest.mark.parametrize(
+    ("n", "t", "minimum"), [(2, 2, 2), (3, 2, 2), (3, 3, 2), (4, 2, 3), (4, 3, 3), (4, 4, 3)]
+)
+def test_a_sum_holds_two_updates_beside_t_minus_1_but_never_needs_everybody(
+    n: int, t: int, minimum: int
+) -> None:
+    assert SessionParameters(n, t, 10, 1).min_contributors == minimum
 
 
 def test_the_digest_differs_when_any_field_differs() -> None:
@@ -154,7 +164,7 @@ def test_the_digest_differs_when_any_field_differs() -> None:
         "encryption": "direct",
         "value_bits": 15,
         "decryptors": 7,
-        "min_contributors": 6,
+        "min_contributors": 7,
         "capacity": 17,
         "max_attempts": 5,
         "verified": True,
@@ -171,9 +181,9 @@ def test_the_digest_differs_when_any_field_differs() -> None:
 
 
 def test_equal_parameters_have_equal_digests_however_they_were_given() -> None:
-    explicit = SessionParameters(8, 4, 100, 10, True, "hybrid", 16, 8, 4, 8, 4, False, 0)
+    explicit = SessionParameters(8, 4, 100, 10, True, "hybrid", 16, 8, 5, 8, 8, False, 0)
     assert make_plan(explicit).digest == make_plan(SessionParameters(8, 4, 100, 10)).digest
-    verified = SessionParameters(8, 6, 100, 10, True, "hybrid", 16, 8, 5, 8, 4, True, 3)
+    verified = SessionParameters(8, 6, 100, 10, True, "hybrid", 16, 8, 5, 8, 8, True, 3)
     default = SessionParameters(8, 6, 100, 10, verified=True)
     assert make_plan(verified).digest == make_plan(default).digest
 
@@ -308,7 +318,7 @@ def test_the_module_prints_the_chosen_plan() -> None:
     assert plan.payload is not None
     assert lines["title"] == (
         f"hybrid: {CNN} values of 16 bits, n = 8, t = 4 of 8 decryptors, "
-        "100 rounds of at most 4 attempts"
+        "100 rounds of at most 8 attempts"
     )
     # Each ring beside what it is checked against, and its errors.
     assert lines["threshold ring"] == (
@@ -404,7 +414,7 @@ def test_the_printed_failure_is_a_bound_for_all_coefficients(encryption: str) ->
     exponent, rest = lines["failure"].removeprefix("below 2^").split(" for ", 1)
     decrypted = int(rest.split()[0])
     confirmed = plan.session.confirmation_attempts * plan.threshold.ring.degree
-    assert decrypted == 100 * 4 * plan.threshold.coefficients + confirmed
+    assert decrypted == 100 * 8 * plan.threshold.coefficients + confirmed
     # 2·exp(-TAIL²/2) for the noise and for the smudging of each.
     exact = log2(4 * decrypted) - TAIL**2 / 2 / log(2)
     assert exact <= int(exponent) < exact + 1
