@@ -25,7 +25,15 @@ from mphe.plan.plan import Plan, make_plan
 from mphe.roles.blob import serial_of
 from mphe.roles.identity import Identity, Roster
 from mphe.roles.machine import Event
-from mphe.roles.rounds.aggregator import Abandoned, Closed, GroupSum, Summed
+from mphe.roles.rounds.aggregator import (
+    Abandoned,
+    Closed,
+    GroupSum,
+    Kept,
+    Overlap,
+    Retried,
+    Summed,
+)
 from mphe.roles.rounds.collecting import Counted
 from mphe.roles.rounds.contributor import RoundEnded, TrainOn
 from mphe.roles.rounds.exclusion import Excluded
@@ -54,12 +62,14 @@ __all__ = [
     "GroupSum",
     "Identity",
     "Judge",
+    "Kept",
     "LocalProtocolError",
     "MalformedMessage",
     "Mean",
     "MpheError",
     "Opened",
     "OutOfRange",
+    "Overlap",
     "ParameterError",
     "Plan",
     "ProtocolError",
@@ -68,6 +78,7 @@ __all__ = [
     "RefusedDecryption",
     "Rejected",
     "RemoteProtocolError",
+    "Retried",
     "Roster",
     "RoundEnded",
     "Server",

@@ -374,7 +374,8 @@ class Client:
         """Say why a request gets no answer; nothing has changed, so there is nothing to store."""
         if not isinstance(message, DecryptionRequest):
             return Step()
-        refusal = Refusal(message.round, message.attempt, reason, message.transcript)
+        answered = 0 if self.decryptor is None else self.decryptor.answered(message.round)
+        refusal = Refusal(message.round, message.attempt, reason, message.transcript, answered)
         return Step.of([Send(SERVER, refusal)])
 
     def _wire(self, outputs: list[Output]) -> list[Output]:

@@ -245,12 +245,17 @@ class DecryptionShare:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Decryptor to server: no share, and why."""
+    """Decryptor to server: no share, and why.
+
+    `answered` is the last attempt of this round that it answered, 0 for none: a server that was
+    started again from an older state learns which attempts are used.
+    """
 
     round: int
     attempt: int
     reason: str
     transcript: bytes = b""
+    answered: int = 0
 
 
 @dataclass(frozen=True)

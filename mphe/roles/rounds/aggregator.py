@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar
@@ -24,6 +24,7 @@ from mphe.errors import (
 from mphe.roles import kept
 from mphe.roles.attendance import Attendance
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
+from mphe.roles.rounds import overlap
 from mphe.roles.rounds.blame import Blame, beyond_decryptors
 from mphe.roles.rounds.collecting import Outdated
 from mphe.roles.rounds.exclusion import Excluded
@@ -59,10 +60,13 @@ class AggregatorState(Enum):
     IDLE = "idle"
     COLLECTING = "collecting"
     DECRYPTING = "decrypting"
+    KEEPING = "keeping"
 
 
-IDLE, COLLECTING, DECRYPTING = AggregatorState
+IDLE, COLLECTING, DECRYPTING, KEEPING = AggregatorState
 FORGED = "the sum is out of range: an update or a share is forged"
+MAX_WITHHELD = 3
+"""Rounds that are not decrypted for the sake of a lost sum; the next one goes on and says so."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,30 @@ class GroupSum:
     contributors: tuple[int, ...]
     total: NDArray[np.int64] | None
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Kept(Event):
+    """Too few decryptors are there to end a decryption that has begun: the sum waits for them."""
+
+    round: int
+    awaited: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Retried(Event):
+    """Others are asked to decrypt; store the server's state before they are."""
+
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Overlap(Event):
+    """This sum and one that was lost differ by these few clients, which could not be helped."""
+
+    round: int
+    exposed: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -142,11 +170,13 @@ class Aggregator(Machine[AggregatorState]):
         IDLE: {Join, Ready, NextPledge, Contribution, DecryptionShare, Refusal},
         COLLECTING: {Join, Ready, NextPledge, Contribution, DecryptionShare, Refusal},
         DECRYPTING: {Join, Ready, NextPledge, Contribution, DecryptionShare, Refusal},
+        KEEPING: {Join, Ready, NextPledge, Contribution, DecryptionShare, Refusal},
     }
     MOVES: ClassVar[Moves] = {
         IDLE: {"start": COLLECTING},
         COLLECTING: {"close": DECRYPTING, "end": IDLE},
-        DECRYPTING: {"end": IDLE},
+        DECRYPTING: {"keep": KEEPING, "end": IDLE},
+        KEEPING: {"ask": DECRYPTING, "end": IDLE},
     }
 
     def __init__(
@@ -178,6 +208,8 @@ class Aggregator(Machine[AggregatorState]):
         self._attendance = Attendance()
         self._failures: Counter[int] = Counter()
         self._now = Proceedings(0)
+        self._lost: list[frozenset[int]] = []
+        self._withheld = 0
         self._handlers = {
             Join: self._on_join,
             Ready: self._on_return,
@@ -202,6 +234,8 @@ class Aggregator(Machine[AggregatorState]):
             evidence=() if self._evidence is None else (self._evidence.record(),),
             sums=self._sums.record(),
             blame=self._blame.record(),
+            lost=tuple(kept.write_indices(contributors) for contributors in self._lost),
+            withheld=self._withheld,
         )
 
     def resume(self, record: AggregatorRecord) -> None:
@@ -217,6 +251,8 @@ class Aggregator(Machine[AggregatorState]):
         self._blame.resume(record.blame)
         self._resume_evidence(record.evidence)
         self._resume_sums(record)
+        self._lost = [frozenset(kept.read_indices(lost, clients)) for lost in record.lost]
+        self._withheld = record.withheld
         self._check_resumed()
 
     def _resume_evidence(self, records: tuple[EvidenceRecord, ...]) -> None:
@@ -229,10 +265,10 @@ class Aggregator(Machine[AggregatorState]):
         """Take over the sums of the round under way, and what is wanted of them."""
         contributors = set(self._now.contributors)
         parts = [] if self.state is IDLE else self._runs(self._now.draw)
-        if self.state is DECRYPTING:
+        if self.keeps_sum:
             parts = list(partition.split(parts, contributors, self.plan.session.min_contributors))
         self._sums.resume(parts, record.sums, contributors)
-        if self.state is DECRYPTING:
+        if self.keeps_sum:
             self._now.want(self._groups())
         self._now.resume_wanted(record.round.wanted, self.plan)
 
@@ -243,7 +279,7 @@ class Aggregator(Machine[AggregatorState]):
         if not partition.is_draw(now.draw, groups):
             raise EncodingError("the draw of the round under way makes no sense")
         asked = bool(now.asked) and len(now.active) == session.threshold and bool(now.contributors)
-        if self.state is DECRYPTING and not asked:
+        if self.keeps_sum and not asked:
             raise EncodingError("the round under way does not fit its sum")
 
     # -- from outside --------------------------------------------------------------------------
@@ -252,6 +288,11 @@ class Aggregator(Machine[AggregatorState]):
     def round(self) -> int:
         """Number of the round that is under way, or was last."""
         return self._now.number
+
+    @property
+    def keeps_sum(self) -> bool:
+        """Whether decryption has begun and the sum may still be had."""
+        return self.state in (DECRYPTING, KEEPING)
 
     def resume_at(self, last: int) -> None:
         """Count on from a round that is over: the next one has the number after it.
@@ -267,17 +308,21 @@ class Aggregator(Machine[AggregatorState]):
         """Send the model to the clients that are present and expect their updates.
 
         Raises:
-            LocalProtocolError: a round is under way, or the session has no more rounds.
+            LocalProtocolError: a round is under way or its sum is kept, or there are no more.
         """
         if self.round >= self.plan.session.rounds:
             raise LocalProtocolError(f"the session has only {self.round} rounds")
         self._move("start")
         self._now = Proceedings(self.round + 1, draw=self._blame.draw)
-        there = set(present) - set(self._blame.excluded)
-        self._attendance.begin(there, self.plan.session.min_contributors)
+        self._sums.begin(self._runs(self._now.draw))
+        there, reason = self._invited(set(present) - set(self._blame.excluded))
+        # Beside a lost sum the tardy are awaited too: without them it would show theirs.
+        needed = len(there) if self._lost else self.plan.session.min_contributors
+        self._attendance.begin(there, needed)
+        if reason:
+            return self._withhold(reason)
         self._now.sitting = self._sit_out()
         self._attendance.expect_none_of(self._now.sitting)
-        self._sums.begin(self._runs(self._now.draw))
         pledges = self._list_pledges(model)
         draw = partition.announced(self._now.draw)
         message = RoundStart(self.round, model, pledges, self.session.transcript, draw)
@@ -286,6 +331,8 @@ class Aggregator(Machine[AggregatorState]):
 
     def _sit_out(self) -> set[int]:
         """Return who does not contribute in this round, since groups tell nothing of suspects."""
+        if self._lost:
+            return set()  # The sum would differ from the one that was lost by them.
         contributors = self._attendance.expected
         if self._evidence is not None:
             contributors = contributors & self._evidence.pledged()
@@ -296,9 +343,38 @@ class Aggregator(Machine[AggregatorState]):
     def _runs(self, draw: Draw) -> list[tuple[int, ...]]:
         return partition.runs(self.session.transcript, draw, self.plan.session.num_clients)
 
+    def _split(self, contributors: Collection[int]) -> tuple[tuple[int, ...], ...]:
+        """Return the groups that these contributors make."""
+        smallest = self.plan.session.min_contributors
+        return partition.split(self._sums.parts, contributors, smallest)
+
     def _told(self) -> list[int]:
         """Return who takes part in the round and follows it."""
         return sorted(self._attendance.present - self._now.sitting)
+
+    def _invited(self, present: set[int]) -> tuple[set[int], str]:
+        """Return who may contribute beside the sums that were lost; or nobody, and why."""
+        fewest = self.plan.session.min_contributors
+        if len(present) < fewest or self._withheld >= MAX_WITHHELD:
+            return present, ""
+        chosen = overlap.invited(self._lost, present, fewest, self._split)
+        return set(chosen), "" if chosen else self._too_close(present)
+
+    def _too_close(self, contributors: Collection[int]) -> str:
+        """Return why a sum of these shows too much beside one that was lost; else nothing."""
+        fewest = self.plan.session.min_contributors
+        exposed = sorted(overlap.exposed(self._lost, self._split(contributors), fewest))
+        if not exposed:
+            return ""
+        return (
+            f"beside the sum lost before it would show that of clients {exposed}, and at least "
+            f"{fewest} must be in a sum; wait for those who are away"
+        )
+
+    def _withhold(self, reason: str) -> list[Output]:
+        """End a round of which nothing was decrypted, lest it show too much."""
+        self._withheld += 1
+        return self._abandon(reason)
 
     def _list_pledges(self, model: bytes) -> tuple[Pledge, ...]:
         """Return who contributes which c1, where aggregates are verified; expect nobody else."""
@@ -333,11 +409,11 @@ class Aggregator(Machine[AggregatorState]):
         self._unpledged.difference_update(peers)
         if self.state is COLLECTING and not self._attendance.expected:
             return self._close()
-        if self.state is DECRYPTING:
+        if self.keeps_sum:
             self._now.fallen.update(peers)
-            if set(peers) & set(self.waiting_for()):
-                self._failures.update(peers)
-                return self._next_attempt()
+        if self.state is DECRYPTING and set(peers) & set(self.waiting_for()):
+            self._failures.update(peers)
+            return self._next_attempt()
         return []
 
     def deadline_passed(self) -> list[Output]:
@@ -349,11 +425,16 @@ class Aggregator(Machine[AggregatorState]):
             self._now.silent.update(self.waiting_for())
             self._failures.update(self.waiting_for())
             return self._next_attempt()
+        if self.state is KEEPING:
+            self._now.silent.update(self.waiting_for())
+            return self._give_up(self._shortage())
         self._unpledged = set()
         return []
 
     def abandon(self, reason: str) -> list[Output]:
         """Give up the round under way, if there is one."""
+        if self.keeps_sum:
+            return self._give_up(reason)
         return [] if self.state is IDLE else self._abandon(reason)
 
     def waiting_for(self) -> tuple[int, ...]:
@@ -362,6 +443,8 @@ class Aggregator(Machine[AggregatorState]):
             return tuple(sorted(self._attendance.expected))
         if self.state is DECRYPTING:
             return self._now.unanswered()
+        if self.state is KEEPING:
+            return tuple(sorted(self._may_return()))
         return tuple(sorted(self._unpledged))
 
     @property
@@ -382,6 +465,8 @@ class Aggregator(Machine[AggregatorState]):
         self._able.discard(sender)
         # It has lost what it knew of the round under way.
         rest = self.lost(sender)
+        if self.state is KEEPING:  # and with its share perhaps the sum
+            rest += self._next_attempt()
         return [Admitted(sender), Send(sender, self.session.welcome), *rest]
 
     def _on_return(self, sender: int, message: Ready) -> list[Output]:
@@ -395,7 +480,11 @@ class Aggregator(Machine[AggregatorState]):
         if self._evidence is not None:
             self._unpledged.add(sender)  # It pledges next: a server that died may have lost that.
         opened = SessionOpen(self.session.decryptors, self.session.welcome.vouches)
-        return [Send(sender, opened)]
+        if self.keeps_sum:
+            self._attendance.present.add(sender)
+            self._now.awake(sender)
+        rest = self._next_attempt() if self.state is KEEPING else []
+        return [Send(sender, opened), *rest]
 
     def _on_pledge(self, sender: int, message: NextPledge) -> list[Output]:
         if self._evidence is None:
@@ -434,10 +523,15 @@ class Aggregator(Machine[AggregatorState]):
             return self._abandon(
                 f"{len(contributors)} updates arrived, at least {minimum} must be in a sum"
             )
+        if (reason := self._too_close(contributors)) and self._withheld < MAX_WITHHELD:
+            return self._withhold(reason)
         self._move("close")
+        groups = self._split(contributors)
+        exposed = overlap.exposed(self._lost, groups, minimum)
+        warning: list[Output] = [Overlap(self.round, tuple(sorted(exposed)))] if exposed else []
         self._sums.close(contributors)
         self._now.want(self._groups())
-        return [Closed(self.round, contributors), *self._next_attempt()]
+        return [*warning, Closed(self.round, contributors), *self._next_attempt()]
 
     def _groups(self) -> list[Group]:
         """Return the groups, without c1 where decryptors add up the evidence."""
@@ -449,35 +543,74 @@ class Aggregator(Machine[AggregatorState]):
     # -- decryption ----------------------------------------------------------------------------
 
     def _next_attempt(self) -> list[Output]:
-        """Ask t live decryptors for what is missing: others than those it was wrong under."""
+        """Ask t live decryptors, the punctual contributors first."""
         now, session = self._now, self.plan.session
         tried = {active for wanted in now.missing() for active in wanted.wrong}
-        able = self._able_now(tried)
-        active = tuple(sorted(able[: session.threshold]))
-        if tried and (active in tried or beyond_decryptors(tried, session.culprits)):
+        if tried:
+            return self._ask_others(tried)
+        able = self._awaiting_request()
+        if len(able) < session.threshold and now.overtake(session.max_attempts):
+            able = self._awaiting_request()
+        if now.attempt >= session.max_attempts:
+            return self._give_up(f"no decryption in {now.attempt} attempts")
+        if len(able) < session.threshold:
+            return self._keep()
+        return self._ask(able)
+
+    def _ask_others(self, tried: Set[tuple[int, ...]]) -> list[Output]:
+        """Ask others for what was wrong under these, or go without it.
+
+        Those first that were asked for it least often, so that soon nobody was asked each time, and
+        members of the group, so that few are suspected.
+        """
+        now, session = self._now, self.plan.session
+        asked = Counter(index for active in tried for index in active)
+        inside = {i for wanted in now.missing() for i in wanted.contributors}
+        able = sorted(self._awaiting_request(), key=lambda i: (asked[i], i not in inside))
+        settled = beyond_decryptors(tried, session.culprits)
+        if settled or now.attempt >= session.max_attempts:
             return self._conclude()
         if len(able) < session.threshold:
-            reason = f"{len(able)} decryptors answer, {session.threshold} are needed"
-            return self._abandon(reason) if now.undecided() else self._conclude()
-        if now.attempt >= session.max_attempts:
-            reason = f"no decryption in {now.attempt} attempts"
-            return self._abandon(reason) if now.undecided() else self._conclude()
+            return self._keep() if len(now.missing()) == len(now.wanted) else self._conclude()
+        if tuple(sorted(able[: session.threshold])) in tried:
+            return self._conclude()
+        return self._ask(able)
+
+    def _ask(self, able: Sequence[int]) -> list[Output]:
+        """Ask the first t of these for all groups that are missing."""
+        now = self._now
+        if self.state is KEEPING:
+            self._move("ask")
         now.attempt += 1
-        now.active, now.shares = active, {}
+        now.active, now.shares = tuple(sorted(able[: self.plan.session.threshold])), {}
         now.asked = tuple(i for i, wanted in enumerate(now.wanted) if wanted.total is None)
         request = self._request()
-        return [Send(index, request) for index in now.active]
+        retried: list[Output] = [Retried(now.number, now.attempt)] if now.attempt > 1 else []
+        return [*retried, *(Send(index, request) for index in now.active)]
 
-    def _able_now(self, tried: Set[tuple[int, ...]]) -> list[int]:
-        """Return the decryptors that may answer, in the order in which they are asked.
+    def _awaiting_request(self) -> list[int]:
+        """Return who would answer now, as far as is known, in the order of asking."""
+        return [i for i in self._ranked() if i in self._attendance.present - self._now.silent]
 
-        After a wrong sum those first that were asked for it least often, so that soon nobody was
-        asked each time, and members of the group, so that few are suspected.
-        """
-        able = [i for i in self._ranked() if i in self._attendance.present - self._now.silent]
-        asked = Counter(index for active in tried for index in active)
-        inside = {i for wanted in self._now.missing() for i in wanted.contributors}
-        return sorted(able, key=lambda i: (asked[i], bool(tried) and i not in inside))
+    def _may_return(self) -> set[int]:
+        """Return who could decrypt, but is away or does not answer."""
+        return self._able - self._now.refused - set(self._awaiting_request())
+
+    def _shortage(self) -> str:
+        answering, needed = len(self._awaiting_request()), self.plan.session.threshold
+        return f"{answering} decryptors answer, {needed} are needed"
+
+    def _keep(self) -> list[Output]:
+        """Wait for decryptors if some were asked before and enough may come back."""
+        now, returning = self._now, self._may_return()
+        if not now.attempt:
+            return self._abandon(self._shortage())
+        if len(returning) + len(self._awaiting_request()) < self.plan.session.threshold:
+            return self._give_up(self._shortage())
+        if self.state is KEEPING:
+            return []
+        self._move("keep")
+        return [Kept(now.number, tuple(sorted(returning)))]
 
     def _request(self) -> DecryptionRequest:
         """Return what D is asked for; with its evidence where aggregates are verified."""
@@ -516,11 +649,20 @@ class Aggregator(Machine[AggregatorState]):
         answered = (message.round, message.attempt) == (now.number, now.attempt)
         return answered and self.state is DECRYPTING
 
+    def _woken(self, sender: int, message: DecryptionShare | Refusal) -> list[Output]:
+        """Ask a decryptor again whose answer came too late: it was asleep, and is not now."""
+        now = self._now
+        late = self.state is KEEPING and message.round == now.number
+        if not late or sender not in (now.silent - now.refused) & self._able:
+            return []
+        now.awake(sender)
+        return self._next_attempt()
+
     def _on_share(self, sender: int, message: DecryptionShare) -> list[Output]:
         check_transcript(message.transcript, self.session.transcript, sender)
         now, plan = self._now, self.plan
         if not self._is_current(message):
-            return [Outdated(sender)]
+            return [Outdated(sender), *self._woken(sender, message)]
         if sender not in now.active:
             raise UnexpectedSender(sender, "it was not asked for a decryption share")
         if sender in now.shares:
@@ -561,33 +703,41 @@ class Aggregator(Machine[AggregatorState]):
 
     def _conclude(self) -> list[Output]:
         """End the round with the groups whose sums are plausible, if there are any."""
-        now = self._now
+        now, named = self._now, self._settle()
         right = [(w.contributors, w.total) for w in now.wanted if w.total is not None]
         if not right:
-            return self._abandon(now.wanted[0].reason)
-        named = self._settle()
+            return self._abandon(now.wanted[0].reason, named)
         contributors = tuple(sorted(i for group, _ in right for i in group))
         total = _add([part for _, part in right])
         groups: tuple[GroupSum, ...] = ()
         if self.plan.session.max_groups > 1:
             groups = tuple(GroupSum(w.contributors, w.total, w.reason) for w in now.wanted)
+        # Updates of another model follow, which have no difference to those that were lost.
+        self._lost, self._withheld = [], 0
         summed = Summed(now.number, contributors, total, now.attempt, groups)
         return [summed, *self._end(contributors, named)]
 
     def _on_refusal(self, sender: int, message: Refusal) -> list[Output]:
         check_transcript(message.transcript, self.session.transcript, sender)
         if not self._is_current(message) or sender not in self._now.active:
-            return [Outdated(sender)]
+            return [Outdated(sender), *self._woken(sender, message)]
         self._now.silent.add(sender)
+        self._now.refused.add(sender)
+        if self._now.attempt <= message.answered <= self.plan.session.max_attempts:
+            self._now.overtaken[sender] = message.answered
         self._failures[sender] += 1
         return self._next_attempt()
 
-    def _abandon(self, reason: str) -> list[Output]:
-        """End the round without a sum."""
+    def _give_up(self, reason: str) -> list[Output]:
+        """End a round whose decryption had begun, and remember whose sum somebody may know."""
+        groups = [frozenset(wanted.contributors) for wanted in self._now.wanted]
+        self._lost += [group for group in groups if group not in self._lost]
+        return self._abandon(f"lost after decryption began: {reason}")
+
+    def _abandon(self, reason: str, named: Iterable[int] | None = None) -> list[Output]:
+        """End the round without a sum; `named` by its evidence, if that is known already."""
         now = self._now
-        named = self._settle()
-        if now.wanted and now.wanted[0].wrong:
-            reason = now.wanted[0].reason
+        named = self._settle() if named is None else named
         everybody = set(range(1, self.plan.session.num_clients + 1))
         expected = everybody - now.sitting - set(self._blame.excluded)
         missing = (expected - set(now.contributors)) | now.silent | now.fallen

@@ -133,6 +133,10 @@ class Decryptor:
         spent, confirming = self._spent, self._confirming
         return Memory(last.round, last.digest, last.attempt, spent, confirming, last.draw)
 
+    def answered(self, round: int) -> int:
+        """Return the last attempt of this round that was answered; 0 when none was."""
+        return self._last.attempt if self._last.round == round else 0
+
     def receive(self, sender: int, message: Message) -> list[Output]:
         """Take one message of the server.
 

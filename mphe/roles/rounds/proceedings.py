@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -43,6 +44,8 @@ class ProceedingsRecord:
     shares: tuple[kept.ShareRecord, ...]
     wanted: tuple[WantedRecord, ...]
     silent: tuple[int, ...]
+    refused: tuple[int, ...]
+    overtaken: tuple[kept.Count, ...]
     fallen: tuple[int, ...]
     welcomed: tuple[int, ...]
 
@@ -62,6 +65,8 @@ class AggregatorRecord:
         evidence: where aggregates are verified, one or none.
         sums: of what was contributed so far, run by run or group by group.
         blame: what was wrong so far, and who was found out.
+        lost: contributors of sums that were given up since the model changed.
+        withheld: rounds in a row that were not decrypted because of them.
     """
 
     state: str
@@ -74,6 +79,8 @@ class AggregatorRecord:
     evidence: tuple[EvidenceRecord, ...]
     sums: SumsRecord
     blame: BlameRecord
+    lost: tuple[tuple[int, ...], ...]
+    withheld: int
 
 
 @dataclass
@@ -123,6 +130,8 @@ class Proceedings(Collecting):
         shares: of the members of D that answered, group after group, block after block.
         wanted: the groups, once U is fixed.
         silent: decryptors that refused or did not answer.
+        refused: those of them that refused, and are not waited for.
+        overtaken: the attempts that some of these answered before, by a server that lost track.
         fallen: clients that were lost during the decryption.
         welcomed: clients that were sent the welcome.
     """
@@ -135,6 +144,8 @@ class Proceedings(Collecting):
     shares: dict[int, list[Element]] = field(default_factory=dict)
     wanted: list[Wanted] = field(default_factory=list)
     silent: set[int] = field(default_factory=set)
+    refused: set[int] = field(default_factory=set)
+    overtaken: Counter[int] = field(default_factory=Counter)
     fallen: set[int] = field(default_factory=set)
     welcomed: set[int] = field(default_factory=set)
 
@@ -151,6 +162,8 @@ class Proceedings(Collecting):
             kept.write_shares(ring, self.shares),
             tuple(wanted.record() for wanted in self.wanted),
             kept.write_indices(self.silent),
+            kept.write_indices(self.refused),
+            kept.write_counts(self.overtaken),
             kept.write_indices(self.fallen),
             kept.write_indices(self.welcomed),
         )
@@ -168,6 +181,8 @@ class Proceedings(Collecting):
         )
         self.sitting = kept.read_indices(record.sitting, clients)
         self.silent = kept.read_indices(record.silent, clients)
+        self.refused = kept.read_indices(record.refused, clients)
+        self.overtaken = kept.read_counts(record.overtaken)
         self.fallen = kept.read_indices(record.fallen)
         self.welcomed = kept.read_indices(record.welcomed, clients)
 
@@ -187,9 +202,22 @@ class Proceedings(Collecting):
         """Return the groups whose sums are not known yet."""
         return [wanted for wanted in self.wanted if wanted.total is None]
 
-    def undecided(self) -> bool:
-        """Return whether no group was decrypted so far, well or badly."""
-        return not any(wanted.wrong or wanted.total is not None for wanted in self.wanted)
+    def awake(self, client: int) -> None:
+        """Ask a decryptor again that had not answered, or had refused."""
+        self.silent.discard(client)
+        self.refused.discard(client)
+        self.overtaken.pop(client, None)
+
+    def overtake(self, limit: int) -> bool:
+        """Jump beyond the attempts that were used behind our back; return whether there were any.
+
+        Whoever was asked under one of them may answer a newer one.
+        """
+        used = max(self.overtaken.values(), default=0)
+        self.attempt = min(max(self.attempt, used), limit)
+        for client in list(self.overtaken):
+            self.awake(client)
+        return used > 0
 
     def unanswered(self) -> tuple[int, ...]:
         """Return the members of D whose shares are missing."""

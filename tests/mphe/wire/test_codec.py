@@ -139,6 +139,7 @@ def test_the_encoding_is_version_type_fields() -> None:
         2,
         "no",
         b"",
+        0,
     ]
     nested = Qualified((KeyReveal(1, b"b", b"n", b"s", b"p"),), (SealedShare(2, b"x", b"e"),))
     assert msgpack.unpackb(encode(nested))[2:] == [[[1, b"b", b"n", b"s", b"p"]], [[2, b"x", b"e"]]]
