@@ -2,8 +2,8 @@
 
     python -m benchmarks.robust [--seeds 5] [--rounds 80] [--encrypted 1]
 
-32 clients in one process, 8 groups of 4, 3 clients that send -20 times their update, cut to the
-range that a value may have and no shorter; all others clip theirs. Five seeds, the same with and
+32 clients in one process, 8 groups of 4, 3 clients that send -20 or -7 times their update, cut to
+the range that a value may have and no shorter; all others clip theirs. Five seeds, each with and
 without hostile clients. Digits of mnist5k, a network of 784-32-10 in NumPy; codec, partition, judge
 and aggregators are those of the library. The groups' sums are added up in the clear, since those of
 encrypted updates are exact; with --encrypted so many seeds are trained again by real parties, which
@@ -32,6 +32,8 @@ from mphe.wire.messages import Draw
 
 CLIENTS, GROUPS, SMALLEST, HOSTILE = 32, 8, 4, 3
 FACTOR = -20.0
+# Three honest updates and one of these are as long as four honest ones, and point the other way.
+AS_LONG = -7.0
 HIDDEN, CLASSES = 32, 10
 VALUE_BITS, CLIP_NORM, BATCH, RATE = 16, 3.0, 64, 0.5
 DECRYPTORS, THRESHOLD = 32, 8
@@ -100,11 +102,11 @@ class Network:
 class Clients:
     """All clients of a seed: their data, and what they send."""
 
-    def __init__(self, data: Dataset, seed: int, hostile: int) -> None:
+    def __init__(self, data: Dataset, seed: int, hostile: int, factor: float) -> None:
         self.codec = UpdateCodec(Network.size, VALUE_BITS, CLIP_NORM)
         # It scales nothing down; values beyond the range are cut, or the sum would be out of it.
         self._unclipped = UpdateCodec(Network.size, VALUE_BITS, 1e9)
-        self._seed = seed
+        self._seed, self._factor = seed, np.float32(factor)
         self._x = data.train_x.reshape(len(data.train_y), -1)
         self._y = data.train_y
         self._parts = split_data(Partition.parse("iid"), self._y, CLIENTS, seed)
@@ -124,7 +126,7 @@ class Clients:
         honest = self.codec.encode(update, public, **where, counts=Counts(samples=len(part)))
         if index not in self.hostile:
             return honest
-        values = self._unclipped.encode(np.float32(FACTOR) * update, public, **where)
+        values = self._unclipped.encode(self._factor * update, public, **where)
         # It reports what an honest client would, not how many of its values were cut.
         values[Network.size :] = honest[Network.size :]
         return values
@@ -234,16 +236,25 @@ class Encrypted:
 
 @dataclass(frozen=True)
 class Case:
-    """A row: how groups are combined, how many are hostile, whether long means are refused."""
+    """A row.
+
+    Attributes:
+        aggregator: how groups are combined.
+        hostile: clients.
+        judged: whether long means are refused.
+        factor: of what hostile clients send.
+    """
 
     aggregator: str
     hostile: int
     judged: bool
+    factor: float = FACTOR
 
 
 CASES = (
     *(Case(name, 0, False) for name in AGGREGATORS),
     *(Case(name, HOSTILE, judged) for judged in (False, True) for name in AGGREGATORS),
+    *(Case(name, HOSTILE, True, AS_LONG) for name in AGGREGATORS),
 )
 
 
@@ -262,7 +273,7 @@ class Result:
 
 def train(case: Case, seed: int, rounds: int, data: Dataset, summing: Summing) -> Result:
     """Train one model with the clients of a seed."""
-    clients, network = Clients(data, seed, case.hostile), Network()
+    clients, network = Clients(data, seed, case.hostile, case.factor), Network()
     codec, aggregator = clients.codec, GroupAggregator.parse(case.aggregator)
     weights, public, lost = network.start(seed), codec.first_public(), 0
     for round in range(1, rounds + 1):
@@ -295,7 +306,7 @@ def row(case: Case, how: str, results: Sequence[Result], clean: Sequence[Result]
     spread = f" ± {stdev(difference):.1f}" if len(difference) > 1 else ""
     return [
         case.aggregator,
-        case.hostile,
+        f"{case.hostile}, {case.factor:g} times" if case.hostile else "none",
         "yes" if case.judged else "no",
         how,
         f"{mean(found):.3f}",
@@ -326,7 +337,7 @@ def measure(args: Args, data: Dataset) -> Table:
             length = UpdateCodec(Network.size, VALUE_BITS, CLIP_NORM).payload_length
             parties = Encrypted(length, args.rounds)
             results.append(train(case, seed, args.rounds, data, parties))
-            hostile = Clients(data, seed, case.hostile).hostile
+            hostile = Clients(data, seed, case.hostile, case.factor).hostile
             wrong = set(parties.excluded) - hostile
             rounds = ", ".join(str(number) for number in sorted(parties.excluded.values()))
             found.append(

@@ -133,7 +133,7 @@ CASES: list[Case] = [
     *(("one", lambda: plan_for(1), (kind,), 6 if kind == "always" else None) for kind in KINDS),
     *(("three", lambda: plan_for(3), 3 * (kind,), None) for kind in KINDS),
     ("three", lambda: plan_for(3), ("always", "beside a victim", "spoils one group"), None),
-    ("three", lambda: plan_for(3), ("always",), 12),
+    ("one of three", lambda: plan_for(3), ("always",), 12),
     ("two groups", two_groups, 3 * ("beside a victim",), None),
     *(("four clients", four_clients, (kind,), 6 if kind == "always" else None) for kind in KINDS),
 ]
