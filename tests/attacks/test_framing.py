@@ -110,6 +110,18 @@ def two_groups() -> Plan:
     )
 
 
+def all_needed() -> Plan:
+    """Return 8 clients whose four decryptors are all needed: nobody else can try a sum."""
+    return plan_of(
+        num_clients=8,
+        threshold=4,
+        decryptors=4,
+        min_contributors=3,
+        max_groups=2,
+        max_attempts=8,
+    )
+
+
 def session(plan: Plan, kinds: Sequence[str], seed: int, after: int = 0) -> tuple[Story, set[int]]:
     """Return what happened among culprits of these kinds, and who they are.
 
@@ -135,6 +147,7 @@ CASES: list[Case] = [
     ("three", lambda: plan_for(3), ("always", "beside a victim", "spoils one group"), None),
     ("one of three", lambda: plan_for(3), ("always",), 12),
     ("two groups", two_groups, 3 * ("beside a victim",), None),
+    ("all decryptors needed", all_needed, ("spoils one group",), None),
     *(("four clients", four_clients, (kind,), 6 if kind == "always" else None) for kind in KINDS),
 ]
 IDS = [f"{name}: {', '.join(dict.fromkeys(kinds))}" for name, _, kinds, _ in CASES]
