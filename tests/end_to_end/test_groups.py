@@ -27,7 +27,8 @@ def test_the_culprit_is_named_and_excluded_and_training_goes_on(
     assert (
         "4 groups of at least 2: withstands 0 colluding contributors; names culprits while" in text
     )
-    assert text.count(f"client {CULPRIT} is excluded: it cheated: no other client explains") == 1
+    found = f"client {CULPRIT} is excluded: it cheated: no other client explains"
+    assert len([line for line in text.splitlines() if line.startswith(found)]) == 1
     records = metrics(tmp_path)
     assert [record["round"] for record in records] == list(range(1, ROUNDS + 1))
     assert_sums(records)
