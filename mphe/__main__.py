@@ -32,6 +32,9 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "--min_contributors", type=int, default=none, help="updates in a sum; default: see flags.md"
     )
     parser.add_argument("--max_groups", type=int, default=1, help="groups of contributors")
+    parser.add_argument(
+        "--verify_clients", action="store_true", help="clients prove what they send"
+    )
     parser.add_argument("--encryption", choices=("hybrid", "direct"), default="hybrid")
 
 
@@ -67,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             max_corrupt=getattr(args, "max_corrupt", None),
             min_contributors=getattr(args, "min_contributors", None),
             max_groups=args.max_groups,
+            verify_clients=args.verify_clients,
         )
         plans = candidates(session)
     except ParameterError as error:

@@ -32,6 +32,7 @@ from mphe.roles.setup.common import SessionKeys
 from mphe.roles.step import Mail, Step
 from mphe.roles.verified.evidence import Prover
 from mphe.roles.verified.pledges import PledgedEncryptor
+from mphe.roles.verified.proving import ProvingEncryptor
 from mphe.scheme.encryptor import Encryptor, Payload
 from mphe.scheme.packing import BlockMap
 from mphe.wire import codec
@@ -408,21 +409,22 @@ class Client:
 
     def _make_contributor(self, keys: SessionKeys, progress: Progress | None) -> Contributor:
         encryptor = Encryptor(keys.plan, keys.key, keys.crs_seed, self._blocks)
-        pledged, name = None, keys.transcript
+        pledged, proving, name = None, None, keys.transcript
         if keys.plan.session.verified:
             prover = Prover(keys.plan, keys.key, self.index, self._identity.private_key)
             before = progress.pledged if progress else None
             pledged = PledgedEncryptor(self.index, name, encryptor, prover, before)
-        source = self._stream()
-        groups = keys.plan.session.max_groups
+        elif keys.plan.session.proves:
+            proving = ProvingEncryptor(self.index, name, encryptor, keys.key)
         return Contributor(
             self.index,
             encryptor,
-            source,
+            self._stream(),
             pledged,
+            proving=proving,
             transcript=name,
             progress=progress,
-            groups=groups,
+            groups=keys.plan.session.max_groups,
         )
 
     def _stream(self) -> RandomSource:

@@ -67,7 +67,8 @@ class Args(PrivacyFlags, LearningFlags):
     resiliency: float = flag(
         real,
         "fraction r of the clients needed to decrypt, 0 < r <= 1: t = ceil(r * n), at least 2; "
-        "not used with --robust False",
+        "not used with --robust False; while the key is made more than half of the decryptors must "
+        "stay, whatever r is",
         1.0,
     )
     encryption: str = flag(
@@ -101,11 +102,17 @@ class Args(PrivacyFlags, LearningFlags):
         "SECURITY.md",
         False,
     )
+    verify_clients: bool = flag(
+        true_or_false,
+        "True: clients prove what they add to keys and sums, and the server excludes who cannot, "
+        "see SECURITY.md; part of --verify_aggregate True",
+        False,
+    )
     max_corrupt: int | None = flag(
         whole_number,
         "clients c that may help a lying server, with --verify_aggregate True, or that may cheat "
-        "before nobody is named any more, with --max_groups above 1; default: the most that 2t > k "
-        "+ c and two honest updates in a sum allow, or 1 for naming",
+        "before nobody is named any more, with --max_groups above 1 or --verify_clients True; "
+        "default: the most that 2t > k + c and two honest updates in a sum allow, or 1 for naming",
         None,
     )
     max_groups: int = flag(

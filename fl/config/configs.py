@@ -38,6 +38,7 @@ class SessionConfig:
     verified: bool
     max_corrupt: int
     max_groups: int
+    verify_clients: bool
 
     def parameters(self, length: int) -> SessionParameters:
         """Return the parameters for contributions of `length` values."""

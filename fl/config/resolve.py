@@ -195,15 +195,17 @@ def _check_groups(args: Args) -> None:
 def _session(args: Args) -> SessionParameters:
     """Return the session's parameters for an update of one value; UsageError if they are none."""
     _check_groups(args)
-    if args.max_corrupt is not None and not args.verify_aggregate and args.max_groups == 1:
+    liars = args.verify_aggregate or args.verify_clients
+    if args.max_corrupt is not None and not liars and args.max_groups == 1:
         raise UsageError(
-            "--max_corrupt is used with --verify_aggregate True or --max_groups above 1 only: add "
-            "one of them"
+            "--max_corrupt is used with --verify_aggregate True, --verify_clients True or "
+            "--max_groups above 1 only: add one of them"
         )
-    if args.verify_aggregate and not SCHEMES[args.aggregation].encrypts:
-        raise UsageError(
-            f"--aggregation {args.aggregation} has nothing to verify: leave out --verify_aggregate"
-        )
+    for name in ("verify_aggregate", "verify_clients"):
+        if getattr(args, name) and not SCHEMES[args.aggregation].encrypts:
+            raise UsageError(
+                f"--aggregation {args.aggregation} has nothing to verify: leave out --{name}"
+            )
     # Here, because NumPy comes with them, and what is wrong on its own does not have to wait.
     from mphe import OutOfRange, SessionParameters
 
@@ -222,6 +224,7 @@ def _session(args: Args) -> SessionParameters:
             verified=args.verify_aggregate,
             max_corrupt=args.max_corrupt,
             max_groups=args.max_groups,
+            verify_clients=args.verify_clients,
         )
     except OutOfRange as error:
         _refuse(args, error)
@@ -348,12 +351,15 @@ def _check_combinations(args: Args) -> None:
         )
 
 
+_SETTLED = ("decryptors", "min_contributors", "verify_clients")
+
+
 def _filled_in(
     args: Args, session: SessionParameters, privacy: PrivacyConfig | None
 ) -> dict[str, object]:
     """Return all flags with the values that they have, whether typed or not."""
     flags = dataclasses.asdict(args)
-    flags |= {name: getattr(session, name) for name in ("decryptors", "min_contributors")}
+    flags |= {name: getattr(session, name) for name in _SETTLED}
     if session.verified:
         flags["max_corrupt"] = session.max_corrupt
     if privacy is not None:

@@ -63,6 +63,8 @@ class MpheAgreement:
             f"collective key of {len(ready.qualified)} clients, any {session.threshold} of "
             f"{len(ready.decryptors)} decrypt; {upload:.2f} bytes a value ({session.encryption})"
         )
+        if session.proves:
+            line += "; clients prove what they send"
         if not ready.unconfirmed:
             return Notices((line,))
         unfit = name_clients(ready.unconfirmed)

@@ -32,6 +32,8 @@ HIDDEN_BITS = 24
 """Low bits of a·y that a shortness proof leaves open."""
 RELAXATION = 4
 """What is decrypted is 4·(c0, c1): 2·c1 and 2·b have short openings, not c1 and b."""
+PROOF_RELAXATION = 2
+"""The same where the server does not lie: nobody meets a corrupt c1 and a corrupt b at once."""
 
 UNIT_ROUNDOFF = 2.0**-53
 

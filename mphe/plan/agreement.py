@@ -51,8 +51,11 @@ class SessionParameters:
         capacity: contributors that the slots and noise bounds leave room for.
         max_attempts: decryption attempts a round.
         verified: the server may lie (docs/protocol.md, Verified aggregates).
-        max_corrupt: c clients that may collude with a lying server, and that naming reckons with.
+        max_corrupt: c clients that may collude with a lying server, or sign two keys, and that
+            naming reckons with.
         max_groups: groups that the contributors of a round are split into at most; 1: never.
+        verify_clients: contributions and parts of the key come with proofs (docs/protocol.md,
+            Proofs without verified aggregates); verified aggregates always have them.
     """
 
     num_clients: int
@@ -69,6 +72,7 @@ class SessionParameters:
     verified: bool
     max_corrupt: int
     max_groups: int
+    verify_clients: bool
 
     def __init__(
         self,
@@ -86,6 +90,7 @@ class SessionParameters:
         verified: bool = False,
         max_corrupt: int | None = None,
         max_groups: int = 1,
+        verify_clients: bool = False,
     ) -> None:
         """Fill in what is None, then check types and ranges.
 
@@ -112,6 +117,8 @@ class SessionParameters:
         vars(self).update(
             defaults | {name: value for name, value in given.items() if value is not None}
         )
+        # One digest for one meaning: verified aggregates need the proofs anyway.
+        vars(self)["verify_clients"] = verify_clients or verified
         self._check()
 
     def _check(self) -> None:
@@ -138,8 +145,10 @@ class SessionParameters:
         yield "max_attempts", 1, MAX_ATTEMPTS, f"{self.max_attempts} attempts; use 1 to 64"
         if self.verified:
             yield from self._ranges_against_liars()
+        c = self.max_corrupt
+        yield "max_corrupt", 0, k - 1, f"{c} corrupt of {k} decryptors; use 0 to {k - 1}"
         yield "min_contributors", 2, n, f"min_contributors must lie in 2..{n}"
-        yield "max_corrupt", 0, n - 2, f"max_corrupt {self.max_corrupt}; use 0 to {n - 2}"
+        yield "max_corrupt", 0, n - 2, f"{c} corrupt of {n} clients; use 0 to {n - 2}"
         yield from self._ranges_of_groups()
 
     def _ranges_of_groups(self) -> Iterator[tuple[str, int, int, str]]:
@@ -177,6 +186,19 @@ class SessionParameters:
     def culprits(self) -> int:
         """Cheating clients that naming reckons with: if there are more, nobody is named."""
         return max(1, self.max_corrupt)
+
+    @property
+    def proves(self) -> bool:
+        """Whether clients prove that what they add to keys and sums is short."""
+        return self.verified or self.verify_clients
+
+    @property
+    def signatures(self) -> int:
+        """v, decryptors that sign a key before anybody uses it: max(t, ⌊(k + c)/2⌋ + 1).
+
+        Two keys cannot have so many each, unless more than c decryptors sign two.
+        """
+        return max(self.threshold, (self.decryptors + self.max_corrupt) // 2 + 1)
 
     @property
     def confirmations(self) -> int:

@@ -30,7 +30,7 @@ def describe(plan: Plan) -> str:
         lines["payload ring"] = _describe_ring(payload.ring, KEY_VARIANCE)
         lines["bodies"] = f"{payload.blocks} a contribution, {_describe_slots(payload)}"
     lines["upload"] = f"{plan.upload_bytes} bytes, {plan.upload_bytes / session.length:.3f} a value"
-    if session.verified:
+    if session.proves:
         lines["proofs"] = f"{plan.proof_bytes} bytes of the upload"
     lines["share"] = f"{plan.share_bytes} bytes"
     if session.max_groups > 1:

@@ -131,6 +131,8 @@ def record(encryption: str, seed: int) -> Recorder:
     """Return a session of three rounds: all well, one decryptor lost, one client too few."""
     verified = encryption == "verified"
     options: dict[str, Any] = {"verified": True} if verified else {"encryption": encryption}
+    if encryption == "proving":
+        options = {"verify_clients": True}
     recorder = Recorder(4, 3 if verified else 2, 60, label=f"fuzz/{encryption}/{seed}", **options)
     recorder.run_setup()
     recorder.run_round(recorder.random_updates())
@@ -151,7 +153,7 @@ def record(encryption: str, seed: int) -> Recorder:
     return recorder
 
 
-MODES = ("hybrid", "direct", "verified")
+MODES = ("hybrid", "direct", "proving", "verified")
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +224,7 @@ class Fuzzer:
         self.others = [*SMALL_MESSAGES, *everything]
         self.bytes = [codec.encode(message) for message in SMALL_MESSAGES]
         self.tally = Tally()
-        self.memory = PROOF_MEMORY if recorder.parameters.verified else MEMORY
+        self.memory = PROOF_MEMORY if recorder.parameters.proves else MEMORY
 
     def message(self, scene: Scene, rng: Random) -> Message | None:
         """Return what comes instead of the scene's message; None when it does not parse."""

@@ -24,6 +24,8 @@ MODES: dict[str, dict[str, Any]] = {
     "committee": {"threshold": 2, "decryptors": 3},
     "not robust": {"threshold": 5, "robust": False},
     "direct, not robust": {"threshold": 5, "robust": False, "encryption": "direct"},
+    "proving": {"threshold": 3, "verify_clients": True},
+    "proving, direct": {"threshold": 3, "verify_clients": True, "encryption": "direct"},
     "verified": {"threshold": 4, "verified": True},
     "groups": {"threshold": 3, "min_contributors": 2, "max_groups": 2},
     "verified, direct": {"threshold": 4, "verified": True, "encryption": "direct"},

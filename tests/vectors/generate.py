@@ -30,6 +30,7 @@ from mphe.roles.rounds.aggregator import Summed
 from mphe.roles.setup import common as setup
 from mphe.roles.setup import confirmation
 from mphe.roles.verified.evidence import Statement, c1_digest, model_digest
+from mphe.roles.verified.proving import proof_context
 from mphe.scheme import packing, partition, sealing, sharing
 from mphe.scheme.decryption import Request
 from mphe.scheme.proof import ShortnessProof
@@ -135,6 +136,7 @@ def hashes() -> list[Vector]:
     pledges = (Pledge(1, fixed("pledge 1")), Pledge(2, fixed("pledge 2")))
     statement = Statement(name, 3, model_digest(b"model"), pledges)
     listed = b"".join(number(p.index) + p.digest for p in pledges)
+    shown = derive_seed("client c1", b"c1")
     stated = [name, long_number(3), number(0), b"", number(1), model_digest(b"model"), listed]
     zero_share, crs = fixed("zero-share key"), setup.reference_seed(joined)
     commitment = setup.commitment_of(session, 2, fixed("nonce"), b"b_2")
@@ -206,6 +208,14 @@ def hashes() -> list[Vector]:
         hash_vector("pledge", "4.2", "pledge", [name, b"c1"], c1_digest(name, b"c1")),
         hash_vector("model", "4.2", "model", [b"model"], model_digest(b"model")),
         hash_vector("statement", "4.2", "statement", stated, statement.digest()),
+        hash_vector("client c1", "4.2", "client c1", [b"c1"], shown),
+        hash_vector(
+            "client proof",
+            "4.2",
+            "client proof",
+            [name, long_number(3), number(2), number(0), shown, number(1)],
+            proof_context(name, 3, 2, b"c1", 1),
+        ),
         hash_vector("key share", "4.2", "key share", nonce, context),
         hash_vector(
             "confirmation", "4.2", "confirmation", [name], derive_seed("confirmation", name)
@@ -241,6 +251,7 @@ SETS: dict[str, SessionParameters] = {
     "without robustness": SessionParameters(3, 3, 1000, 5, robust=False, value_bits=12),
     "groups": SessionParameters(32, 17, 199_668, 100, min_contributors=4, max_groups=8),
     "verified": SessionParameters(8, 6, 199_668, 100, verified=True, max_corrupt=3),
+    "proving": SessionParameters(8, 4, 199_668, 100, verify_clients=True),
     "five hundred": SessionParameters(500, 250, 199_668, 100),
 }
 

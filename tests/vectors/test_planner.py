@@ -38,6 +38,7 @@ def parameters(draw: st.DrawFn) -> dict[str, Any]:
         "max_attempts": draw(st.integers(1, 64)),
         "verified": verified,
         "max_corrupt": draw(st.integers(0, min(2 * t - k - 1, n - 2))) if verified else 0,
+        "verify_clients": draw(st.booleans()),
     }
 
 

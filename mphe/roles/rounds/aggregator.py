@@ -34,6 +34,7 @@ from mphe.roles.rounds.proceedings import AggregatorRecord, Proceedings, Wanted
 from mphe.roles.setup import returning
 from mphe.roles.setup.common import PublicSession, check_epoch, check_transcript
 from mphe.roles.verified.evidence_store import EvidenceRecord, EvidenceStore
+from mphe.roles.verified.proving import ProofChecker, Unproven
 from mphe.scheme import decryption, partition
 from mphe.scheme.packing import BlockMap
 from mphe.wire.messages import (
@@ -203,6 +204,9 @@ class Aggregator(Machine[AggregatorState]):
         self._blame = Blame(session.plan.session, source or RandomSource.from_system())
         self._judge = judge
         self._evidence = EvidenceStore(session) if session.plan.session.verified else None
+        self._proofs: ProofChecker | None = None
+        if session.plan.session.proves and self._evidence is None:
+            self._proofs = ProofChecker(session.transcript, session.key)
         # The first round starts when those who made the key have pledged.
         self._unpledged = set(session.qualified) if self._evidence else set()
         self._attendance = Attendance()
@@ -503,7 +507,10 @@ class Aggregator(Machine[AggregatorState]):
         if message.segment:
             raise MalformedMessage(sender, "its contribution is cut into segments")
         add = self._add if self.state is COLLECTING else None
-        taken = self._now.take(sender, message, self._attendance, add)
+        try:
+            taken = self._now.take(sender, message, self._attendance, add)
+        except Unproven as lie:
+            return self._exclude(sender, lie.reason)
         goes_on = isinstance(taken, Outdated) or self._attendance.expected
         return [taken] if goes_on else [taken, *self._close()]
 
@@ -514,6 +521,8 @@ class Aggregator(Machine[AggregatorState]):
                 self._evidence.accept(sender, message)
         except EncodingError as error:
             raise MalformedMessage(sender, f"its contribution is malformed: {error}") from error
+        if self._proofs is not None:
+            self._proofs.check(sender, message, parsed.c1)
         self._sums.add(sender, parsed)
 
     def _close(self) -> list[Output]:

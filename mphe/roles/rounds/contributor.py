@@ -13,6 +13,7 @@ from mphe.errors import LocalProtocolError, RemoteProtocolError, UnexpectedSende
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
 from mphe.roles.setup.common import check_transcript
 from mphe.roles.verified.pledges import Pledged, PledgedEncryptor
+from mphe.roles.verified.proving import ProvingEncryptor
 from mphe.scheme import partition
 from mphe.scheme.encryptor import Cipher, Payload
 from mphe.wire.messages import SERVER, UNDIVIDED, Contribution, Draw, Message, RoundEnd, RoundStart
@@ -83,6 +84,7 @@ class Contributor(Machine[ContributorState]):
         source: RandomSource,
         pledged: PledgedEncryptor | None = None,
         *,
+        proving: ProvingEncryptor | None = None,
         transcript: bytes,
         progress: Progress | None = None,
         groups: int = 1,
@@ -94,6 +96,7 @@ class Contributor(Machine[ContributorState]):
             cipher: of this session.
             source: of every key and error of its contributions.
             pledged: where aggregates are verified; it wraps the cipher.
+            proving: where clients prove what they send; it wraps the cipher.
             transcript: T; empty where nothing is encrypted.
             progress: what a process before this one kept of the rounds.
             groups: that everybody agreed to split contributors into at most.
@@ -107,6 +110,7 @@ class Contributor(Machine[ContributorState]):
         self._transcript = transcript
         self._cipher = cipher
         self._pledged = pledged
+        self._proving = proving
         self._source = source
         self._round_source = RandomSource(source.bytes(SEED_BYTES)) if self.round else source
         self._last_c1 = b""
@@ -161,6 +165,8 @@ class Contributor(Machine[ContributorState]):
 
     def encrypt(self, values: NDArray[Any]) -> Payload:
         """Return the payload of an update; may run beside `receive`, in another thread."""
+        if self._proving is not None:
+            return self._proving.encrypt(values, self._round_source, self.round)
         cipher = self._cipher if self._pledged is None else self._pledged
         return cipher.encrypt(values, self._round_source)
 
@@ -174,6 +180,8 @@ class Contributor(Machine[ContributorState]):
             return []
         if payload.c1 and payload.c1 == self._last_c1:
             raise LocalProtocolError("a payload serves one round: its keys must never be reused")
+        if payload.round not in (0, round):
+            raise LocalProtocolError(f"this payload was encrypted for round {payload.round}")
         contribution = Contribution(
             round,
             payload.c0,

@@ -232,6 +232,10 @@ class Decryptor:
             if contributors or not self._confirming:
                 raise RefusedDecryption(SERVER, "the key is confirmed once, before all rounds")
             return
+        if self._confirming:
+            raise RefusedDecryption(
+                SERVER, "nobody has shown this client that enough others signed the key"
+            )
         groups = [group.contributors for group in message.groups]
         ascending = all(list(group) == sorted(group) for group in groups)
         distinct = len(set(contributors)) == len(contributors)

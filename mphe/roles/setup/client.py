@@ -324,7 +324,7 @@ class SetupClient(Machine[State]):
 
         Last, what it encapsulated to those with whom it is the one to make the key of the masks.
         """
-        secret = self.ring.from_small(share.secret)
+        secret = self._secret(share)
         shares = self._sharing.deal(self.index, secret, committed, self._source)
         joins, pairwise = {join.index: join for join in stage.joins}, self._pairwise(stage)
         sealed, encapsulated = [], []
@@ -335,6 +335,9 @@ class SetupClient(Machine[State]):
             sealed.append(SealedShare(receiver, text, ciphertext))
             encapsulated += [shared] if receiver > self.index else []
         return shares.get(self.index), tuple(sealed), tuple(encapsulated)
+
+    def _secret(self, share: rlwe.KeyShare) -> Element:
+        return self.ring.from_small(share.secret)
 
     def _seal(
         self,
@@ -358,7 +361,7 @@ class SetupClient(Machine[State]):
         common.require_ascending(qualified, "the qualified set")
         if self.index not in qualified:
             raise RemoteProtocolError(sender, "the server left this client out of the key")
-        common.check_enough(self._sharing, self.plan.session.threshold, qualified)
+        common.check_enough(self._sharing, self.plan.session.signatures, qualified)
         commitments = {commit.index: commit.commitment for commit in stage.commits}
         if not set(qualified) <= set(commitments):
             raise RemoteProtocolError(sender, "the key has a part that nobody committed to")
@@ -439,10 +442,9 @@ class SetupClient(Machine[State]):
 
     def _on_open(self, _: int, message: SessionOpen) -> list[Output]:
         """Make sure that enough others hold the same key and the same T."""
-        keys, needed = self._at(Keyed).keys, self.plan.session.threshold
-        common.check_vouches(
-            self._identities, keys.qualified, message.vouches, keys.transcript, needed
-        )
+        keys, needed = self._at(Keyed).keys, self.plan.session.signatures
+        holders = self._sharing.holders(keys.qualified)
+        common.check_vouches(self._identities, holders, message.vouches, keys.transcript, needed)
         self.stage = Keyed(keys, opened=True)
         self._move("open")
         return [Opened(message.decryptors)]

@@ -222,13 +222,13 @@ def commitment_of(session: bytes, index: int, nonce: bytes, key_share: bytes) ->
 
 
 class KeyShareReader:
-    """Reads b_i, and checks where aggregates are verified that s_i and e_i are short."""
+    """Reads b_i, and checks where clients prove anything that s_i and e_i are short."""
 
     def __init__(self, plan: Plan, ring: Ring, session: bytes, crs_seed: bytes) -> None:
         self._ring = ring
         self._session = session
         self._proof: ShortnessProof | None = None
-        if plan.session.verified:
+        if plan.session.proves:
             self._proof = ShortnessProof(ring, common_reference(ring, crs_seed))
 
     def prove(self, index: int, nonce: bytes, share: KeyShare, source: RandomSource) -> bytes:
@@ -280,28 +280,28 @@ def transcript(
 
 def check_vouches(
     identities: Identities,
-    qualified: Sequence[int],
+    holders: Sequence[int],
     vouches: Sequence[Vouch],
     name: bytes,
     needed: int,
 ) -> None:
-    """Raise RemoteProtocolError (of the server) unless enough members of Q signed T."""
+    """Raise RemoteProtocolError (of the server) unless enough holders in Q signed T."""
     require_ascending([vouch.index for vouch in vouches], "the list of signatures")
     for vouch in vouches:
         identity = identities.get(vouch.index, b"")
-        if vouch.index not in qualified or not sealing.verify(
+        if vouch.index not in holders or not sealing.verify(
             identity, vouch.signature, "ready", name
         ):
             raise RemoteProtocolError(SERVER, f"client {vouch.index} did not sign this session")
     if len(vouches) < needed:
         raise RemoteProtocolError(
-            SERVER, f"{len(vouches)} clients signed this session, {needed} are needed"
+            SERVER, f"{len(vouches)} decryptors signed this session, {needed} are needed"
         )
 
 
-def check_enough(sharing: Sharing, threshold: int, qualified: Sequence[int]) -> None:
-    """Raise RemoteProtocolError unless a key of these clients can decrypt, and hides."""
-    if len(sharing.holders(qualified)) < threshold or len(qualified) < sharing.min_members:
+def check_enough(sharing: Sharing, signatures: int, qualified: Sequence[int]) -> None:
+    """Raise RemoteProtocolError unless a key of these clients can be signed for, and hides."""
+    if len(sharing.holders(qualified)) < signatures or len(qualified) < sharing.min_members:
         raise RemoteProtocolError(SERVER, f"the server made a key of {len(qualified)} clients only")
 
 

@@ -237,8 +237,11 @@ BAD = [
     ("--seed", "expected one argument"),
     ("--verify_aggregate yes", "True or False"),
     ("--verify_aggregate true", "True or False"),
-    ("--max_corrupt 1", "with --verify_aggregate True or --max_groups above 1 only: add one"),
-    ("--max_corrupt 0 --verify_aggregate False", "with --verify_aggregate True or --max_groups"),
+    ("--max_corrupt 1", "or --max_groups above 1 only: add one of them"),
+    (
+        "--max_corrupt 0 --verify_aggregate False",
+        "is used with --verify_aggregate True, --verify_clients True or",
+    ),
     ("--max_groups 0", "--max_groups must be at least 1, not 0"),
     ("--max_groups 65", "--max_groups must be between 1 and"),
     ("--max_groups two", "whole number"),

@@ -169,6 +169,7 @@ def test_the_digest_differs_when_any_field_differs() -> None:
         "max_attempts": 5,
         "verified": True,
         "max_groups": 2,
+        "verify_clients": True,
     }
     whole = replace(base, threshold=8)
     variants = [base, whole, replace(whole, robust=False)]
@@ -257,6 +258,30 @@ def test_two_quorums_have_an_honest_decryptor_in_common(k: int) -> None:
                 continue
             with pytest.raises(ParameterError, match=f"{t} of {k} decryptors cannot withstand"):
                 SessionParameters(20, t, 100, 10, verified=True, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("k", range(2, 13))
+def test_two_keys_cannot_both_have_enough_signatures(k: int) -> None:
+    for t in range(2, k + 1):
+        for c in range(k):
+            session = SessionParameters(20, t, 100, 10, decryptors=k, max_corrupt=c)
+            v = session.signatures
+            assert t <= v <= k
+            # Whoever signed both: more than c.
+            assert 2 * v - k > c
+            # And no fewer would do, but for t.
+            assert v == t or 2 * (v - 1) - k <= c
+        for c in (-1, k):
+            with pytest.raises(ParameterError, match=f"use 0 to {k - 1}"):
+                SessionParameters(20, t, 100, 10, decryptors=k, max_corrupt=c)
+
+
+def test_verified_aggregates_imply_the_proofs_of_clients() -> None:
+    verified = SessionParameters(4, 3, 100, 10, verified=True)
+    assert verified == replace(verified, verify_clients=True)
+    assert verified.proves and verified.verify_clients
+    assert not SessionParameters(4, 3, 100, 10).proves
+    assert SessionParameters(4, 3, 100, 10, verify_clients=True).proves
 
 
 @pytest.mark.parametrize(
