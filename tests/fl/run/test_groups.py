@@ -1,6 +1,8 @@
 """Training in groups: what a hostile client spoils, who is told of it, and what goes on."""
 
+import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,11 @@ import pytest
 
 from fl.report.metrics import RoundRecord, Summary
 from fl.report.progress import Display
+from mphe import ProtocolError, Server
+from mphe.run import Gathering
 from mphe.update import Counts
 from tests.fl.federation import SIZE, FakeLearner, Outcome, Real, flags, run, spoil
+from tests.fl.state import test_resume
 
 WORDS = [
     *("--resiliency", "0.25", "--min_contributors", "2", "--max_groups", "4"),
@@ -57,6 +62,34 @@ def test_a_culprit_costs_its_group_is_named_and_training_goes_on(
     assert [len(line["implausible"]) for line in lines].count(1) == named.round
     rows = dict(Summary(outcome.history).rows())
     assert rows["clients excluded"].startswith(f"client 3 in round {named.round}: it cheated")
+
+
+class Tolerant(test_resume.World):
+    """Clients that outlive their server, one of whom is told that it takes no further part."""
+
+    async def client(self, index: int) -> None:
+        with suppress(*([ProtocolError] if index == CULPRIT else [])):
+            await super().client(index)
+
+
+def test_who_was_excluded_stays_so_when_the_server_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, CULPRIT)
+    monkeypatch.setattr(test_resume, "World", Tolerant)
+
+    def gather(server: Server, _everybody: object) -> Gathering:
+        """Wait as the program does, for nobody who is out."""
+        return Gathering(server, server.members)
+
+    monkeypatch.setattr(test_resume, "Gathering", gather)
+    args = flags(tmp_path, *WORDS, "--num_iterations", "10", peers=8)
+    history, _ = asyncio.run(test_resume.live_through(args, tmp_path, ("before start", 8)))
+    (named,) = (record for record in history.records if record.excluded)
+    assert named.round < 8
+    for record in history.records[named.round :]:
+        assert (record.implausible, record.dropped) == ((), ())
+        assert CULPRIT not in record.contributors
 
 
 class Hostile(FakeLearner):
