@@ -12,6 +12,7 @@ from fl.config.flags import (
     DATASETS,
     UsageError,
     address,
+    aggregator_name,
     dataset_name,
     flag,
     one_of,
@@ -37,6 +38,7 @@ _METAVARS = MappingProxyType(
         "learning_rate_schedule": "constant|cosine|step:N:F",
         "server_optimizer": "|".join(OPTIMIZERS),
         "weighting": "|".join(WEIGHTINGS),
+        "aggregator": "mean|median|trimmed_mean:B|norm_filter",
         "roster": "FILE",
         "identity": "DIRECTORY",
         "state_dir": "DIRECTORY",
@@ -108,9 +110,23 @@ class Args(PrivacyFlags, LearningFlags):
     )
     max_corrupt: int | None = flag(
         whole_number,
-        "clients c that may help a lying server, with --verify_aggregate True; default: the most "
-        "that 2t > k + c and two honest updates in a sum allow",
+        "clients c that may help a lying server, with --verify_aggregate True, or that may cheat "
+        "before nobody is named any more, with --max_groups above 1 or --verify_clients True; "
+        "default: the most that 2t > k + c and two honest updates in a sum allow, or 1 for naming",
         None,
+    )
+    max_groups: int = flag(
+        whole_number,
+        "groups that the updates of a round are split into at most, each of at least "
+        "--min_contributors: a hostile client spoils its own group only, and is found out; see "
+        "docs/robustness.md",
+        1,
+    )
+    aggregator: str = flag(
+        aggregator_name,
+        "what makes one mean of those of the groups: mean; median; trimmed_mean:B, without the "
+        "fraction B of them at each end; norm_filter, without those above twice the median norm",
+        "mean",
     )
     round_timeout: float = flag(
         real, "most seconds to wait for clients in one step; less once steps were shorter", 60.0

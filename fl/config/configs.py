@@ -37,6 +37,7 @@ class SessionConfig:
     max_attempts: int
     verified: bool
     max_corrupt: int
+    max_groups: int
     verify_clients: bool
 
     def parameters(self, length: int) -> SessionParameters:
@@ -83,6 +84,7 @@ class LearningConfig:
         batch_size: samples of a client's step.
         clip_norm: L2 norm of an update.
         weighted: whether updates weigh as much as their client has samples.
+        aggregator: what makes one mean of those of groups, as mphe.update.GroupAggregator reads it.
     """
 
     model: str
@@ -96,6 +98,7 @@ class LearningConfig:
     batch_size: int
     clip_norm: float
     weighted: bool
+    aggregator: str
 
 
 @dataclass(frozen=True)

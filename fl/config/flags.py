@@ -73,6 +73,13 @@ def model_name(text: str) -> str:
     return text
 
 
+def aggregator_name(text: str) -> str:
+    """Read mean, median, trimmed_mean:B or norm_filter; ValueError otherwise."""
+    from mphe.update import GroupAggregator  # Here, because NumPy comes with it.
+
+    return str(GroupAggregator.parse(text))
+
+
 def split_address(text: str) -> tuple[str, int]:
     """Split host:port or [IPv6]:port into host and port; ValueError otherwise."""
     host, colon, port = text.rpartition(":")

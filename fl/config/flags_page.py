@@ -29,6 +29,7 @@ GROUPS = {
         "simulate_dropout",
     ),
     "Parties that may lie": ("verify_aggregate", "verify_clients", "max_corrupt"),
+    "Clients that may be hostile": ("max_groups", "aggregator"),
     "Differential privacy": (
         *("dp_epsilon", "dp_delta", "dp_unit", "dp_colluding", "dp_noise_multiplier"),
         "dp_sampling_rate",

@@ -39,6 +39,8 @@ _OF_CLIENTS = ("decryptors", "min_contributors")
 MAX_THREADS = 64
 MAX_SEED = 2**31 - 1
 DAY = 86400.0
+LEAST_GROUPS = 3
+"""Groups among which an aggregator can tell that one is unlike the others."""
 
 
 def parse_args(argv: Sequence[str]) -> Config:
@@ -122,6 +124,7 @@ def _learning(args: Args, weighted: bool) -> LearningConfig:
         batch_size=args.batch_size_per_worker,
         clip_norm=args.clip_norm,
         weighted=weighted,
+        aggregator=args.aggregator,
     )
 
 
@@ -175,10 +178,29 @@ def _threshold(args: Args) -> int:
     return max(2, math.ceil(Fraction(repr(args.resiliency)) * args.num_peers))
 
 
+def _check_groups(args: Args) -> None:
+    """Refuse groups where there are none, and aggregators of too few; UsageError."""
+    if args.max_groups > 1 and not SCHEMES[args.aggregation].encrypts:
+        raise UsageError(
+            f"--aggregation {args.aggregation} splits nobody into groups: leave out --max_groups"
+        )
+    # The median of two is their mean, and nobody can tell which of two groups is hostile.
+    if args.aggregator != "mean" and args.max_groups < LEAST_GROUPS:
+        raise UsageError(
+            f"--aggregator {args.aggregator} chooses among the means of groups: add --max_groups "
+            f"{LEAST_GROUPS} or more, or leave it out"
+        )
+
+
 def _session(args: Args) -> SessionParameters:
     """Return the session's parameters for an update of one value; UsageError if they are none."""
-    if args.max_corrupt is not None and not args.verify_aggregate:
-        raise UsageError("--max_corrupt is used with --verify_aggregate True only: add that")
+    _check_groups(args)
+    liars = args.verify_aggregate or args.verify_clients
+    if args.max_corrupt is not None and not liars and args.max_groups == 1:
+        raise UsageError(
+            "--max_corrupt is used with --verify_aggregate True, --verify_clients True or "
+            "--max_groups above 1 only: add one of them"
+        )
     for name in ("verify_aggregate", "verify_clients"):
         if getattr(args, name) and not SCHEMES[args.aggregation].encrypts:
             raise UsageError(
@@ -201,6 +223,7 @@ def _session(args: Args) -> SessionParameters:
             max_attempts=args.max_attempts,
             verified=args.verify_aggregate,
             max_corrupt=args.max_corrupt,
+            max_groups=args.max_groups,
             verify_clients=args.verify_clients,
         )
     except OutOfRange as error:
@@ -234,12 +257,19 @@ def _refuse(args: Args, error: OutOfRange) -> NoReturn:
             f"--resiliency {args.resiliency:g} needs {t} of {n} clients to decrypt but "
             f"--decryptors is {k}: lower the one or raise the other"
         )
-    if error.field == "max_corrupt" and error.high < 0:
+    if error.field == "max_groups" and 2 <= 2 * args.max_groups <= n:
+        raise UsageError(
+            f"{n} clients make at most {error.high} groups of --min_contributors each: give "
+            f"--max_groups {error.high} or less, or --min_contributors "
+            f"{n // args.max_groups} or less"
+        )
+    among_liars = error.field == "max_corrupt" and args.verify_aggregate
+    if among_liars and error.high < 0:
         raise UsageError(
             f"--verify_aggregate True needs more than half of the {k} decryptors to decrypt, not "
             f"{t}: raise --resiliency, or lower --decryptors"
         )
-    if error.field == "max_corrupt" and c >= 0:
+    if among_liars and c >= 0:
         raise UsageError(
             f"--verify_aggregate True cannot withstand {c} corrupt of {n} clients with {t} of {k} "
             f"decryptors (at most {error.high}): raise --resiliency, or lower --max_corrupt or "
@@ -367,6 +397,12 @@ def _warnings(args: Args, session: SessionParameters) -> tuple[str, ...]:
         lines.append(
             f"two disjoint groups of {t} of {k} decryptors can both "
             f"decrypt; --resiliency above 0.5 of the decryptors rules that out"
+        )
+    if session.max_groups > 1:
+        lines.append(
+            f"{session.max_groups} groups of at least {session.min_contributors}: withstands "
+            f"{session.min_contributors - 2} colluding contributors; names culprits while at most "
+            f"{session.culprits} cheat (--max_corrupt)"
         )
     if not args.robust and args.resiliency != 1.0:
         lines.append("--resiliency is not used with --robust False: all clients must decrypt")

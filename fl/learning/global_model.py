@@ -1,5 +1,7 @@
 """The server's model between rounds: what it sends, and how it steps by a sum."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -7,7 +9,7 @@ from numpy.typing import NDArray
 from fl.config.configs import LearningConfig
 from fl.model.optimise import ServerOptimizer
 from fl.model.round_model import RoundModel
-from mphe.update import Codec, Mean, Vector
+from mphe.update import Codec, GroupAggregator, Mean, Vector
 
 
 class GlobalModel:
@@ -22,6 +24,7 @@ class GlobalModel:
     def __init__(self, config: LearningConfig, weights: Vector, codec: Codec) -> None:
         self._config = config
         self._codec = codec
+        self._aggregator = GroupAggregator.parse(config.aggregator)
         self.weights = weights
         self.public = codec.first_public()
         self.reference = 0.0
@@ -51,13 +54,31 @@ class GlobalModel:
         """Return why honest updates to this model cannot add up to a total, or ""."""
         return self._codec.implausible(total, contributors, self.public)
 
-    def step(self, round: int, total: NDArray[Any], contributors: int) -> Mean:
-        """Step by the mean of a round's summed contributions, and return it."""
+    def step(
+        self,
+        round: int,
+        total: NDArray[Any],
+        contributors: int,
+        groups: Sequence[tuple[NDArray[Any], int]] = (),
+    ) -> Mean:
+        """Step by the mean of a round's contributions, and return it.
+
+        Args:
+            round: its number.
+            total: of all that were summed.
+            contributors: how many these are.
+            groups: totals and numbers of the groups that they are in; none unless they are split.
+        """
         config = self._config
-        mean = self._codec.decode(total, contributors, self.public, seed=config.seed, round=round)
+        sums = groups or [(total, contributors)]
+        mean = self._aggregator.combine(sums, partial(self._decode, round))
         self.public = self._codec.next_public(self.public, mean)
         if config.weighted and mean.samples:
             self.reference = mean.samples / contributors
         rate = config.learning_rate * config.schedule.factor(round, config.rounds)
         self.weights = self._optimizer.step(self.weights, mean.update, rate)
         return mean
+
+    def _decode(self, round: int, total: NDArray[Any], contributors: int) -> Mean:
+        seed = self._config.seed
+        return self._codec.decode(total, contributors, self.public, seed=seed, round=round)

@@ -12,7 +12,14 @@ from fl.config.configs import RoundsConfig
 from fl.learning.global_model import GlobalModel
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import Privacy
-from fl.report.metrics import STAGES, Evaluation, History, RoundRecord, excluded_clients
+from fl.report.metrics import (
+    STAGES,
+    Evaluation,
+    History,
+    LostGroup,
+    RoundRecord,
+    excluded_clients,
+)
 from fl.report.progress import Display
 from fl.report.timings import Timings
 from fl.run.background import Background
@@ -303,13 +310,22 @@ class Training:
             raise RuntimeError(f"round {number} ended without an outcome")
         mean = None
         if isinstance(outcome, Summed):
-            mean = self._model.step(number, outcome.total, len(outcome.contributors))
+            mean = self._step(number, outcome)
             self._changed = number
             self._warn_of_nothing(mean)
         started = time.perf_counter()
         score = await self._evaluate_within(number) if mean is not None else None
         observer.seconds["evaluate"] = time.perf_counter() - started
         return self._record(number, outcome, observer, mean, score)
+
+    def _step(self, number: int, summed: Summed) -> Mean:
+        """Step the model by a round's sum, or by those of its groups that are plausible."""
+        groups = [
+            (group.total, len(group.contributors))
+            for group in summed.groups
+            if group.total is not None
+        ]
+        return self._model.step(number, summed.total, len(summed.contributors), groups)
 
     def _warn_of_nothing(self, mean: Mean) -> None:
         """Say once when nothing is learnt because every value of every update was rounded to 0."""
@@ -386,8 +402,17 @@ class Training:
             saturated=(mean.clipped if mean else 0) if self._privacy is None else None,
             abandoned=outcome.reason if isinstance(outcome, Abandoned) else None,
             epsilon=epsilon,
+            groups=len(outcome.groups) if isinstance(outcome, Summed) else 0,
+            implausible=_lost_groups(outcome),
             excluded=excluded,
         )
+
+
+def _lost_groups(outcome: Summed | Abandoned) -> tuple[LostGroup, ...]:
+    """Return the groups whose sums are in no mean."""
+    groups = outcome.groups if isinstance(outcome, Summed) else ()
+    lost = (group for group in groups if group.total is None)
+    return tuple(LostGroup(group.contributors, group.reason) for group in lost)
 
 
 def _standing(records: list[RoundRecord]) -> tuple[int, int]:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import learning, peers, plots, records
+from benchmarks import learning, peers, plots, records, robust
 from benchmarks.peers import Script
 from benchmarks.records import Spread, Table
 from fl.config.resolve import parse_args
+from fl.data.load import load_dataset
 
 
 @dataclass(frozen=True)
@@ -96,3 +97,14 @@ def test_every_row_of_learning_is_a_command_that_the_program_takes() -> None:
         for _, flags in rows:
             words = learning.command(flags, 0).split(" main.py ")[1].split()
             assert parse_args(words).rounds.rounds == 60
+
+
+def test_hostile_clients_are_the_same_three_in_the_clear_and_encrypted() -> None:
+    data = load_dataset("mnist5k", 0)
+    case = robust.Case("median", robust.HOSTILE, judged=True)
+    result = robust.train(case, seed=0, rounds=2, data=data, summing=robust.InClear(0))
+    assert 0 < result.accuracy < 1 and 1 <= result.lost <= 2 * robust.HOSTILE
+    hostile = [robust.Clients(data, 0, robust.HOSTILE, robust.FACTOR).hostile for _ in range(2)]
+    assert hostile[0] == hostile[1] and len(hostile[0]) == robust.HOSTILE
+    cells = robust.row(case, "in clear", [result], [result])
+    assert cells[:3] == ["median", "3, -20 times", "yes"] and "+0.0" in cells

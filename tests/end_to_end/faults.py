@@ -10,10 +10,13 @@ import sys
 import termios
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
+
 import fl.run.client
+from mphe import Client
 from mphe.net.events import Event, Received
 from mphe.net.frames import encode_header
 from mphe.net.tcp import Connection
@@ -180,3 +183,14 @@ def install(fault: Fault | None) -> None:
     if fault is not None:
         FaultyClient.fault = fault
         fl.run.client.Connection = FaultyClient  # type: ignore[attr-defined]
+
+
+def spoil_sums() -> None:
+    """Let the client of this process send bodies that encrypt nothing, round after round."""
+    encrypt = Client.encrypt
+
+    def spoilt(self: Client, integers: np.ndarray) -> Any:
+        payload = encrypt(self, integers)
+        return replace(payload, body=os.urandom(len(payload.body)))
+
+    Client.encrypt = spoilt  # type: ignore[method-assign]

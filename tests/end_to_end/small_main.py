@@ -1,4 +1,7 @@
-"""Runs main.py with the small model; MPHE_TEST_FAULTS says what happens to which rank."""
+"""Runs main.py with the small model; MPHE_TEST_FAULTS says what happens to which rank.
+
+MPHE_TEST_CULPRIT is a rank that spoils every sum it is in.
+"""
 
 import json
 import os
@@ -16,6 +19,8 @@ def install() -> None:
     fl.run.server.FLUSH_SECONDS = scaled(1.0)  # type: ignore[attr-defined]
     main.GRACE_SECONDS = scaled(1.0)
     small.install(0.0 if rank in strikes else 0.1)
+    if rank == os.environ.get("MPHE_TEST_CULPRIT"):
+        faults.spoil_sums()
     faults.install(faults.Fault(**strikes[rank]) if rank in strikes else None)
 
 

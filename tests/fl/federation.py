@@ -1,12 +1,14 @@
 """A whole run in one process: real server and client loops over the loopback transport."""
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from fl.config.configs import Config
@@ -23,10 +25,11 @@ from fl.run.background import Background
 from fl.run.client import ClientWork
 from fl.run.rounds import Training
 from fl.schemes.scheme import Agreement, Judge, Setting, codec_for, scheme_of
-from mphe import Identity, Roster, Step
+from mphe import Client, Identity, Roster, Step
 from mphe.net.loopback import LoopbackClient, Network
 from mphe.net.tcp import Unreachable
 from mphe.plan.plan import Plan, make_plan
+from mphe.run import Payload
 from mphe.run.driver import Driver, Observer
 from mphe.run.session import ClientSession, follow
 from mphe.update import Counts
@@ -276,6 +279,19 @@ async def _serve(
         for peer in network.server.connected:
             network.server.send(peer, codec.encode(Finish("over")))
     return Outcome(history, training.finished[1], driver)
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, index: int) -> None:
+    """Let a client send a body that encrypts nothing."""
+    encrypt = Client.encrypt
+
+    def spoilt(self: Client, integers: np.ndarray) -> Payload:
+        payload = encrypt(self, integers)
+        return (
+            payload if self.index != index else replace(payload, body=os.urandom(len(payload.body)))
+        )
+
+    monkeypatch.setattr(Client, "encrypt", spoilt)
 
 
 def expected_weights(args: Config, contributors: Sequence[Sequence[int]]) -> np.ndarray:

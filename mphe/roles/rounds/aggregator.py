@@ -717,7 +717,7 @@ class Aggregator(Machine[AggregatorState]):
         if not right:
             return self._abandon(now.wanted[0].reason, named)
         contributors = tuple(sorted(i for group, _ in right for i in group))
-        total = sum((part for _, part in right), np.zeros(self.plan.session.length, np.int64))
+        total = _add([part for _, part in right])
         groups: tuple[GroupSum, ...] = ()
         if self.plan.session.max_groups > 1:
             groups = tuple(GroupSum(w.contributors, w.total, w.reason) for w in now.wanted)
@@ -788,3 +788,13 @@ class Aggregator(Machine[AggregatorState]):
             outputs += self._exclude(client, self._blame.reason())
         end = RoundEnd(self.round, counted, self.session.transcript)
         return outputs + [Send(index, end) for index in self._told()]
+
+
+def _add(totals: list[Integers]) -> Integers:
+    """Return the sum of vectors; of one the vector itself, which may be long."""
+    if len(totals) == 1:
+        return totals[0]
+    total = totals[0].astype(np.int64)
+    for more in totals[1:]:
+        total += more
+    return total

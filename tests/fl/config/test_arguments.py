@@ -90,6 +90,26 @@ def test_insecure_choices_are_announced() -> None:
     assert any("no privacy" in line for line in warnings)
 
 
+def test_nobody_is_split_into_groups_by_default() -> None:
+    args = parse_args(GOOD)
+    assert (args.session.max_groups, args.learning.aggregator) == (1, "mean")
+    assert not any("group" in line for line in args.warnings)
+
+
+def test_groups_say_how_many_colluding_and_cheating_clients_they_withstand() -> None:
+    words = "--num_peers 32 --resiliency 0.2 --max_groups 8 --min_contributors 4"
+    aggregator = ["--aggregator", "trimmed_mean:0.250"]
+    args = parse_args([*GOOD, *words.split(), *aggregator, "--max_corrupt", "3"])
+    assert (args.session.max_groups, args.session.max_corrupt) == (8, 3)
+    assert args.learning.aggregator == args.flags["aggregator"] == "trimmed_mean:0.25"
+    assert (
+        "8 groups of at least 4: withstands 2 colluding contributors; names culprits while at most "
+        "3 cheat (--max_corrupt)"
+    ) in args.warnings
+    args = parse_args([*GOOD, *words.split()])
+    assert any("while at most 1 cheat (" in line for line in args.warnings)
+
+
 VERIFIED = ("--verify_aggregate", "True")
 
 
@@ -228,8 +248,28 @@ BAD = [
     ("--seed", "expected one argument"),
     ("--verify_aggregate yes", "True or False"),
     ("--verify_aggregate true", "True or False"),
-    ("--max_corrupt 1", "with --verify_aggregate True only: add that"),
-    ("--max_corrupt 0 --verify_aggregate False", "with --verify_aggregate True only"),
+    ("--max_corrupt 1", "or --max_groups above 1 only: add one of them"),
+    (
+        "--max_corrupt 0 --verify_aggregate False",
+        "is used with --verify_aggregate True, --verify_clients True or",
+    ),
+    ("--max_groups 0", "--max_groups must be at least 1, not 0"),
+    ("--max_groups 65", "--max_groups must be between 1 and"),
+    ("--max_groups two", "whole number"),
+    ("--num_peers 8 --max_groups 4 --min_contributors 3", "at most 2 groups of --min_contributors"),
+    ("--num_peers 8 --max_groups 4 --min_contributors 3", "give --max_groups 2 or less, or "),
+    ("--num_peers 8 --max_groups 4 --min_contributors 3", "--min_contributors 2 or less"),
+    ("--max_groups 2 --min_contributors 2 --aggregation plain", "plain splits nobody into groups"),
+    (
+        "--max_groups 2 --min_contributors 2 --max_corrupt 3",
+        "--max_corrupt must be between 0 and 2",
+    ),
+    ("--max_groups 2 --min_contributors 2 --max_corrupt -1", "--max_corrupt must be at least 0"),
+    ("--aggregator median", "add --max_groups 3 or more, or leave it out"),
+    ("--aggregator norm_filter --max_groups 2 --min_contributors 2", "add --max_groups 3 or more"),
+    ("--aggregator krum", "use one of mean, median, trimmed_mean, norm_filter"),
+    ("--aggregator trimmed_mean:0.5", "above 0, below 0.5"),
+    ("--aggregator trimmed_mean", "above 0, below 0.5"),
     ("--verify_aggregate True --max_corrupt -1", "--max_corrupt must be at least 0, not -1"),
     ("--verify_aggregate True --max_corrupt one", "whole number"),
     ("--verify_aggregate True --aggregation plain", "leave out --verify_aggregate"),

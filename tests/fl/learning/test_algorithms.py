@@ -1,5 +1,6 @@
 """Schedules, server optimizers, weights and compression, each against plain arithmetic."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,52 @@ def test_the_global_model_follows_the_schedule(tmp_path: Path) -> None:
     for round in (1, 2):
         model.step(round, np.array([2.0, 2.0, 1.0, 20.0, 2.0]), 2)
     assert model.weights[0] == pytest.approx(-0.1 - 0.05)
+
+
+@pytest.mark.parametrize(
+    ("aggregator", "step"),
+    [("mean", -0.5625), ("median", 0.5), ("trimmed_mean:0.25", 0.5), ("norm_filter", 0.5)],
+)
+def test_the_global_model_steps_by_what_the_aggregator_makes_of_the_groups(
+    tmp_path: Path, aggregator: str, step: float
+) -> None:
+    words = "--num_peers 8 --max_groups 4 --min_contributors 2 --learning_rate 1 --aggregator"
+    args = flags(tmp_path, *words.split(), aggregator)
+    codec = codec_for(replace(args.codec, clip_norm=1e6), 1)
+    model = GlobalModel(args.learning, np.zeros(1, np.float32), codec)
+    model.public = PublicRange(8.0)
+    rng = np.random.default_rng(0)
+
+    def group(*updates: float) -> tuple[np.ndarray, int]:
+        counts = Counts(1.0, 0.5, 100, 1.0)
+        rows = [quantise(np.array([u], np.float32), 8.0, 16, counts, rng) for u in updates]
+        return np.stack(rows).sum(axis=0, dtype=np.int64), len(rows)
+
+    # One of eight clients sends -8 where all others find 0.25 to 0.75.
+    groups = [group(0.25, 0.75), group(0.5, 0.5), group(0.5, -8.0), group(0.25, 0.75)]
+    total = np.sum([sum for sum, _ in groups], axis=0)
+    mean = model.step(1, total, 8, groups)
+    assert -model.weights[0] == pytest.approx(step, abs=1e-2)
+    assert mean.loss == pytest.approx(1.0)
+    assert mean.samples == (600 if aggregator == "norm_filter" else 800)
+
+
+def test_a_hostile_number_of_samples_moves_no_robust_reference(tmp_path: Path) -> None:
+    words = "--num_peers 8 --max_groups 4 --min_contributors 2 --weighting samples --aggregator"
+    rng = np.random.default_rng(0)
+    references = {}
+    for aggregator in ("mean", "median"):
+        args = flags(tmp_path, *words.split(), aggregator)
+        model = GlobalModel(args.learning, np.zeros(1, np.float32), codec_for(args.codec, 1))
+        honest, liar = (
+            quantise(np.zeros(1, np.float32), 3.0, 16, Counts(1.0, 0.5, samples, 1.0), rng)
+            for samples in (100, 2**32 - 1)
+        )
+        groups = [(2 * honest, 2), (2 * honest, 2), (honest + liar, 2), (2 * honest, 2)]
+        model.step(1, np.sum([total for total, _ in groups], axis=0), 8, groups)
+        references[aggregator] = model.reference
+    assert references["median"] == 100
+    assert references["mean"] > 1e8  # Every honest client's weight would be the least there is.
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])

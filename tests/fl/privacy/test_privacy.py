@@ -42,6 +42,19 @@ def test_parameters_follow_the_flags(tmp_path: Path) -> None:
     assert privacy_of(flags(tmp_path), 1000, LABELS) is None
 
 
+def test_disjoint_groups_cost_what_one_sum_costs_and_their_size_decides_the_noise(
+    tmp_path: Path,
+) -> None:
+    """A unit is in one group of a round, and each has min_contributors whose noise is in it."""
+    words = ["--min_contributors", "3", "--dp_colluding", "1"]
+    whole, split = (
+        privacy_of(private_flags(tmp_path, *words, *more, peers=9), 1000, LABELS)
+        for more in ([], ["--max_groups", "3"])
+    )
+    assert split is not None and split == whole
+    assert split.honest == 3 - 1
+
+
 def test_the_rate_is_that_of_the_client_with_the_fewest_samples(tmp_path: Path) -> None:
     args = private_flags(tmp_path, "--partition", "dirichlet:0.3", "--batch_size_per_worker", "10")
     plan = privacy_of(args, 10, LABELS)

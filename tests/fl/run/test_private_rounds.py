@@ -23,7 +23,7 @@ from fl.state.spending import charged
 from mphe.net.loopback import Network
 from mphe.update import Mean, PublicRange
 from mphe.update.quantise import Spread, dequantise, half_levels
-from tests.fl.federation import SIZE, FakeTrainer, privacy_of, run
+from tests.fl.federation import SIZE, FakeTrainer, privacy_of, run, spoil
 from tests.fl.private import data, federation, pretend, private_flags
 from tests.patience import flag
 
@@ -96,6 +96,21 @@ def test_nothing_of_the_counts_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     spent = [line["epsilon"] for line in lines]
     assert 0 < spent[0] < spent[1] < spent[2] <= 4
     assert ("epsilon spent", f"{spent[2]:.4g}") in Summary(outcome.history).rows()
+
+
+def test_a_round_in_groups_costs_what_one_sum_costs_whatever_is_implausible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups are disjoint, and the noise is sized by the fewest contributors of one."""
+    pretend(monkeypatch)
+    spoil(monkeypatch, 3)
+    words = "--batch_size_per_worker 5 --resiliency 0.5 --min_contributors 2 --max_groups 2"
+    args = private_flags(tmp_path, *words.split(), "--dp_colluding", "1")
+    outcome = run(args, real=federation(args))
+    records, plan = outcome.history.records, privacy_of(args, SIZE, data().train_y)
+    assert plan is not None and plan.honest == 2 - 1
+    assert records[0].groups == 2 and len(records[0].implausible) == 1
+    assert [record.epsilon for record in records] == [plan.budget.spent(n) for n in (1, 2, 3)]
 
 
 def test_the_range_does_not_narrow_until_unseen_values_leave_it(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_the_best_explanation_of_one_piece_may_be_none_of_all() -> None:
         guilty = random.choice(PARTIES, 3, replace=False)
         evidence = [
             frozenset({int(random.choice(guilty)), *random.choice(PARTIES, 2).tolist()})
-            for _ in range(7)
+            for _ in range(24)
         ]
         every = explanations(3, evidence)
         suspicions = told(3, evidence)
