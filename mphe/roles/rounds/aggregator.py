@@ -708,7 +708,8 @@ class Aggregator(Machine[AggregatorState]):
         if not right:
             return self._abandon(now.wanted[0].reason, named)
         contributors = tuple(sorted(i for group, _ in right for i in group))
-        total = sum((part for _, part in right), np.zeros(self.plan.session.length, np.int64))
+        first, *others = (part for _, part in right)
+        total = sum(others, first) if others else first
         groups: tuple[GroupSum, ...] = ()
         if self.plan.session.max_groups > 1:
             groups = tuple(GroupSum(w.contributors, w.total, w.reason) for w in now.wanted)
