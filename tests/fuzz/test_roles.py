@@ -80,7 +80,7 @@ NO_STATE = {"plan", "session", "_cipher", "_encryptor", "_identities", "_scaled"
 NO_STATE |= {"_keys", "_key", "_reader", "_verifier", "_prover", "_proof", "_proving", "_proofs"}
 """Attributes that are frozen, and the decryptor's transform of λ·s, which is a cache."""
 
-PARTS = ("_sum", "_confirmation", "_ledger", "_pledged")
+PARTS = ("_confirmation", "_ledger", "_pledged")
 """Attributes with a state of their own."""
 
 MEMORY = 8 << 20

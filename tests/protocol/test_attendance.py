@@ -7,7 +7,7 @@ import numpy as np
 from mphe.roles.attendance import Attendance
 from mphe.roles.rounds.aggregator import Summed
 from mphe.roles.rounds.collecting import Outdated
-from mphe.wire.messages import RoundStart
+from mphe.wire.messages import SERVER, RoundStart
 from tests.protocol.support import aggregator_of, collecting, ready
 from tests.simulation import Simulation
 
@@ -113,9 +113,11 @@ def test_who_contributes_right_after_the_close_is_awaited_in_the_next_round() ->
         simulation = ready(3, 2)
         made = collecting(simulation, (1, 2))
         aggregator = aggregator_of(simulation)
-        aggregator.deadline_passed()
+        closed = aggregator.deadline_passed()
         if says_something:
             assert aggregator.receive(3, made[3]) == [Outdated(3)]
-        aggregator.abandon("the test says so")
+        simulation.push(SERVER, closed)
+        simulation.pump()
+        simulation.silent.clear()
         aggregator.start_round(b"model", simulation.identities)
         assert (3 in aggregator.waiting_for()) is says_something

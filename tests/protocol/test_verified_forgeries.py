@@ -163,14 +163,17 @@ def aggregator_in(state: AggregatorState, **options: bool) -> Aggregator:
     """Return an aggregator of four clients in that state."""
     simulation = ready(4, 3, **options)
     aggregator = aggregator_of(simulation)
-    if options and state is AggregatorState.DECRYPTING:
+    begun = state in (AggregatorState.DECRYPTING, AggregatorState.KEEPING)
+    if options and begun:
         simulation.collect(simulation.random_updates())
     elif state is not AggregatorState.IDLE:
-        who = (1, 2, 3, 4) if state is AggregatorState.DECRYPTING else ()
         if options:
             aggregator.start_round(b"model", (1, 2, 3, 4))
         else:
-            collecting(simulation, who)
+            collecting(simulation, (1, 2, 3, 4) if begun else ())
+    if state is AggregatorState.KEEPING:
+        for gone in (3, 4):
+            aggregator.lost(gone)
     assert aggregator.state is state
     return aggregator
 

@@ -165,7 +165,7 @@ def test_random_bytes(step: str, drawn: int) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "length"),
-    [(Contribution, 579_943), (DecryptionRequest, 49_219), (DecryptionShare, 20_522)],
+    [(Contribution, 579_943), (DecryptionRequest, 49_221), (DecryptionShare, 20_522)],
 )
 def test_bytes_on_the_wire(kind: type[Any], length: int) -> None:
     assert reference().lengths[kind] == length
