@@ -144,6 +144,7 @@ class Run:
         reason, closing = "training failed", FLUSH_SECONDS
         try:
             await (self._gather(driver, party) if resumed else self._set_up(driver, party))
+            transport.limit(self._agreement.longest_of_client(is_open=True))
             training = Training(
                 self._config.rounds,
                 self._model,
@@ -175,7 +176,7 @@ class Run:
     async def _listen(self) -> Listener:
         party, parties = self._config.party, self._launch.parties
         context = parties.server_context() if party.tls else None
-        limit = self._agreement.longest_message
+        limit = self._agreement.longest_of_client(is_open=party.resume)
         return await Listener.listen(party.host, party.port, parties.pins, context, limit)
 
     async def _set_up(self, driver: Driver, party: ServerParty) -> None:

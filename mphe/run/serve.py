@@ -17,7 +17,7 @@ from mphe.run.gathering import Gathering
 from mphe.run.vault import StateError, Vault
 from mphe.server import Server
 from mphe.wire.messages import SERVER
-from mphe.wire.sizes import longest_message
+from mphe.wire.sizes import longest_of_client
 
 SESSION = "session"
 CLOSE_SECONDS = 5.0
@@ -59,13 +59,15 @@ async def serve(
         StateError: the state directory is of no use.
     """
     session = _Session(parameters, parties, state_dir)
-    limit = longest_message(session.server.plan, len(model))
+    plan = session.server.plan
+    limit = longest_of_client(plan, is_open=session.server.session is not None)
     context = parties.server_context()
     transport = await Listener.listen(host, port, parties.pins, context, limit)
     driver = Driver(transport, reporter or LogReporter())
     over = False
     try:
         await session.open(driver, setup_timeout)
+        transport.limit(longest_of_client(plan, is_open=True))
         await session.rounds(driver, model, then, round_timeout)
         over = True
     finally:

@@ -127,6 +127,7 @@ class ProceedingsRecord:
     silent: tuple[int, ...]
     fallen: tuple[int, ...]
     welcomed: tuple[int, ...]
+    returned: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,7 @@ class _Round(Collecting):
         silent: decryptors that refused or did not answer.
         fallen: clients that were lost during the decryption.
         welcomed: clients that were sent the welcome.
+        returned: clients that came back, and were not lost since.
     """
 
     c1: bytes = b""
@@ -179,6 +181,7 @@ class _Round(Collecting):
     silent: set[int] = field(default_factory=set)
     fallen: set[int] = field(default_factory=set)
     welcomed: set[int] = field(default_factory=set)
+    returned: set[int] = field(default_factory=set)
 
     def record(self, ring: Ring) -> ProceedingsRecord:
         """Return what is to be kept; `ring` is that of the shares."""
@@ -192,6 +195,7 @@ class _Round(Collecting):
             kept.write_indices(self.silent),
             kept.write_indices(self.fallen),
             kept.write_indices(self.welcomed),
+            kept.write_indices(self.returned),
         )
 
     def resume(self, record: ProceedingsRecord, ring: Ring, plan: Plan) -> None:
@@ -206,6 +210,7 @@ class _Round(Collecting):
         self.silent = kept.read_indices(record.silent, clients)
         self.fallen = kept.read_indices(record.fallen)
         self.welcomed = kept.read_indices(record.welcomed, clients)
+        self.returned = kept.read_indices(record.returned, clients)
 
     def unanswered(self) -> tuple[int, ...]:
         """Return the members of D whose shares are missing."""
@@ -349,6 +354,7 @@ class Aggregator(Machine[AggregatorState]):
     def lost(self, *peers: int) -> list[Output]:
         """Go on without clients that vanished or misbehaved in this round, all at once."""
         self._attendance.lost(peers)
+        self._now.returned.difference_update(peers)
         self._unpledged.difference_update(peers)
         if self.state is COLLECTING and not self._attendance.expected:
             return self._close()
@@ -405,7 +411,11 @@ class Aggregator(Machine[AggregatorState]):
 
     def _on_return(self, sender: int, message: Ready) -> list[Output]:
         """Take back a client that still holds its keys."""
+        # Each costs a check and a long answer, and a client comes back once a connection.
+        if sender in self._now.returned:
+            raise DuplicateMessage(sender, "it came back before, over this connection")
         returning.check(self.session, sender, message)
+        self._now.returned.add(sender)
         self.members.add(sender)
         if message.unopened:
             self._able.discard(sender)

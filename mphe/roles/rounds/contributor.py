@@ -15,6 +15,7 @@ from mphe.roles.setup.common import check_transcript
 from mphe.roles.verified.pledges import Pledged, PledgedEncryptor
 from mphe.scheme.encryptor import Cipher, Payload
 from mphe.wire.messages import SERVER, UNDIVIDED, Contribution, Message, RoundEnd, RoundStart
+from mphe.wire.sizes import MAX_METRICS
 
 
 class ContributorState(Enum):
@@ -152,10 +153,13 @@ class Contributor(Machine[ContributorState]):
         """Return the contribution, or nothing when its round is over.
 
         Raises:
-            LocalProtocolError: no round waits for a contribution, or this payload was sent before.
+            LocalProtocolError: no round waits for a contribution, this payload was sent before, or
+                the metrics are too long.
         """
         if round != self.round or self.state is IDLE:
             return []
+        if len(metrics) > MAX_METRICS:
+            raise LocalProtocolError(f"metrics are at most {MAX_METRICS} bytes, not {len(metrics)}")
         if payload.c1 and payload.c1 == self._last_c1:
             raise LocalProtocolError("a payload serves one round: its keys must never be reused")
         contribution = Contribution(
