@@ -5,6 +5,7 @@ that play a party, connections, the vault. Last come those of which a party of a
 `mphe.Client` and `mphe.Server` is made, so that it speaks the same messages in the same rounds.
 """
 
+from mphe.errors import printable
 from mphe.net.tcp import AddressError, Connection, Listener, Unreachable, WrongServer
 from mphe.net.tls import Credentials, new_credentials, public_key
 from mphe.net.transport import ServerTransport
@@ -77,6 +78,7 @@ __all__ = [
     "name_clients",
     "new_credentials",
     "pack",
+    "printable",
     "public_key",
     "serve",
     "unpack",

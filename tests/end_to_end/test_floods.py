@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -59,8 +60,8 @@ class Play:
         self._processes.append(process)
         return process
 
-    async def run(self, phases: list[str]) -> dict[str, list[Record]]:
-        """Return the rounds of each kind of phase; the first of each phase is left out."""
+    async def run(self, phases: list[str]) -> tuple[list[list[Record]], Record]:
+        """Return the rounds of each phase but its first, and what was said at the end."""
         write_credentials(self._directory, self._scene.clients)
         try:
             server, honest = await self._start("server"), await self._start("honest")
@@ -70,18 +71,17 @@ class Play:
                 assert "turned" in await heard(honest)
             hostile = await self._start("hostile")
             assert await heard(hostile) == {"ready": True}
-            rounds: dict[str, list[Record]] = {}
+            rounds = []
             for phase in phases:
                 say(hostile, phase)
-                rounds.setdefault(phase, []).extend(await self._phase(server))
+                rounds.append(await self._phase(server))
             say(server, "stop")
             async with asyncio.timeout(scaled(30)):
                 while "over" not in (end := await heard(server)):
                     pass
                 await server.wait()
             say(hostile, "stop")
-            rounds["end"] = [end | await heard(hostile)]
-            return rounds
+            return rounds, end | await heard(hostile)
         finally:
             for process in self._processes:
                 if process.returncode is None:
@@ -114,35 +114,55 @@ def say(process: asyncio.subprocess.Process, line: str) -> None:
 
 
 def measure(directory: Path, scene: Scene, pairs: int, seconds: float) -> Record:
-    """Return what a flood costs beside idle connections."""
-    rounds = asyncio.run(Play(directory, scene, seconds).run(pairs * ["idle", "flood"]))
-    idle, flood = rounds["idle"], rounds["flood"]
+    """Return what a flood costs beside idle connections: the middle of so many pairs of phases."""
+    play = Play(directory, scene, seconds)
+    phases, end = asyncio.run(play.run(pairs * ["idle", "flood"]))
+    idle, flood = phases[::2], phases[1::2]
 
     def middle(key: str, records: list[Record]) -> float:
         return float(median(record[key] for record in records))
 
-    lost = [record["reason"] for record in flood if not record["summed"]]
+    def ratio(key: str) -> float:
+        pairs = zip(flood, idle, strict=True)
+        return median(middle(key, under) / middle(key, beside) for under, beside in pairs)
+
+    flooded, quiet = [r for phase in flood for r in phase], [r for phase in idle for r in phase]
     return {
         "pattern": scene.pattern,
         "hostile": scene.hostile,
-        "rounds": len(flood),
-        "lost": lost,
-        "wall": middle("wall", flood) / middle("wall", idle),
-        "cpu": middle("cpu", flood) / middle("cpu", idle),
-        "idle_wall": middle("wall", idle),
-        "flood_wall": middle("wall", flood),
-        "memory": max(r["memory"] for r in flood) - SPARE_MEMORY,
-        "idle_memory": max(r["memory"] for r in idle),
-        **rounds["end"][0],
+        "rounds": len(flooded),
+        "lost": [record["reason"] for record in flooded if not record["summed"]],
+        "wall": ratio("wall"),
+        "cpu": ratio("cpu"),
+        "seconds": (middle("wall", quiet), middle("wall", flooded)),
+        "memory": (max(r["memory"] for r in quiet), max(r["memory"] for r in flooded)),
+        **end,
     }
 
 
-def assert_unharmed(found: Record) -> None:
-    print(json.dumps(found))
-    assert not found["lost"]
-    assert found["cpu"] <= LONGER and found["wall"] <= LONGER
-    assert found["memory"] <= MORE_MEMORY * found["idle_memory"]
-    assert found["lines"] <= MOST_LINES
+def excess(found: Record) -> list[str]:
+    """Return what is more than it may be."""
+    before, after = found["memory"]
+    wrong = {
+        "rounds were lost": bool(found["lost"]),
+        "rounds are longer": found["wall"] > LONGER,
+        "rounds cost more": found["cpu"] > LONGER,
+        "the server grew": after - SPARE_MEMORY > MORE_MEMORY * before,
+        "there are too many lines": found["lines"] > MOST_LINES,
+    }
+    return [name for name, is_so in wrong.items() if is_so]
+
+
+def assert_unharmed(directory: Path, scene: Scene, pairs: int, seconds: float) -> Record:
+    """Measure up to three times: what the machine does besides hits one phase and not the other."""
+    for attempt in range(3):
+        place = directory / str(attempt)
+        place.mkdir()
+        found = measure(place, replace(scene, port=free_port()), pairs, seconds)
+        print(json.dumps(found))
+        if not (wrong := excess(found)):
+            return found
+    pytest.fail(f"{wrong}: {found}")
 
 
 @pytest.mark.slow
@@ -150,12 +170,10 @@ def assert_unharmed(found: Record) -> None:
 @pytest.mark.parametrize("hostile", [1, 3, 4])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_no_flood_of_clients_slows_rounds_down(tmp_path: Path, pattern: str, hostile: int) -> None:
-    scene = Scene(free_port(), 8, 3, 50_000, hostile, pattern)
-    assert_unharmed(measure(tmp_path, scene, pairs=3, seconds=4))
+    assert_unharmed(tmp_path, Scene(0, 8, 3, 200_000, hostile, pattern), pairs=3, seconds=4)
 
 
 def test_one_flooder_of_four_slows_no_round_down(tmp_path: Path) -> None:
-    scene = Scene(free_port(), 4, 2, 20_000, 1, "bytes")
-    found = measure(tmp_path, scene, pairs=1, seconds=1)
+    scene = Scene(0, 4, 2, 100_000, 1, "bytes")
+    found = assert_unharmed(tmp_path, scene, pairs=1, seconds=1)
     assert found["connections"] > 1 and found["sent"] > 0
-    assert_unharmed(found)
