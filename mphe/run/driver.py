@@ -85,6 +85,7 @@ class Driver:
         self.excused: set[int] = set()
         self._reporter = reporter
         self._gone: set[int] = set()
+        self._sent_away: set[int] = set()
         self._deadlines = Deadlines()
         self._conduct = Conduct()
         self._wait: Wait | None = None
@@ -229,12 +230,16 @@ class Driver:
     def _depart(self, event: Lost) -> None:
         if event.peer in self.excused:
             self.excused.discard(event.peer)
+            self._sent_away.add(event.peer)
             return
         self._tell(event.peer, f"client {event.peer} is gone: {event.reason}", self._reporter.warn)
         self._note(event.peer, Kind.GONE, event.reason)
         self._gone.add(event.peer)
 
     def _came(self, event: Connected) -> None:
+        if event.peer in self._sent_away:  # that it comes back is no storm
+            self._sent_away.discard(event.peer)
+            return
         seconds = self._conduct.arrived(event.peer, asyncio.get_running_loop().time())
         if seconds:
             self.transport.bar(event.peer, seconds)

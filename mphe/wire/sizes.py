@@ -40,9 +40,9 @@ def longest_of_client(plan: Plan, is_open: bool) -> int:
 
 
 def _reveal(plan: Plan) -> int:
-    """Return the bytes of a key share, its proof, and a sealed share for each other client."""
+    """Return the bytes of a key share, its proof, and a sealed share for each decryptor."""
     sealed = _element(plan) + SEALED_HEAD
-    return _element(plan) + plan.proof_bytes + plan.session.num_clients * sealed
+    return _element(plan) + plan.proof_bytes + plan.session.decryptors * sealed
 
 
 def _element(plan: Plan) -> int:

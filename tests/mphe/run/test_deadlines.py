@@ -78,6 +78,13 @@ def test_three_times_slower_hardware_stays_inside() -> None:
         assert all(late == 0 for _, late in rounds(12, 4 * [seconds] + 4 * [3 * seconds]))
 
 
+def test_a_step_that_is_slower_for_half_is_so_for_the_others() -> None:
+    deadlines = Deadlines()
+    for _ in range(RECENT):
+        wait_for(deadlines, 8 * [0.1])
+    assert wait_for(deadlines, 4 * [5.0] + 4 * [15.0]) == (15.0, 0)
+
+
 def test_when_all_become_slow_one_round_is_lost() -> None:
     deadlines = Deadlines()
     for _ in range(RECENT):

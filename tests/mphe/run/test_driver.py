@@ -303,6 +303,15 @@ def test_who_connects_in_a_storm_waits_and_is_let_in_again() -> None:
     assert script.told == []  # it is not told off: a bad link may be all that is wrong
 
 
+def test_who_leaves_rounds_on_purpose_may_come_back_each_time() -> None:
+    driver = Driver(Script(), Display(1, Console(quiet=True)))  # type: ignore[arg-type]
+    for driver.round in range(1, 5 * ARRIVALS_AT_ONCE):
+        script: Any = Script(Lost(2, "left"), Connected(2))
+        driver.transport, driver.excused = script, {2}
+        asyncio.run(driver.run(Recorder(), Step(), 60, Observer()))
+        assert not script.barred
+
+
 def test_a_hundred_thousand_breaches_are_a_few_lines_and_one_entry() -> None:
     events = [event for _ in range(20_000) for event in (says(2, "bad"), Lost(2, "x"))]
     _, driver, lines = driven(3, Recorder(), *events)
@@ -349,7 +358,7 @@ def test_what_waits_when_time_is_up_still_counts() -> None:
 
     class One(Steps):
         def waiting_for(self) -> tuple[int, ...]:
-            return () if self.number == 2 else (1,)
+            return () if self.number == 2 or self._over else (1,)
 
     role = One()
     asyncio.run(driver.run(role, Step(), 0, Observer()))
