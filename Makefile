@@ -120,7 +120,7 @@ format: $(VENV)/.tools
 	$(BIN)/ruff check --fix $(CODE)
 
 bench: install
-	@for name in budgets primitives profile threads memory scaling peers round; do \
+	@for name in budgets primitives profile threads memory scaling peers proofs round; do \
 	  $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 

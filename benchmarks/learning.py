@@ -53,7 +53,7 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         PLAIN,
         HYBRID,
         ("MPHE direct", "--encryption direct"),
-        ("half drop out", "--simulate_dropout 0.5"),
+        ("half drop out", "--simulate_dropout 0.5 --min_contributors 2"),
         QUARTER,
         EIGHT,
         ("privacy, ε = 8", f"{PRIVATE} --dp_epsilon 8"),

@@ -25,10 +25,19 @@ from mphe.plan.plan import Plan, make_plan
 from mphe.roles.blob import serial_of
 from mphe.roles.identity import Identity, Roster
 from mphe.roles.machine import Event
-from mphe.roles.rounds.aggregator import Abandoned, Closed, Summed
+from mphe.roles.rounds.aggregator import (
+    Abandoned,
+    Closed,
+    GroupSum,
+    Kept,
+    Overlap,
+    Retried,
+    Summed,
+)
 from mphe.roles.rounds.collecting import Counted
 from mphe.roles.rounds.contributor import RoundEnded, TrainOn
 from mphe.roles.rounds.exclusion import Excluded
+from mphe.roles.rounds.judging import Judge
 from mphe.roles.setup.client import Opened
 from mphe.roles.setup.server import SetupAbandoned
 from mphe.roles.step import Step
@@ -50,13 +59,17 @@ __all__ = [
     "Event",
     "Excluded",
     "Finished",
+    "GroupSum",
     "Identity",
+    "Judge",
+    "Kept",
     "LocalProtocolError",
     "MalformedMessage",
     "Mean",
     "MpheError",
     "Opened",
     "OutOfRange",
+    "Overlap",
     "ParameterError",
     "Plan",
     "ProtocolError",
@@ -65,6 +78,7 @@ __all__ = [
     "RefusedDecryption",
     "Rejected",
     "RemoteProtocolError",
+    "Retried",
     "Roster",
     "RoundEnded",
     "Server",

@@ -23,10 +23,17 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--value_bits", type=int, default=16, help="bits of a value")
     parser.add_argument("--num_iterations", type=int, default=100, help="rounds")
-    parser.add_argument("--max_attempts", type=int, default=4, help="decryptions of a round")
+    parser.add_argument("--max_attempts", type=int, default=8, help="decryptions of a round")
     parser.add_argument("--verify_aggregate", action="store_true", help="the server may lie")
     parser.add_argument(
         "--max_corrupt", type=int, default=none, help="clients that may help it; default: the most"
+    )
+    parser.add_argument(
+        "--min_contributors", type=int, default=none, help="updates in a sum; default: see flags.md"
+    )
+    parser.add_argument("--max_groups", type=int, default=1, help="groups of contributors")
+    parser.add_argument(
+        "--verify_clients", action="store_true", help="clients prove what they send"
     )
     parser.add_argument("--encryption", choices=("hybrid", "direct"), default="hybrid")
 
@@ -61,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             max_attempts=args.max_attempts,
             verified=args.verify_aggregate,
             max_corrupt=getattr(args, "max_corrupt", None),
+            min_contributors=getattr(args, "min_contributors", None),
+            max_groups=args.max_groups,
+            verify_clients=args.verify_clients,
         )
         plans = candidates(session)
     except ParameterError as error:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self
 from numpy.typing import NDArray
 
 from mphe.arithmetic.sampling import SEED_BYTES, RandomSource, derive_seed
+from mphe.arithmetic.system import System
 from mphe.errors import (
     EncodingError,
     LocalProtocolError,
@@ -37,6 +38,7 @@ from mphe.roles.setup.common import SessionKeys
 from mphe.roles.step import Mail, Step
 from mphe.roles.verified.evidence import Prover
 from mphe.roles.verified.pledges import PledgedEncryptor
+from mphe.roles.verified.proving import ProvingEncryptor
 from mphe.scheme.encryptor import Encryptor, Payload
 from mphe.scheme.packing import BlockMap
 from mphe.wire import codec
@@ -107,6 +109,7 @@ class Client:
         roster: Mapping[int, bytes],
         *,
         source: RandomSource | None = None,
+        system: System | None = None,
         blocks: BlockMap = map,
         journal: Journal | None = None,
     ) -> None:
@@ -118,6 +121,7 @@ class Client:
             identity: signs what this client says.
             roster: public keys of all clients, from somewhere that the server cannot change.
             source: of every secret; by default the operating system.
+            system: encapsulates keys; by default the operating system's library.
             blocks: computes the blocks of an update, `map` or that of a thread pool.
             journal: stores a state for good before a sum is helped to be decrypted, or raises
                 OSError: the request is then refused. For who does not store every step's state.
@@ -131,6 +135,7 @@ class Client:
         if self.roster.get(index) != identity.public:
             raise ParameterError(f"the roster has another key for client {index}")
         self._identity = identity
+        self._system = system or System()
         self._source = source or RandomSource.from_system()
         self._blocks = blocks
         self._journal = journal
@@ -147,6 +152,7 @@ class Client:
         identity: Identity,
         *,
         source: RandomSource | None = None,
+        system: System | None = None,
         blocks: BlockMap = map,
         journal: Journal | None = None,
     ) -> Self:
@@ -165,6 +171,7 @@ class Client:
                 identity,
                 roster,
                 source=source,
+                system=system,
                 blocks=blocks,
                 journal=journal,
             )
@@ -186,6 +193,7 @@ class Client:
                 self._hold(stage.keys, memory)
             if record.progress:
                 self.contributor = self._make_contributor(stage.keys, record.progress[0])
+                self._tell_draw()
 
     @property
     def state(self) -> bytes:
@@ -359,15 +367,22 @@ class Client:
         if isinstance(message, RoundEnd) and self._returned and message.round != contributor.round:
             return []
         outputs = contributor.receive(SERVER, message)
+        self._tell_draw()
         self._returned = False
         self._kept = replace(self._kept, contribution=b"")
         return outputs
+
+    def _tell_draw(self) -> None:
+        """Let the decryptor know which groups this client contributes to."""
+        if self.decryptor is not None and self.contributor is not None:
+            self.decryptor.told(self.contributor.round, self.contributor.draw)
 
     def _refuse(self, message: Message, reason: str) -> Step:
         """Say why a request gets no answer; nothing has changed, so there is nothing to store."""
         if not isinstance(message, DecryptionRequest):
             return Step()
-        refusal = Refusal(message.round, message.attempt, reason, message.transcript)
+        answered = 0 if self.decryptor is None else self.decryptor.answered(message.round)
+        refusal = Refusal(message.round, message.attempt, reason, message.transcript, answered)
         return Step.of([Send(SERVER, refusal)])
 
     def _wire(self, outputs: list[Output]) -> list[Output]:
@@ -394,18 +409,28 @@ class Client:
 
     def _make_setup(self, stage: Stage | None) -> SetupClient:
         key = self._identity.private_key
-        return self.SETUP(self.index, self.plan, key, self.roster, self._source, stage)
+        return self.SETUP(
+            self.index, self.plan, key, self.roster, self._source, stage, self._system
+        )
 
     def _make_contributor(self, keys: SessionKeys, progress: Progress | None) -> Contributor:
         encryptor = Encryptor(keys.plan, keys.key, keys.crs_seed, self._blocks)
-        pledged, name = None, keys.transcript
+        pledged, proving, name = None, None, keys.transcript
         if keys.plan.session.verified:
             prover = Prover(keys.plan, keys.key, self.index, self._identity.private_key)
             before = progress.pledged if progress else None
             pledged = PledgedEncryptor(self.index, name, encryptor, prover, before)
-        source = self._stream()
+        elif keys.plan.session.proves:
+            proving = ProvingEncryptor(self.index, name, encryptor, keys.key)
         return Contributor(
-            self.index, encryptor, source, pledged, transcript=name, progress=progress
+            self.index,
+            encryptor,
+            self._stream(),
+            pledged,
+            proving=proving,
+            transcript=name,
+            progress=progress,
+            groups=keys.plan.session.max_groups,
         )
 
     def _stream(self) -> RandomSource:

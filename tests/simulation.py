@@ -27,6 +27,7 @@ from mphe.roles.machine import Event, Output, Send
 from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
 from mphe.roles.rounds.contributor import Contributor, TrainOn
 from mphe.roles.rounds.decryptor import Decryptor
+from mphe.roles.rounds.judging import Judge
 from mphe.roles.setup.client import Committed, Revealed, SetupClient, State
 from mphe.roles.setup.common import PublicSession, SessionKeys
 from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer
@@ -49,7 +50,7 @@ from mphe.wire.messages import (
     RoundStart,
 )
 from tests.support import SeededSource as SeededSource
-from tests.support import seed_of
+from tests.support import SeededSystem, seed_of
 
 Intercept = Callable[[int, int, Message], Iterable[Message]]
 """(sender, receiver, message) → the messages that are delivered in its stead."""
@@ -106,10 +107,16 @@ class Simulation:
         clients: Mapping[int, type[SetupClient]] = NOBODY,
         server: type[SetupServer] = SetupServer,
         decryptor: type[Decryptor] = Decryptor,
+        judge: Judge | None = None,
         **session: Any,
     ) -> None:
-        """Prepare all parties; `clients` replaces the class of single ones."""
+        """Prepare all parties; `clients` replaces the class of single ones.
+
+        Sums of as few as t updates are allowed, unless they are verified or tests say else.
+        """
         self.label = label
+        if not session.get("verified"):
+            session.setdefault("min_contributors", max(2, t))
         self.parameters = SessionParameters(n, t, length, session.pop("rounds", 50), **session)
         self.identities = {
             i: Ed25519PrivateKey.from_private_bytes(seed_of(f"{label}/identity/{i}"))
@@ -117,7 +124,7 @@ class Simulation:
         }
         self.roster = {i: k.public_key().public_bytes_raw() for i, k in self.identities.items()}
         host: type[Server] = type("Host", (Server,), {"SETUP": server})
-        self.host = host(self.parameters, self.roster)
+        self.host = host(self.parameters, self.roster, source=self.source("server"), judge=judge)
         self.parties = {
             i: self._party(i, clients.get(i, SetupClient), decryptor) for i in self.identities
         }
@@ -145,7 +152,10 @@ class Simulation:
         kind = type("Party", (Party,), members)
         identity = Identity(self.identities[index])
         source = self.source(f"setup/{index}")
-        party: Client = kind(index, self.parameters, identity, self.roster, source=source)
+        system = SeededSystem(f"{self.label}/system/{index}")
+        party: Client = kind(
+            index, self.parameters, identity, self.roster, source=source, system=system
+        )
         return party
 
     @property
@@ -286,22 +296,30 @@ class Simulation:
         raise AssertionError("the set-up does not end")
 
     def run_round(
-        self, updates: Mapping[int, Integers], *, present: Iterable[int] | None = None
+        self,
+        updates: Mapping[int, Integers],
+        *,
+        present: Iterable[int] | None = None,
+        model: bytes = b"model",
     ) -> Summed | Abandoned:
         """Run one round to its end; clients without an update stay silent."""
-        self.begin_round(updates, present=present)
+        self.begin_round(updates, present=present, model=model)
         self.pump()
         return self.finish_round()
 
     def begin_round(
-        self, updates: Mapping[int, Integers], *, present: Iterable[int] | None = None
+        self,
+        updates: Mapping[int, Integers],
+        *,
+        present: Iterable[int] | None = None,
+        model: bytes = b"model",
     ) -> None:
         """Queue the start of a round."""
         assert self.aggregator is not None
         self.updates = updates
         self._ended = len(self.events)
         there = sorted(set(self.contributors) - self.silent) if present is None else present
-        self.post(SERVER, self.host.start_round(b"model", there))
+        self.post(SERVER, self.host.start_round(model, there))
 
     def finish_round(self) -> Summed | Abandoned:
         """Let deadlines pass until the round is over, and return how it ended."""
@@ -463,6 +481,8 @@ def snapshot(value: Any) -> Any:
     """Return something comparable that changes whenever the state of a role changes."""
     if isinstance(value, SeededSource):
         return ("source", value.drawn)
+    if isinstance(value, SeededSystem):
+        return ("source", value.source.drawn)
     if isinstance(value, RandomSource):
         return ("source", id(value))
     if isinstance(value, Ed25519PrivateKey | X25519PrivateKey):

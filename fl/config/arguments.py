@@ -65,7 +65,8 @@ class Args(PrivacyFlags, LearningFlags):
     resiliency: float = flag(
         real,
         "fraction r of the clients needed to decrypt, 0 < r <= 1: t = ceil(r * n), at least 2; "
-        "not used with --robust False",
+        "not used with --robust False; while the key is made more than half of the decryptors must "
+        "stay, whatever r is",
         1.0,
     )
     encryption: str = flag(
@@ -89,13 +90,20 @@ class Args(PrivacyFlags, LearningFlags):
     )
     min_contributors: int | None = flag(
         whole_number,
-        "fewest updates in a published sum; default: the threshold t, with "
-        "--verify_aggregate True max(3, c + 2)",
+        "fewest updates in a published sum; default: max(2, min(t + 1, n - 1)) with threshold t, "
+        "with --verify_aggregate True max(3, c + 2)",
         None,
     )
     verify_aggregate: bool = flag(
         true_or_false,
-        "True: the server may lie; decryptors check what they decrypt, see SECURITY.md",
+        "True: the server may lie; decryptors check what they decrypt, nobody its models; see "
+        "SECURITY.md",
+        False,
+    )
+    verify_clients: bool = flag(
+        true_or_false,
+        "True: clients prove what they add to keys and sums, and the server excludes who cannot, "
+        "see SECURITY.md; part of --verify_aggregate True",
         False,
     )
     max_corrupt: int | None = flag(
@@ -107,7 +115,7 @@ class Args(PrivacyFlags, LearningFlags):
     round_timeout: float = flag(
         real, "most seconds to wait for clients in one step; less once steps were shorter", 60.0
     )
-    max_attempts: int = flag(whole_number, "decryption attempts for one round", 4)
+    max_attempts: int = flag(whole_number, "decryption attempts for one round", 8)
     max_failed_rounds: int = flag(
         whole_number, "give up after this many failed rounds in a row", 10
     )

@@ -37,6 +37,7 @@ class SessionConfig:
     max_attempts: int
     verified: bool
     max_corrupt: int
+    verify_clients: bool
 
     def parameters(self, length: int) -> SessionParameters:
         """Return the parameters for contributions of `length` values."""

@@ -28,7 +28,7 @@ GROUPS = {
         *("round_timeout", "min_contributors", "max_attempts", "max_failed_rounds"),
         "simulate_dropout",
     ),
-    "A server that may lie": ("verify_aggregate", "max_corrupt"),
+    "Parties that may lie": ("verify_aggregate", "verify_clients", "max_corrupt"),
     "Differential privacy": (
         *("dp_epsilon", "dp_delta", "dp_unit", "dp_colluding", "dp_noise_multiplier"),
         "dp_sampling_rate",

@@ -40,7 +40,8 @@ class LearningFlags:
     )
     weighting: str = flag(
         one_of(WEIGHTINGS),
-        "uniform: every client counts the same; samples: by its number of samples",
+        "uniform: every client counts the same; samples: by its number of samples, so the sum is "
+        "nearly the update of a client that is much larger than the others",
         "uniform",
     )
     compression_rate: float = flag(

@@ -179,10 +179,11 @@ def _session(args: Args) -> SessionParameters:
     """Return the session's parameters for an update of one value; UsageError if they are none."""
     if args.max_corrupt is not None and not args.verify_aggregate:
         raise UsageError("--max_corrupt is used with --verify_aggregate True only: add that")
-    if args.verify_aggregate and not SCHEMES[args.aggregation].encrypts:
-        raise UsageError(
-            f"--aggregation {args.aggregation} has nothing to verify: leave out --verify_aggregate"
-        )
+    for name in ("verify_aggregate", "verify_clients"):
+        if getattr(args, name) and not SCHEMES[args.aggregation].encrypts:
+            raise UsageError(
+                f"--aggregation {args.aggregation} has nothing to verify: leave out --{name}"
+            )
     # Here, because NumPy comes with them, and what is wrong on its own does not have to wait.
     from mphe import OutOfRange, SessionParameters
 
@@ -200,6 +201,7 @@ def _session(args: Args) -> SessionParameters:
             max_attempts=args.max_attempts,
             verified=args.verify_aggregate,
             max_corrupt=args.max_corrupt,
+            verify_clients=args.verify_clients,
         )
     except OutOfRange as error:
         _refuse(args, error)
@@ -319,12 +321,15 @@ def _check_combinations(args: Args) -> None:
         )
 
 
+_SETTLED = ("decryptors", "min_contributors", "verify_clients")
+
+
 def _filled_in(
     args: Args, session: SessionParameters, privacy: PrivacyConfig | None
 ) -> dict[str, object]:
     """Return all flags with the values that they have, whether typed or not."""
     flags = dataclasses.asdict(args)
-    flags |= {name: getattr(session, name) for name in ("decryptors", "min_contributors")}
+    flags |= {name: getattr(session, name) for name in _SETTLED}
     if session.verified:
         flags["max_corrupt"] = session.max_corrupt
     if privacy is not None:
@@ -348,6 +353,11 @@ def _warnings(args: Args, session: SessionParameters) -> tuple[str, ...]:
             f"--verify_aggregate True withstands a lying server with {session.max_corrupt} of "
             f"{session.num_clients} clients corrupt (--max_corrupt)"
         )
+        if not args.dp_epsilon:
+            lines.append(
+                "--verify_aggregate True checks what is decrypted, not the model: a server that "
+                "lies can still read training data out of sums; only --dp_epsilon bounds that"
+            )
         if not args.role:
             lines.append(
                 "under mpirun rank 0 takes part in handing out the certificates: against a "

@@ -47,6 +47,10 @@ class GlobalModel:
         self.weights, self.public = model.weights, model.public
         self.reference = model.reference
 
+    def implausible(self, total: NDArray[Any], contributors: int) -> str:
+        """Return why honest updates to this model cannot add up to a total, or ""."""
+        return self._codec.implausible(total, contributors, self.public)
+
     def step(self, round: int, total: NDArray[Any], contributors: int) -> Mean:
         """Step by the mean of a round's summed contributions, and return it."""
         config = self._config

@@ -66,8 +66,12 @@ class Learner:
         self._trainer.gradient(self._x[:1], self._y[:1])
 
     def update(self, round: int, model: RoundModel) -> tuple[NDArray[Any], Counts]:
-        """Return the clipped sum of this round's gradients, float32 (size,), and its counts."""
+        """Return the clipped sum of this round's gradients, float32 (size,), and its counts.
+
+        Raises EncodingError where the model names a weight that --weighting rules out.
+        """
         config = self._config
+        model.check_weighting(config.weighted)
         rate = config.local_rate * config.schedule.factor(round, config.rounds)
         weights, total = model.weights, np.zeros(self.size, np.float32)
         losses, accuracies = [], []

@@ -79,6 +79,7 @@ class PrivateLearner(Learner):
 
         Raises BudgetSpent before the one that would exceed the budget.
         """
+        model.check_weighting(self._config.weighted)
         if self.spending.rounds >= self._allowed:
             raise BudgetSpent(
                 f"{self._allowed} updates have spent this client's privacy budget "

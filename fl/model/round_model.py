@@ -23,6 +23,17 @@ class RoundModel:
     public: PublicRange
     reference: float = 0.0
 
+    def check_weighting(self, weighted: bool) -> None:
+        """Refuse a reference where all weights are the same; EncodingError.
+
+        It would let a server that lies choose whose update a sum consists of.
+        """
+        if self.reference and not weighted:
+            raise EncodingError(
+                f"the server names {self.reference:g} samples as weight 1 where --weighting is "
+                "uniform: give all parties the same --weighting, or distrust the server"
+            )
+
     def to_bytes(self) -> bytes:
         """Return the bytes of RoundStart.model: public, float64 reference, float32 weights."""
         head = self.public.to_bytes() + _REFERENCE.pack(self.reference)

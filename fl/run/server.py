@@ -18,7 +18,7 @@ from fl.learning.global_model import GlobalModel
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import describe, make_privacy
 from fl.report import picture
-from fl.report.metrics import History, Summary, write_config
+from fl.report.metrics import History, Summary, excluded_clients, write_config
 from fl.report.progress import Display
 from fl.report.tensorboard import Events
 from fl.run.background import Background
@@ -75,7 +75,8 @@ class Run:
         updates = scheme.codec(config.codec, size, self._privacy)
         self._model = GlobalModel(config.learning, self._trainer.get_vector(), updates)
         roster, blocks = launch.parties.roster, block_map(config.party.crypto_threads)
-        setting = Setting(config.session, updates.payload_length, size, roster, blocks)
+        length, judge = updates.payload_length, self._model.implausible
+        setting = Setting(config.session, length, size, roster, blocks, judge)
         self._agreement = scheme.agree(setting)
         events = Events(self._directory / EVENTS_DIRECTORY)
         self.history = History(self._directory, events)
@@ -195,8 +196,9 @@ class Run:
         """Go on with the server that was kept, and whoever is back by then."""
         timeout = self._config.rounds.timeout
         seconds = max(SETUP_SECONDS, timeout)
-        everybody = range(1, self._config.rounds.num_clients + 1)
-        await driver.run(Gathering(kept, everybody), Step(), seconds, Observer())
+        everybody = set(range(1, self._config.rounds.num_clients + 1))
+        awaited = everybody - excluded_clients(self.history.records)
+        await driver.run(Gathering(kept, awaited), Step(), seconds, Observer())
         await driver.run(kept, Step(), timeout, Observer())
 
     def _announce(self, ready: SessionReady) -> None:

@@ -41,14 +41,16 @@ class MpheAgreement:
     def server(self) -> ServerParty:
         """Return a server that waits for all clients."""
         setting = self._setting
-        return Server(self._plan.session, setting.roster, blocks=setting.blocks)
+        session, roster = self._plan.session, setting.roster
+        return Server(session, roster, blocks=setting.blocks, judge=setting.judge)
 
     def restored_server(self, state: bytes) -> ServerParty:
         """Return the server whose key exists; EncodingError when it is damaged, or another."""
-        server = Server.restore(state, blocks=self._setting.blocks)
+        setting = self._setting
+        server = Server.restore(state, blocks=setting.blocks, judge=setting.judge)
         if server.plan.session != self._plan.session:
             raise EncodingError("it was written with other flags")
-        if server.roster != self._setting.roster:
+        if server.roster != setting.roster:
             raise EncodingError("it was written with other identities")
         return server
 
@@ -72,6 +74,8 @@ class MpheAgreement:
             f"collective key of {len(ready.qualified)} clients, any {session.threshold} of "
             f"{len(ready.decryptors)} decrypt; {upload:.2f} bytes a value ({session.encryption})"
         )
+        if session.proves:
+            line += "; clients prove what they send"
         if not ready.unconfirmed:
             return Notices((line,))
         unfit = name_clients(ready.unconfirmed)

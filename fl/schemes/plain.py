@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fl.config.configs import CodecConfig
 from fl.privacy.privacy import Privacy
 from fl.schemes.plain_codec import PlainCodec
-from fl.schemes.scheme import ClientSeat, Notices, Setting
+from fl.schemes.scheme import ClientSeat, Judge, Notices, Setting
 from mphe import (
     SERVER,
     Abandoned,
@@ -61,16 +61,25 @@ class PlainServer:
 
     state = b""
 
-    def __init__(self, size: int, num_clients: int, minimum: int, *, joined: bool = False) -> None:
+    def __init__(
+        self,
+        size: int,
+        num_clients: int,
+        minimum: int,
+        *,
+        joined: bool = False,
+        judge: Judge | None = None,
+    ) -> None:
         """Expect clients 1..num_clients, and of at least `minimum` a round `size` values each.
 
-        With `joined` they have joined a process before this one.
+        With `joined` they have joined a process before this one; `judge` as in `mphe.Server`.
         """
         self.members = set(range(1, num_clients + 1))
         self._collects = False
         self._joining = set() if joined else set(self.members)
         self._size = size
         self._minimum = minimum
+        self._judge = judge
         self._attendance = Attendance()
         self._now = Collecting(0)
         self._total = np.zeros(size)
@@ -147,10 +156,10 @@ class PlainServer:
     def _close(self) -> list[Output]:
         self._collects = False
         contributors = self._now.announced()
-        if len(contributors) < self._minimum:
+        if reason := self._unfit(len(contributors)):
             abandoned = Abandoned(
                 round=self.round,
-                reason=f"{len(contributors)} updates arrived, at least {self._minimum} are needed",
+                reason=reason,
                 begun=False,
                 contributors=contributors,
                 missing=tuple(sorted(self.members - set(contributors))),
@@ -159,6 +168,12 @@ class PlainServer:
             return [abandoned, *self._end(())]
         summed = Summed(self.round, contributors, self._total, 0)
         return [Closed(self.round, contributors), summed, *self._end(contributors)]
+
+    def _unfit(self, count: int) -> str:
+        """Return why the sum of so many updates is not used, or ""."""
+        if count < self._minimum:
+            return f"{count} updates arrived, at least {self._minimum} are needed"
+        return self._judge(self._total, count) if self._judge else ""
 
     def waiting_for(self) -> tuple[int, ...]:
         """Return whose join or update is still missing."""
@@ -242,7 +257,8 @@ class PlainAgreement:
         """Return a server that nobody has joined, or everybody."""
         session = self.setting.session
         clients, minimum = session.num_clients, session.min_contributors
-        return PlainServer(self.setting.length, clients, minimum, joined=joined)
+        length, judge = self.setting.length, self.setting.judge
+        return PlainServer(length, clients, minimum, joined=joined, judge=judge)
 
     def restored_server(self, state: bytes) -> ServerParty:
         """Return a server that was joined before; EncodingError when another was stored."""
@@ -270,7 +286,8 @@ class PlainScheme:
         source: RandomSource | None = None,
     ) -> Codec:
         """Return the codec of updates of `size` values as they are; flags rule privacy out."""
-        return PlainCodec(size, config.clip_norm, compression_rate=config.compression_rate)
+        rate, weighted = config.compression_rate, config.weighted
+        return PlainCodec(size, config.clip_norm, compression_rate=rate, weighted=weighted)
 
     def agree(self, setting: Setting) -> PlainAgreement:
         """Return a run's parties."""

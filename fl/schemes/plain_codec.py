@@ -7,7 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mphe import ParameterError
-from mphe.update import NO_COUNTS, Compression, Counts, Mean, PublicRange, Vector, clip
+from mphe.update import (
+    FLOAT_ROUNDING,
+    NO_COUNTS,
+    Compression,
+    Counts,
+    Mean,
+    PublicRange,
+    Vector,
+    clip,
+    implausible_mean,
+    implausible_weight,
+)
 
 _NUM_COUNTS = 4
 
@@ -15,8 +26,16 @@ _NUM_COUNTS = 4
 class PlainCodec:
     """Updates as they are, in float32, with their counts behind them; sums decode to means."""
 
-    def __init__(self, length: int, clip_norm: float, *, compression_rate: float = 1.0) -> None:
+    def __init__(
+        self,
+        length: int,
+        clip_norm: float,
+        *,
+        compression_rate: float = 1.0,
+        weighted: bool = False,
+    ) -> None:
         self._length = length
+        self._weighted = weighted
         self._clip_norm = clip_norm
         self._compression = Compression(length, compression_rate)
 
@@ -63,11 +82,23 @@ class PlainCodec:
         seed: int | None = None,
         round: int | None = None,
     ) -> Mean:
-        """Return the mean of the updates whose values were summed, by their weights."""
-        losses, accuracies, samples, weights = total[-_NUM_COUNTS:].tolist()
-        update = (total[:-_NUM_COUNTS] / (weights or 1)).astype(np.float32)
+        """Return the mean of the updates that were summed; by their weights, if weighted."""
+        losses, accuracies, samples, _ = total[-_NUM_COUNTS:].tolist()
+        weight = self._weight(total, contributors)
+        update = (total[:-_NUM_COUNTS] / (weight or 1)).astype(np.float32)
         if update.size < self._length:
             if seed is None or round is None:
                 raise ParameterError("compressed updates need seed and round to decode")
             update = self._compression.undo(update, seed, round)
         return Mean(update, 0, losses / contributors, accuracies / contributors, int(samples + 0.5))
+
+    def implausible(self, total: NDArray[Any], contributors: int, public: PublicRange) -> str:
+        """Return why honest updates cannot add up to this, in one line; "" where they may."""
+        weight = self._weight(total, contributors)
+        if wrong := implausible_weight(weight, contributors):
+            return wrong
+        norm = float(np.linalg.norm(total[:-_NUM_COUNTS])) / weight
+        return implausible_mean(norm, self._clip_norm * (1 + FLOAT_ROUNDING))
+
+    def _weight(self, total: NDArray[Any], contributors: int) -> float:
+        return float(total[-1]) if self._weighted else float(contributors)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from numpy.typing import NDArray
 
 from fl.config.configs import CodecConfig, SessionConfig
 from fl.config.schemes import SCHEMES
@@ -14,6 +16,9 @@ from fl.privacy.privacy import Privacy
 from mphe import Identity, Plan, RandomSource, Roster, SessionReady, make_plan
 from mphe.run import BlockMap, ClientParty, ServerParty, Vault
 from mphe.update import Codec
+
+Judge = Callable[[NDArray[Any], int], str]
+"""(total, number of its contributors) → why it is implausible, one line, or ""; as `mphe.Judge`."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Setting:
         model_size: values of the model.
         roster: public keys of all clients.
         blocks: computes the blocks of a long vector.
+        judge: of the server, says why a sum is implausible; None takes every sum.
     """
 
     session: SessionConfig
@@ -33,6 +39,7 @@ class Setting:
     model_size: int
     roster: Roster
     blocks: BlockMap = map
+    judge: Judge | None = None
 
     @cached_property
     def plan(self) -> Plan:

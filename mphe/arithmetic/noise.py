@@ -32,6 +32,8 @@ HIDDEN_BITS = 24
 """Low bits of a·y that a shortness proof leaves open."""
 RELAXATION = 4
 """What is decrypted is 4·(c0, c1): 2·c1 and 2·b have short openings, not c1 and b."""
+PROOF_RELAXATION = 2
+"""The same where the server does not lie: nobody meets a corrupt c1 and a corrupt b at once."""
 
 UNIT_ROUNDOFF = 2.0**-53
 
@@ -54,7 +56,8 @@ def failure_exponent(coefficients: float) -> float:
 def norm_bound(variance: float, degree: int) -> float:
     """Return a bound on the Euclidean norm of `degree` sub-Gaussian coefficients.
 
-    Laurent and Massart 2000, lemma 1: ‖x‖² ≤ σ²·(N + 2·sqrt(N·x) + 2x) except with e^-x.
+    Hsu, Kakade, Zhang 2012, theorem 2.1 with Σ = I: ‖x‖² ≤ σ²·(N + 2·sqrt(N·x) + 2x) except with
+    e^-x.
     """
     x = (FAILURE_EXPONENT + USES_EXPONENT) * log(2)
     return sqrt(variance * (degree + 2 * sqrt(degree * x) + 2 * x))
@@ -126,7 +129,7 @@ def smudging_deviation(degree: int, budget: int, noise: float, kappa: int) -> fl
         degree: N.
         budget: τ, the number of decrypted ciphertexts in the session.
         noise: E, the bound on the coefficients that are to be hidden.
-        kappa: bits of statistical security.
+        kappa: bits of security: the session shows a divergence of 2^-κ/24.
     """
     security: float = 2.0 ** (kappa / 2)
     return security * sqrt(12.0 * budget * degree) * noise

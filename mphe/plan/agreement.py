@@ -8,11 +8,12 @@ from functools import cached_property
 
 from mphe.errors import OutOfRange, ParameterError
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 MAX_CLIENTS = 1 << 12
 MAX_LENGTH = 1 << 28
 MAX_ROUNDS = 1 << 20
 MAX_ATTEMPTS = 64
+MAX_GROUPS = 64
 VALUE_BITS = (4, 24)
 ENCRYPTIONS = ("hybrid", "direct")
 # Follow from the other fields where they are None.
@@ -25,8 +26,12 @@ def _default_corrupt(n: int, t: int, k: int, verified: bool) -> int:
 
 
 def _default_minimum(n: int, t: int, c: int, verified: bool) -> int:
-    """Return max(2, t); with a lying server two more than the corrupt, and at least 3."""
-    return min(max(3, c + 2) if verified else max(2, t), n)
+    """Return t + 1, so that t - 1 who pool what they know leave two updates in a sum.
+
+    Of all n at most n - 1, or one client's absence would stop training. With a lying server two
+    more than the corrupt, and at least 3.
+    """
+    return min(max(3, c + 2), n) if verified else max(2, min(t + 1, n - 1))
 
 
 @dataclass(frozen=True, init=False)
@@ -46,7 +51,11 @@ class SessionParameters:
         capacity: contributors that the slots and noise bounds leave room for.
         max_attempts: decryption attempts a round.
         verified: the server may lie (docs/protocol.md, Verified aggregates).
-        max_corrupt: c clients that may collude with a lying server; not used otherwise.
+        max_corrupt: c clients that may collude with a lying server, or sign two keys, and that
+            naming reckons with.
+        max_groups: groups that the contributors of a round are split into at most; 1: never.
+        verify_clients: contributions and parts of the key come with proofs (docs/protocol.md,
+            Proofs without verified aggregates); verified aggregates always have them.
     """
 
     num_clients: int
@@ -62,6 +71,8 @@ class SessionParameters:
     max_attempts: int
     verified: bool
     max_corrupt: int
+    max_groups: int
+    verify_clients: bool
 
     def __init__(
         self,
@@ -75,9 +86,11 @@ class SessionParameters:
         decryptors: int | None = None,
         min_contributors: int | None = None,
         capacity: int | None = None,
-        max_attempts: int = 4,
+        max_attempts: int = 8,
         verified: bool = False,
         max_corrupt: int | None = None,
+        max_groups: int = 1,
+        verify_clients: bool = False,
     ) -> None:
         """Fill in what is None, then check types and ranges.
 
@@ -104,6 +117,8 @@ class SessionParameters:
         vars(self).update(
             defaults | {name: value for name, value in given.items() if value is not None}
         )
+        # One digest for one meaning: verified aggregates need the proofs anyway.
+        vars(self)["verify_clients"] = verify_clients or verified
         self._check()
 
     def _check(self) -> None:
@@ -130,7 +145,21 @@ class SessionParameters:
         yield "max_attempts", 1, MAX_ATTEMPTS, f"{self.max_attempts} attempts; use 1 to 64"
         if self.verified:
             yield from self._ranges_against_liars()
+        c = self.max_corrupt
+        yield "max_corrupt", 0, k - 1, f"{c} corrupt of {k} decryptors; use 0 to {k - 1}"
         yield "min_contributors", 2, n, f"min_contributors must lie in 2..{n}"
+        yield "max_corrupt", 0, n - 2, f"{c} corrupt of {n} clients; use 0 to {n - 2}"
+        yield from self._ranges_of_groups()
+
+    def _ranges_of_groups(self) -> Iterator[tuple[str, int, int, str]]:
+        """Yield how many groups there can be: more would cost noise, and never exist."""
+        n, m, groups = self.num_clients, self.min_contributors, self.max_groups
+        yield "max_groups", 1, MAX_GROUPS, f"max_groups {groups}; use 1 to {MAX_GROUPS}"
+        few = (
+            f"{n} clients make at most {n // m} groups of at least {m}, not {groups}; use "
+            f"max_groups {n // m} or less, or min_contributors {n // groups} or less"
+        )
+        yield "max_groups", 1, n // m, few
 
     def _ranges_against_liars(self) -> Iterator[tuple[str, int, int, str]]:
         """Yield what verified aggregates need: one quorum a round, two honest updates in a sum."""
@@ -152,6 +181,24 @@ class SessionParameters:
     def slot_bits(self) -> int:
         """Bits of a payload slot: a sum of `capacity` values never overflows it."""
         return self.value_bits + (self.capacity - 1).bit_length()
+
+    @property
+    def culprits(self) -> int:
+        """Cheating clients that naming reckons with: if there are more, nobody is named."""
+        return max(1, self.max_corrupt)
+
+    @property
+    def proves(self) -> bool:
+        """Whether clients prove that what they add to keys and sums is short."""
+        return self.verified or self.verify_clients
+
+    @property
+    def signatures(self) -> int:
+        """v, decryptors that sign a key before anybody uses it: max(t, ⌊(k + c)/2⌋ + 1).
+
+        Two keys cannot have so many each, unless more than c decryptors sign two.
+        """
+        return max(self.threshold, (self.decryptors + self.max_corrupt) // 2 + 1)
 
     @property
     def confirmations(self) -> int:

@@ -11,6 +11,7 @@ from math import ceil, log2
 
 from mphe.arithmetic.noise import (
     KEY_PAIRS,
+    PROOF_RELAXATION,
     RELAXATION,
     aggregate_noise,
     plaintext_scale,
@@ -120,7 +121,7 @@ class Plan:
     @property
     def scaling(self) -> int:
         """What (c0, c1) is multiplied by before it is decrypted."""
-        return RELAXATION if self.session.verified else 1
+        return _scaling(self.session)
 
     def encryption_layout(self, round: int) -> SlotLayout:
         """Return where values are put in that round, so that `scaling` moves them in place."""
@@ -130,7 +131,7 @@ class Plan:
     @property
     def proof_bytes(self) -> int:
         """Bytes of the proofs in one contribution."""
-        if not self.session.verified:
+        if not self.session.proves:
             return 0
         return self.threshold.blocks * proof_bytes(self.threshold.ring.degree)
 
@@ -234,9 +235,10 @@ def _threshold_plan(
     """
     ring.check_secure()
     noise = _noise(session, ring.degree)
-    blocks, scaling = 1, RELAXATION if session.verified else 1
+    blocks, scaling = 1, _scaling(session)
     while True:
-        answers = session.rounds * session.max_attempts * blocks + session.confirmation_attempts
+        requests = session.rounds * session.max_attempts * session.max_groups
+        answers = requests * blocks + session.confirmation_attempts
         budget = max(answers * session.confirmations, MIN_DECRYPTION_BUDGET)
         smudging = smudging_deviation(ring.degree, budget, noise, SMUDGING_KAPPA)
         # Dropped bytes of c0 and of the shares add at most 2σ each.
@@ -261,12 +263,19 @@ def _threshold_plan(
     )
 
 
+def _scaling(session: SessionParameters) -> int:
+    """Return what takes the denominators out of what is proven: c1 and b_i are halves of short."""
+    if session.verified:
+        return RELAXATION
+    return PROOF_RELAXATION if session.proves else 1
+
+
 def _noise(session: SessionParameters, degree: int) -> float:
-    """Return E."""
+    """Return E, of what is decrypted."""
     holders, contributors = session.num_clients, session.capacity
     if session.verified:
         return verified_noise(degree, holders, contributors, session.max_corrupt)
-    return aggregate_noise(degree, holders, contributors)
+    return _scaling(session) * aggregate_noise(degree, holders, contributors)
 
 
 def _spread(slots: int, length: int) -> int:

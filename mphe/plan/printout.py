@@ -13,7 +13,7 @@ def describe(plan: Plan) -> str:
     """Return the plan as lines of text for the terminal."""
     session, layout, payload = plan.session, plan.threshold, plan.payload
     decrypted = (
-        session.rounds * session.max_attempts * layout.coefficients
+        session.rounds * session.max_attempts * session.max_groups * layout.coefficients
         + session.confirmation_attempts * layout.ring.degree
     )
     lines = {
@@ -30,9 +30,16 @@ def describe(plan: Plan) -> str:
         lines["payload ring"] = _describe_ring(payload.ring, KEY_VARIANCE)
         lines["bodies"] = f"{payload.blocks} a contribution, {_describe_slots(payload)}"
     lines["upload"] = f"{plan.upload_bytes} bytes, {plan.upload_bytes / session.length:.3f} a value"
-    if session.verified:
+    if session.proves:
         lines["proofs"] = f"{plan.proof_bytes} bytes of the upload"
     lines["share"] = f"{plan.share_bytes} bytes"
+    if session.max_groups > 1:
+        smallest = session.min_contributors
+        lines["groups"] = (
+            f"at most {session.max_groups} of at least {smallest} contributors each, which "
+            f"withstands {smallest - 2} colluding contributors; naming reckons with "
+            f"{session.culprits} cheating"
+        )
     title = (
         f"{session.encryption}: {session.length} values of {session.value_bits} bits, "
         f"n = {session.num_clients}, t = {session.threshold} of {session.decryptors} decryptors, "

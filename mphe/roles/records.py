@@ -13,8 +13,8 @@ from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import Plan
 from mphe.roles import keyfile
 from mphe.roles.identity import Roster
-from mphe.roles.rounds.aggregator import AggregatorRecord
 from mphe.roles.rounds.contributor import Progress
+from mphe.roles.rounds.proceedings import AggregatorRecord
 from mphe.roles.setup.client import Committed, Joined, Keyed, New, Revealed, Stage
 from mphe.roles.setup.server import SetupRecord
 from mphe.roles.step import Mail

@@ -9,6 +9,7 @@ from mphe.errors import EncodingError, SetupFailed
 from mphe.net.tcp import Listener
 from mphe.plan.agreement import SessionParameters
 from mphe.roles.rounds.aggregator import Abandoned, Summed
+from mphe.roles.rounds.judging import Judge
 from mphe.roles.setup.server import SetupAbandoned
 from mphe.roles.step import Step
 from mphe.run.credentials import Parties
@@ -34,6 +35,7 @@ async def serve(
     model: bytes,
     then: NextModel,
     *,
+    judge: Judge | None = None,
     state_dir: Path | None = None,
     setup_timeout: float = 60.0,
     round_timeout: float = 60.0,
@@ -48,6 +50,7 @@ async def serve(
         parties: own key, and everybody's certificates.
         model: opaque bytes that the first round starts from.
         then: returns the next round's model from what became of the last.
+        judge: says why a sum is implausible, as for `mphe.Server`.
         state_dir: where the session is kept for a restart; a round that was under way is lost.
         setup_timeout: seconds to wait for one answer in the set-up.
         round_timeout: seconds to wait in a round at most, less once waits were shorter.
@@ -58,7 +61,7 @@ async def serve(
         SetupFailed: no key came about.
         StateError: the state directory is of no use.
     """
-    session = _Session(parameters, parties, state_dir)
+    session = _Session(parameters, parties, judge, state_dir)
     plan = session.server.plan
     limit = longest_of_client(plan, is_open=session.server.session is not None)
     context = parties.server_context()
@@ -84,9 +87,14 @@ class _Session:
     """A server, and the vault that it is kept in."""
 
     def __init__(
-        self, parameters: SessionParameters, parties: Parties, state_dir: Path | None
+        self,
+        parameters: SessionParameters,
+        parties: Parties,
+        judge: Judge | None,
+        state_dir: Path | None,
     ) -> None:
-        self.server = Server(parameters, parties.roster)
+        self._judge = judge
+        self.server = Server(parameters, parties.roster, judge=judge)
         self._vault: Vault | None = None
         self._resumed = False
         if state_dir is not None:
@@ -100,7 +108,7 @@ class _Session:
         if state is None:
             return
         try:
-            kept = Server.restore(state)
+            kept = Server.restore(state, judge=self._judge)
         except EncodingError as error:
             raise vault.refusal(SESSION, str(error)) from error
         if kept.plan != self.server.plan or kept.roster != self.server.roster:

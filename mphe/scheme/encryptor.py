@@ -20,12 +20,19 @@ from mphe.scheme.rlwe import CollectiveKey, Prepared
 
 @dataclass(frozen=True)
 class Payload:
-    """The encrypted parts of a contribution, as on the wire, and the proof where one is due."""
+    """The encrypted parts of a contribution, as on the wire.
+
+    Attributes:
+        c0, c1, body: the parts.
+        proof: where one is due.
+        round: that the proof is bound to; 0 for any.
+    """
 
     c0: bytes
     c1: bytes
     body: bytes
     proof: bytes = b""
+    round: int = 0
 
 
 class Cipher(Protocol):

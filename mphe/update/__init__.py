@@ -1,7 +1,9 @@
 """Float vectors to small integers and back."""
 
+from mphe.update.aggregators import GroupAggregator
 from mphe.update.codec import Codec, PublicRange, UpdateCodec, clip
 from mphe.update.compression import Compression, sent_length
+from mphe.update.plausible import FLOAT_ROUNDING, implausible_mean, implausible_weight
 from mphe.update.private import (
     MIN_DEVIATION,
     NoiseScale,
@@ -15,11 +17,13 @@ from mphe.update.streams import Stream, generator
 
 __all__ = [
     "FINEST_BITS",
+    "FLOAT_ROUNDING",
     "MIN_DEVIATION",
     "NO_COUNTS",
     "Codec",
     "Compression",
     "Counts",
+    "GroupAggregator",
     "Mean",
     "NoiseScale",
     "PrivateUpdateCodec",
@@ -30,6 +34,8 @@ __all__ = [
     "clip",
     "failure_probability",
     "generator",
+    "implausible_mean",
+    "implausible_weight",
     "noise_grid",
     "sample_weight",
     "sent_length",

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mphe.errors import EncodingError, ParameterError
 from mphe.update.compression import Compression
+from mphe.update.plausible import FLOAT_ROUNDING, implausible_mean, implausible_weight
 from mphe.update.quantise import (
     MAX_WEIGHT,
     NO_COUNTS,
@@ -29,9 +30,12 @@ from mphe.update.quantise import (
     Vector,
     dequantise,
     first_range,
+    half_levels,
     next_range,
     payload_length,
     quantise,
+    reported_weight,
+    steps_of,
 )
 from mphe.update.rotation import Rotation
 from mphe.update.streams import Stream, generator
@@ -122,6 +126,9 @@ class Codec(Protocol):
     ) -> Mean:
         """Return the mean of encoded updates from their sum."""
 
+    def implausible(self, total: NDArray[Any], contributors: int, public: PublicRange) -> str:
+        """Return why honest updates cannot add up to this, in one line; "" where they may."""
+
 
 def clip(vector: NDArray[Any], norm: float) -> NDArray[Any]:
     """Return floats (n,) scaled down to L2 norm `norm` if they are longer, else as they are.
@@ -175,7 +182,8 @@ class UpdateCodec:
             clip_norm: L2 norm to which longer updates are scaled down.
             compression_rate: part of the values that is sent in a round, LEAST_RATE to 1.
             rotation: spread an update over its values first, for few value_bits.
-            weighted: updates may have weights up to MAX_WEIGHT, which the range must hold.
+            weighted: the mean is by the weights that clients report, up to MAX_WEIGHT; else every
+                update counts the same, whatever they report.
         """
         for holds, reason in (
             (length >= 1, f"{length} values; use 1 or more"),
@@ -193,6 +201,7 @@ class UpdateCodec:
         self.clip_norm = clip_norm
         self._compression = Compression(length, compression_rate)
         self._rotation = Rotation(self._compression.length) if rotation else None
+        self._weighted = weighted
         self._limit = clip_norm * (MAX_WEIGHT if weighted else 1.0)
         self._needs_seed = rotation or self._compression.length < length
 
@@ -245,7 +254,11 @@ class UpdateCodec:
         """
         self._check_update(update)
         public.check()
-        values = clip(self._compression.apply(update, seed, round), self.clip_norm)
+        # Shorter floats would round away from the norm that they were clipped to.
+        values = self._compression.apply(update, seed, round).astype(
+            np.result_type(update, np.float32), copy=False
+        )
+        values = clip(values, self.clip_norm)
         if counts.weight != 1:
             values = values * np.float32(counts.weight)
         if self._rotation is not None:
@@ -287,8 +300,35 @@ class UpdateCodec:
         mean = self._to_mean(total.astype(np.int64, copy=False), contributors, public)
         return self._undo(mean, seed, round)
 
+    def implausible(self, total: NDArray[Any], contributors: int, public: PublicRange) -> str:
+        """Return why honest updates cannot add up to a total, in one line; "" where they may.
+
+        Every update was clipped, so the mean is no longer than clip_norm and what rounding adds:
+        less than a step for each value and contributor. Weights have their own bounds.
+
+        Args:
+            total: whole numbers (payload_length,).
+            contributors: how many updates are in it, at least 1.
+            public: range of the round.
+
+        Raises:
+            EncodingError: a wrong length.
+        """
+        self._check_total(total, contributors)
+        weight = float(contributors)
+        if self._weighted:
+            weight = reported_weight(total, self.value_bits)
+            if wrong := implausible_weight(weight, contributors):
+                return wrong
+        steps = steps_of(total, contributors, self.value_bits)
+        step = public.clip_range / half_levels(self.value_bits) / weight
+        rounding = contributors * math.sqrt(steps.size) * step
+        limit = (self.clip_norm + rounding) * (1 + FLOAT_ROUNDING)
+        return implausible_mean(math.sqrt(_squares(steps)) * step, limit)
+
     def _to_mean(self, total: Integers, contributors: int, public: PublicRange) -> Mean:
-        return dequantise(total, contributors, public.clip_range, self.value_bits)
+        bits, weighted = self.value_bits, self._weighted
+        return dequantise(total, contributors, public.clip_range, bits, weighted)
 
     def _undo(self, mean: Mean, seed: int | None, round: int | None) -> Mean:
         """Rotate a mean back and put it at its coordinates."""

@@ -191,6 +191,10 @@ class PrivateUpdateCodec(UpdateCodec):
         integers[:size] = np.clip(noisy, 0, 2 * half_levels(self.value_bits))
         return integers
 
+    def implausible(self, total: NDArray[Any], contributors: int, public: PublicRange) -> str:
+        """Return "": noise makes honest means longer than any bound that would be of use."""
+        return ""
+
     def _to_mean(self, total: Integers, contributors: int, public: PublicRange) -> Mean:
         largest = self.grid(public.clip_range).largest
         mean = dequantise(total, contributors, largest, self.value_bits)

@@ -34,7 +34,7 @@ def longest_of_client(plan: Plan, is_open: bool) -> int:
         is_open: whether the key exists; in the set-up clients deal shares of it.
     """
     unopened = plan.session.num_clients * INDEX_BYTES
-    rounds = plan.upload_bytes + MAX_METRICS, plan.share_bytes
+    rounds = plan.upload_bytes + MAX_METRICS, plan.session.max_groups * plan.share_bytes
     setup = _reveal(plan), _element(plan)
     return max(*(rounds if is_open else setup), unopened, MAX_TEXT) + CLIENT_HEADS
 

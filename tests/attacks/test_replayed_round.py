@@ -111,7 +111,7 @@ def test_unbounded_attempts_average_the_smudging_away() -> None:
 
 def test_attempts_are_bounded_so_smudging_cannot_be_averaged_away() -> None:
     simulation, _ = two_rounds(Decryptor)
-    with pytest.raises(RefusedDecryption, match="at most 4"):
+    with pytest.raises(RefusedDecryption, match="at most 8"):
         spread(simulation, small_request(simulation), 16)
 
 

@@ -24,7 +24,7 @@ from mphe.arithmetic.rings import KEY_RING
 from mphe.arithmetic.sampling import derive_seed, ternary, uniform
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import make_plan
-from mphe.roles.rounds.decryptor import Decryptor
+from mphe.roles.rounds.decryptor import Decryptor, Memory
 from mphe.roles.setup.common import SessionKeys
 from mphe.scheme import decryption, sharing
 from mphe.scheme.rlwe import CollectiveKey
@@ -113,7 +113,8 @@ def attack(retries: int) -> list[bool]:
     """Ask one decryptor for one aggregate under several sets; return which x were recovered."""
     keys, c1, hidden = decryptor_and_products()
     ring, plan = Ring(KEY_RING), keys.plan
-    decryptor = Decryptor(keys, SeededSource("smudging"))
+    opened = Memory(confirming=False)
+    decryptor = Decryptor(keys, SeededSource("smudging"), memory=opened)
     factors, answers = [], []
     for attempt, active in enumerate(sets_with(retries), 1):
         groups = (Group(tuple(range(1, N + 1)), c1),)

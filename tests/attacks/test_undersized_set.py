@@ -26,7 +26,7 @@ STEP = 24
 class insecure_Decryptor(Decryptor):
     """Answers for any active set."""
 
-    def _check_sets(self, message: DecryptionRequest, group: Group) -> None:
+    def _check_active(self, message: DecryptionRequest) -> None:
         pass
 
 

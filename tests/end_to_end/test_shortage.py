@@ -96,7 +96,9 @@ def test_training_gives_up_when_nobody_comes_back(federation: Make) -> None:
 def test_a_restarted_client_contributes_but_cannot_make_up_for_a_decryptor(
     federation: Make,
 ) -> None:
-    run = federation(num_iterations="100", round_timeout=flag(2), max_failed_rounds="3")
+    run = federation(
+        num_iterations="100", round_timeout=flag(2), max_failed_rounds="3", min_contributors="2"
+    )
     run.start_all()
     run.wait_for_round(2)
     run.signal(1, signal.SIGKILL)

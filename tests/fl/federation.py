@@ -22,7 +22,7 @@ from fl.report.progress import Display
 from fl.run.background import Background
 from fl.run.client import ClientWork
 from fl.run.rounds import Training
-from fl.schemes.scheme import Agreement, Setting, codec_for, scheme_of
+from fl.schemes.scheme import Agreement, Judge, Setting, codec_for, scheme_of
 from mphe import Identity, Roster, Step
 from mphe.net.loopback import LoopbackClient, Network
 from mphe.net.tcp import Unreachable
@@ -149,10 +149,19 @@ def plan_of(config: Config, size: int) -> Plan:
     return make_plan(config.session.parameters(codec_for(config.codec, size).payload_length))
 
 
-def agreement_of(config: Config, size: int, roster: Roster) -> Agreement:
+def model_of(config: Config, real: Real) -> GlobalModel:
+    """Return the server's model before its first round."""
+    privacy = privacy_of(config, real.size, real.data.train_y)
+    updates = codec_for(config.codec, real.size, privacy)
+    return GlobalModel(config.learning, real.trainer.get_vector(), updates)
+
+
+def agreement_of(
+    config: Config, size: int, roster: Roster, judge: Judge | None = None
+) -> Agreement:
     """Return the parties of a run whose model has so many values."""
     length = codec_for(config.codec, size).payload_length
-    setting = Setting(config.session, length, size, roster)
+    setting = Setting(config.session, length, size, roster, judge=judge)
     return scheme_of(config.codec.aggregation).agree(setting)
 
 
@@ -188,7 +197,8 @@ async def _run(
     network = Network()
     identities = {i: Identity.generate() for i in range(1, args.session.num_clients + 1)}
     roster = Roster({i: identity.public for i, identity in identities.items()})
-    agreement = agreement_of(args, real.size, roster)
+    model = model_of(args, real)
+    agreement = agreement_of(args, real.size, roster, model.implausible)
 
     async def client(index: int) -> None:
         learner: Any = real.learners.get(index) or FakeLearner(args, index, before)
@@ -212,7 +222,7 @@ async def _run(
 
     clients = {index: asyncio.create_task(client(index)) for index in identities}
     try:
-        outcome = await _serve(args, network, agreement, meddle, real)
+        outcome = await _serve(args, network, agreement, meddle, real, model)
     finally:
         everybody = asyncio.gather(*clients.values(), return_exceptions=True)
         done = await asyncio.wait_for(everybody, timeout=scaled(60))
@@ -225,7 +235,12 @@ async def _run(
 
 
 async def _serve(
-    args: Config, network: Network, agreement: Agreement, meddle: Any, real: Real
+    args: Config,
+    network: Network,
+    agreement: Agreement,
+    meddle: Any,
+    real: Real,
+    model: GlobalModel | None = None,
 ) -> Outcome:
     display = Display(args.rounds.rounds, Console(quiet=True))
     driver = Driver(network.server, display)
@@ -234,8 +249,7 @@ async def _serve(
     party: Any = agreement.server()
     await driver.run(party, Step(), scaled(20), Observer())
     privacy = privacy_of(args, real.size, real.data.train_y)
-    updates = codec_for(args.codec, real.size, privacy)
-    model = GlobalModel(args.learning, real.trainer.get_vector(), updates)
+    model = model or model_of(args, real)
     background = Background(real.trainer, real.data, directory, lambda: None)
     training = Training(
         args.rounds,

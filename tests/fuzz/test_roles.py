@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mphe.arithmetic.ring import Ring
 from mphe.arithmetic.sampling import RandomSource
+from mphe.arithmetic.system import System
 from mphe.errors import MalformedMessage, RemoteProtocolError
 from mphe.plan.plan import Plan
 from mphe.roles.machine import Machine, Send
@@ -56,6 +57,7 @@ pytestmark = pytest.mark.timeout(3600)
 CLIENT, STRANGER = 1, 99
 SHARED = (
     RandomSource,
+    System,
     PairwiseKeys,
     Ed25519PrivateKey,
     Ring,
@@ -129,6 +131,8 @@ def record(encryption: str, seed: int) -> Recorder:
     """Return a session of three rounds: all well, one decryptor lost, one client too few."""
     verified = encryption == "verified"
     options: dict[str, Any] = {"verified": True} if verified else {"encryption": encryption}
+    if encryption == "proving":
+        options = {"verify_clients": True}
     recorder = Recorder(4, 3 if verified else 2, 60, label=f"fuzz/{encryption}/{seed}", **options)
     recorder.run_setup()
     recorder.run_round(recorder.random_updates())
@@ -149,7 +153,7 @@ def record(encryption: str, seed: int) -> Recorder:
     return recorder
 
 
-MODES = ("hybrid", "direct", "verified")
+MODES = ("hybrid", "direct", "proving", "verified")
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +224,7 @@ class Fuzzer:
         self.others = [*SMALL_MESSAGES, *everything]
         self.bytes = [codec.encode(message) for message in SMALL_MESSAGES]
         self.tally = Tally()
-        self.memory = PROOF_MEMORY if recorder.parameters.verified else MEMORY
+        self.memory = PROOF_MEMORY if recorder.parameters.proves else MEMORY
 
     def message(self, scene: Scene, rng: Random) -> Message | None:
         """Return what comes instead of the scene's message; None when it does not parse."""
@@ -367,4 +371,4 @@ def test_twins_are_independent(recorders: dict[str, Recorder]) -> None:
 
 def drop_sources(state: Any) -> Any:
     """Return a snapshot without the positions of the streams."""
-    return {name: item for name, item in state.items() if not name.endswith("source")}
+    return {name: item for name, item in state.items() if not name.endswith(("source", "system"))}

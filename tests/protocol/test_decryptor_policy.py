@@ -10,7 +10,7 @@ import pytest
 
 from mphe.errors import RefusedDecryption, UnexpectedSender
 from mphe.roles.machine import Send
-from mphe.roles.rounds.decryptor import Decryptor
+from mphe.roles.rounds.decryptor import Decryptor, Memory
 from mphe.roles.setup import confirmation
 from mphe.wire.messages import SERVER, DecryptionRequest, DecryptionShare, Draw
 from tests.simulation import SeededSource, Simulation, altering, only_group, rephrased, snapshot
@@ -70,7 +70,7 @@ UNACCEPTABLE: dict[str, dict[str, Any]] = {
     "contributors beyond the capacity": {"contributors": (1, 2, 7)},
     "contributors with the server": {"contributors": (0, 1, 2)},
     "attempt zero": {"attempt": 0},
-    "one attempt too many": {"attempt": 5},
+    "one attempt too many": {"attempt": 9},
     "round beyond the session": {"round": 51},
     "confirmation with contributors in a later round's clothes": {"round": 0},
     "another session": {"transcript": bytes(32)},
@@ -94,6 +94,7 @@ def test_unacceptable_request_is_refused_and_changes_nothing(name: str) -> None:
     confirmations = [m for _, r, m in simulation.log if r == 2 and isinstance(m, DecryptionRequest)]
     for message in confirmations:
         answer(twin, message)
+    twin.end_confirmation()
     assert answer(decryptor, request) == answer(twin, request)
 
 
@@ -173,11 +174,13 @@ def test_confirmation_is_over_once_the_session_is_open() -> None:
     assert_refused(decryptor, replace(last, attempt=last.attempt + 1))
 
 
-def test_confirmation_is_over_once_a_round_was_answered() -> None:
+def test_no_round_is_answered_before_the_session_is_open() -> None:
     _, _, request = session()
     _, decryptor, last = confirming()
+    assert_refused(decryptor, request)
+    answer(decryptor, replace(last, attempt=last.attempt + 1))
+    decryptor.end_confirmation()
     answer(decryptor, request)
-    assert_refused(decryptor, replace(last, attempt=last.attempt + 1))
 
 
 def test_nobody_chooses_what_confirms_the_key() -> None:
@@ -282,7 +285,8 @@ def with_budget(simulation: Simulation, answers: int) -> Decryptor:
     keys = simulation.keys[2]
     plan = replace(keys.plan, budget=answers * simulation.parameters.confirmations)
     assert plan.answers == answers
-    return Decryptor(replace(keys, plan=plan), SeededSource("budget"))
+    opened = Memory(confirming=False)
+    return Decryptor(replace(keys, plan=plan), SeededSource("budget"), memory=opened)
 
 
 def test_spent_budget_is_refused_but_the_last_answer_repeated() -> None:

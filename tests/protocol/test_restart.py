@@ -206,7 +206,7 @@ def test_a_returning_client_takes_nothing_but_the_opening_of_the_session() -> No
         client.receive(2, SessionOpen((1, 2), ()))
     with pytest.raises(RemoteProtocolError, match="not expected"):
         client.receive(SERVER, simulation.session.welcome)
-    with pytest.raises(RemoteProtocolError, match="0 clients signed"):
+    with pytest.raises(RemoteProtocolError, match="0 decryptors signed"):
         client.receive(SERVER, SessionOpen((1, 2), ()))
     assert client.state is State.READY
 

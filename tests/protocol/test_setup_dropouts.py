@@ -79,6 +79,24 @@ def test_setup_survives_n_minus_t_dropouts_and_not_one_more(when_kind: tuple[str
             assert failed(simulation).error.missing == gone
 
 
+@pytest.mark.parametrize("when_kind", [stage[:2] for stage in STAGES])
+def test_a_key_of_few_needs_the_signatures_of_more_than_half(when_kind: tuple[str, type]) -> None:
+    """Two of six decrypt, but v = 4 must sign; whoever has signed may vanish."""
+    for count in (2, 3, 4):
+        simulation = Simulation(6, 2)
+        assert simulation.parameters.signatures == 4
+        gone = tuple(range(1, count + 1))
+        for index in gone:
+            dropping(simulation, index, *when_kind, told=False)
+        if count == 2 or when_kind in {("after", Ready), ("before", DecryptionShare)}:
+            assert done(simulation).missing == gone
+        else:
+            error = failed(simulation).error
+            assert error.missing == gone
+            left = f"{6 - count} of 6 decryptors are left, 4 are needed to sign the key"
+            assert left in str(error)
+
+
 def test_without_min_contributors_left_the_setup_fails() -> None:
     simulation = Simulation(4, 2, min_contributors=4)
     simulation.vanish_before(4, Join)

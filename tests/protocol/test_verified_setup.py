@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -65,9 +66,11 @@ PROOFS: dict[str, FalseProof] = {
 }
 
 
+@pytest.mark.parametrize("mode", ["verified", "verify_clients"])
 @pytest.mark.parametrize("name", PROOFS)
-def test_a_key_share_with_a_false_proof_costs_its_dealer(name: str) -> None:
-    simulation = Simulation(4, 3, verified=True)
+def test_a_key_share_with_a_false_proof_costs_its_dealer(name: str, mode: str) -> None:
+    options: dict[str, Any] = {mode: True}
+    simulation = Simulation(4, 3, **options)
     seen: dict[int, Reveal] = {}
 
     def meddle(sender: int, _: int, message: Message) -> list[Message]:
@@ -155,8 +158,8 @@ def test_a_client_refuses_a_proof_that_nobody_asked_for() -> None:
 
 Forge = Callable[[tuple[Vouch, ...]], tuple[Vouch, ...]]
 VOUCHES: dict[str, tuple[str, Forge]] = {
-    "none": ("0 clients signed", lambda v: ()),
-    "one too few": ("2 clients signed", lambda v: v[:2]),
+    "none": ("0 decryptors signed", lambda v: ()),
+    "one too few": ("2 decryptors signed", lambda v: v[:2]),
     "one twice": ("not sorted and distinct", lambda v: (v[0], *v)),
     "unsorted": ("not sorted and distinct", lambda v: v[::-1]),
     "a forged one": (

@@ -15,13 +15,18 @@ def norm(variance: float, degree: int) -> float:
     return sqrt(variance * (degree + 2 * sqrt(degree * x) + 2 * x))
 
 
+def scaling(s: Plan) -> int:
+    """Return what a ciphertext is multiplied by before it is decrypted."""
+    return 4 if s["verified"] else 2 if s["verify_clients"] else 1
+
+
 def noise(s: Plan, degree: int) -> float:
     """Return E."""
     n, capacity, corrupt = (int(s[k]) for k in ("num_clients", "capacity", "max_corrupt"))
     secret, error = norm(n * 2 / 3, degree), norm(n * 21 / 2, degree)
     if not s["verified"]:
         variance = 2 / 3 * error**2 + 21 / 2 * secret**2 + 21 / 2
-        return 16 * sqrt(capacity * variance)
+        return scaling(s) * 16 * sqrt(capacity * variance)
     u = corrupt * degree * sqrt(degree) * 2**20 + 2 * norm(capacity * 2 / 3, degree)
     e = corrupt * degree * sqrt(degree) * 2**24 + 2 * norm(capacity * 21 / 2, degree)
     fresh = 2 / 3 * (corrupt * degree * 2**24) ** 2 + 21 / 2 * (corrupt * degree * 2**20) ** 2
@@ -83,7 +88,7 @@ def under_collective_key(s: Plan, ring: str, length: int, bits: int, largest: in
     sets, bound = k - t + 1, noise(s, degree)
     count = 1
     while True:
-        answers = s["rounds"] * s["max_attempts"] * count + sets * (sets + 3) // 2
+        answers = s["rounds"] * s["max_attempts"] * s["max_groups"] * count + sets * (sets + 3) // 2
         budget = max(answers * sets, 1 << 12)
         deviation = 2.0**32 * sqrt(12 * budget * degree) * bound
         delta = ceil(log2(2 * (16 * sqrt(t) * deviation + bound + 4 * deviation)))
@@ -100,7 +105,7 @@ def under_collective_key(s: Plan, ring: str, length: int, bits: int, largest: in
         "budget": budget,
         "noise": ceil(1000 * log2(bound)),
         "smudging": ceil(1000 * log2(deviation)),
-        "dropped_c0": droppable(2 * deviation / (4 if s["verified"] else 1), capacity),
+        "dropped_c0": droppable(2 * deviation / scaling(s), capacity),
         "dropped_share": droppable(2 * deviation, t),
         "dropped_body": 0,
     }
@@ -138,7 +143,7 @@ def upload(s: Plan, plan: Plan) -> int:
     if payload:
         rest = 4 * payload["ring"]["limbs"] - plan["dropped_body"]
         total += coefficients(payload) * rest
-    if s["verified"]:
+    if s["verified"] or s["verify_clients"]:
         total += blocks(where) * (32 + ceil(128 / log2(2 * degree)) * degree * 20 // 8)
     return total
 

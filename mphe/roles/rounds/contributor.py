@@ -13,8 +13,10 @@ from mphe.errors import LocalProtocolError, RemoteProtocolError, UnexpectedSende
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
 from mphe.roles.setup.common import check_transcript
 from mphe.roles.verified.pledges import Pledged, PledgedEncryptor
+from mphe.roles.verified.proving import ProvingEncryptor
+from mphe.scheme import partition
 from mphe.scheme.encryptor import Cipher, Payload
-from mphe.wire.messages import SERVER, UNDIVIDED, Contribution, Message, RoundEnd, RoundStart
+from mphe.wire.messages import SERVER, UNDIVIDED, Contribution, Draw, Message, RoundEnd, RoundStart
 from mphe.wire.sizes import MAX_METRICS
 
 
@@ -53,11 +55,13 @@ class Progress:
         round: the newest that it was told of.
         state: what it does in that round, as the value of `ContributorState`.
         pledged: where aggregates are verified.
+        draw: of that round, as it was told: with the digest of the salt.
     """
 
     round: int = 0
     state: str = IDLE.value
     pledged: Pledged = field(default_factory=Pledged)
+    draw: Draw = UNDIVIDED
 
 
 class Contributor(Machine[ContributorState]):
@@ -81,8 +85,10 @@ class Contributor(Machine[ContributorState]):
         source: RandomSource,
         pledged: PledgedEncryptor | None = None,
         *,
+        proving: ProvingEncryptor | None = None,
         transcript: bytes,
         progress: Progress | None = None,
+        groups: int = 1,
     ) -> None:
         """Wait for the first round.
 
@@ -91,16 +97,21 @@ class Contributor(Machine[ContributorState]):
             cipher: of this session.
             source: of every key and error of its contributions.
             pledged: where aggregates are verified; it wraps the cipher.
+            proving: where clients prove what they send; it wraps the cipher.
             transcript: T; empty where nothing is encrypted.
             progress: what a process before this one kept of the rounds.
+            groups: that everybody agreed to split contributors into at most.
         """
         progress = progress or Progress()
         super().__init__(ContributorState(progress.state))
         self.index = index
         self.round = progress.round
+        self.draw = progress.draw
+        self._groups = groups
         self._transcript = transcript
         self._cipher = cipher
         self._pledged = pledged
+        self._proving = proving
         self._source = source
         self._round_source = RandomSource(source.bytes(SEED_BYTES)) if self.round else source
         self._last_c1 = b""
@@ -116,7 +127,7 @@ class Contributor(Machine[ContributorState]):
     def progress(self) -> Progress:
         """What must outlive this process."""
         pledged = Pledged() if self._pledged is None else self._pledged.pledged
-        return Progress(self.round, self.state.value, pledged)
+        return Progress(self.round, self.state.value, pledged, self.draw)
 
     def pledge(self) -> list[Output]:
         """Say which c1 comes next, where aggregates are verified; on every new connection."""
@@ -124,18 +135,27 @@ class Contributor(Machine[ContributorState]):
 
     def _on_start(self, sender: int, message: RoundStart) -> list[Output]:
         check_transcript(message.transcript, self._transcript, sender)
-        if message.draw != UNDIVIDED:
-            raise RemoteProtocolError(sender, "it draws groups, which nobody agreed to")
+        self._check_draw(sender, message.draw)
         if message.round <= self.round:
             raise RemoteProtocolError(sender, f"round {message.round} after round {self.round}")
         listed = self._pledged is None or self._pledged.begin(message)
         self._move("start")
-        self.round = message.round
+        self.round, self.draw = message.round, message.draw
         # A stream of its own, so that encryption may run in another thread than `receive`.
         self._round_source = RandomSource(self._source.bytes(SEED_BYTES))
         # Who is not on the list sits this round out, and is on the next.
         train = [TrainOn(message.round, message.model)] if listed else []
         return [*self.pledge(), *train]
+
+    def _check_draw(self, sender: int, draw: Draw) -> None:
+        """Refuse groups that nobody agreed to, an older draw, and a draw with another salt."""
+        if not partition.is_draw(draw, self._groups):
+            raise RemoteProtocolError(sender, "it draws groups, which nobody agreed to")
+        last = self.draw
+        if draw.number < last.number or (draw.number == last.number and draw != last):
+            raise RemoteProtocolError(
+                sender, f"it draws groups by draw {draw.number} after draw {last.number}"
+            )
 
     def _on_end(self, sender: int, message: RoundEnd) -> list[Output]:
         check_transcript(message.transcript, self._transcript, sender)
@@ -146,6 +166,8 @@ class Contributor(Machine[ContributorState]):
 
     def encrypt(self, values: NDArray[Any]) -> Payload:
         """Return the payload of an update; may run beside `receive`, in another thread."""
+        if self._proving is not None:
+            return self._proving.encrypt(values, self._round_source, self.round)
         cipher = self._cipher if self._pledged is None else self._pledged
         return cipher.encrypt(values, self._round_source)
 
@@ -162,6 +184,8 @@ class Contributor(Machine[ContributorState]):
             raise LocalProtocolError(f"metrics are at most {MAX_METRICS} bytes, not {len(metrics)}")
         if payload.c1 and payload.c1 == self._last_c1:
             raise LocalProtocolError("a payload serves one round: its keys must never be reused")
+        if payload.round not in (0, round):
+            raise LocalProtocolError(f"this payload was encrypted for round {payload.round}")
         contribution = Contribution(
             round,
             payload.c0,

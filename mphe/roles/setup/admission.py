@@ -1,12 +1,12 @@
 """Admission of a client that joins after the set-up (docs/protocol.md, Setup).
 
 It only needs the public key. It checks everything that those who were there checked, and wants
-signatures on T from at least t members of Q: fewer than t liars cannot show it another key.
+as many signatures on T as they did: no two keys have so many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from mphe.arithmetic.ring import Ring
 from mphe.errors import RemoteProtocolError
@@ -22,6 +22,7 @@ def compose(
     commits: tuple[Commit, ...],
     reveals: Sequence[Reveal],
     ready: Mapping[int, Ready],
+    holders: Iterable[int],
     decryptors: tuple[int, ...],
 ) -> Welcome:
     """Return what the server tells a client that joins later."""
@@ -29,14 +30,14 @@ def compose(
         joins,
         commits,
         tuple(message.reveal for message in reveals),
-        vouches(ready),
+        vouches(ready, holders),
         decryptors,
     )
 
 
-def vouches(ready: Mapping[int, Ready]) -> tuple[Vouch, ...]:
-    """Return the signatures on T."""
-    return tuple(Vouch(index, ready[index].signature) for index in sorted(ready))
+def vouches(ready: Mapping[int, Ready], holders: Iterable[int]) -> tuple[Vouch, ...]:
+    """Return the signatures on T of those who are asked to decrypt."""
+    return tuple(Vouch(index, ready[index].signature) for index in holders)
 
 
 def admit(plan: Plan, identities: Identities, index: int, welcome: Welcome) -> SessionKeys:
@@ -54,7 +55,8 @@ def admit(plan: Plan, identities: Identities, index: int, welcome: Welcome) -> S
         setup.require_ascending(indices, "a list of the welcome")
     if not set(qualified) <= set(committed) <= set(joined):
         raise RemoteProtocolError(SERVER, "the welcome names clients that did not join")
-    setup.check_enough(sharing_of(parameters, ring), parameters.threshold, qualified)
+    sharing = sharing_of(parameters, ring)
+    setup.check_enough(sharing, parameters.signatures, qualified)
     epoch = setup.epoch_parts(plan, identities)
     for join in welcome.joins:
         setup.check_join(epoch, identities, join, SERVER)
@@ -70,5 +72,6 @@ def admit(plan: Plan, identities: Identities, index: int, welcome: Welcome) -> S
     shares = [reader.read(reveal, SERVER) for reveal in welcome.reveals]
     key = setup.collective_key(ring, seed, shares)
     name = setup.transcript(session, welcome.commits, qualified, key)
-    setup.check_vouches(identities, qualified, welcome.vouches, name, parameters.threshold)
+    holders = sharing.holders(qualified)
+    setup.check_vouches(identities, holders, welcome.vouches, name, parameters.signatures)
     return SessionKeys(index, plan, name, seed, qualified, key, None, {}, identities)

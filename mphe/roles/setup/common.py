@@ -76,7 +76,7 @@ class SessionKeys:
         qualified: Q, whose secrets make up the collective secret.
         key: the collective public key.
         share: this client's share of s, (L, N); None when it cannot decrypt.
-        mask_keys: zero-share key of every other member of Q.
+        mask_keys: zero-share key of every other member of Q that may decrypt; none without a share.
         identities: public keys of all clients, not from the server.
     """
 
@@ -160,12 +160,11 @@ def check_join(epoch: tuple[bytes, ...], identities: Identities, join: Join, sen
     identity = identities.get(join.index)
     if identity is None:
         raise RemoteProtocolError(sender, f"client {join.index} is on no roster")
-    if not sealing.is_exchange_key(join.exchange_key) or len(join.entropy) != ENTROPY_BYTES:
+    proper = sealing.is_exchange_key(join.exchange_key) and sealing.is_encapsulation_key(
+        join.encapsulation_key
+    )
+    if not proper or len(join.entropy) != ENTROPY_BYTES:
         raise RemoteProtocolError(sender, f"the join of client {join.index} is malformed")
-    if join.encapsulation_key:
-        raise RemoteProtocolError(
-            sender, f"client {join.index} joins with an encapsulation key, which nobody uses"
-        )
     if not sealing.verify(identity, join.signature, "join", *join_parts(epoch, join)):
         raise RemoteProtocolError(
             sender,
@@ -223,13 +222,13 @@ def commitment_of(session: bytes, index: int, nonce: bytes, key_share: bytes) ->
 
 
 class KeyShareReader:
-    """Reads b_i, and checks where aggregates are verified that s_i and e_i are short."""
+    """Reads b_i, and checks where clients prove anything that s_i and e_i are short."""
 
     def __init__(self, plan: Plan, ring: Ring, session: bytes, crs_seed: bytes) -> None:
         self._ring = ring
         self._session = session
         self._proof: ShortnessProof | None = None
-        if plan.session.verified:
+        if plan.session.proves:
             self._proof = ShortnessProof(ring, common_reference(ring, crs_seed))
 
     def prove(self, index: int, nonce: bytes, share: KeyShare, source: RandomSource) -> bytes:
@@ -281,28 +280,28 @@ def transcript(
 
 def check_vouches(
     identities: Identities,
-    qualified: Sequence[int],
+    holders: Sequence[int],
     vouches: Sequence[Vouch],
     name: bytes,
     needed: int,
 ) -> None:
-    """Raise RemoteProtocolError (of the server) unless enough members of Q signed T."""
+    """Raise RemoteProtocolError (of the server) unless enough holders in Q signed T."""
     require_ascending([vouch.index for vouch in vouches], "the list of signatures")
     for vouch in vouches:
         identity = identities.get(vouch.index, b"")
-        if vouch.index not in qualified or not sealing.verify(
+        if vouch.index not in holders or not sealing.verify(
             identity, vouch.signature, "ready", name
         ):
             raise RemoteProtocolError(SERVER, f"client {vouch.index} did not sign this session")
     if len(vouches) < needed:
         raise RemoteProtocolError(
-            SERVER, f"{len(vouches)} clients signed this session, {needed} are needed"
+            SERVER, f"{len(vouches)} decryptors signed this session, {needed} are needed"
         )
 
 
-def check_enough(sharing: Sharing, threshold: int, qualified: Sequence[int]) -> None:
-    """Raise RemoteProtocolError unless a key of these clients can decrypt, and hides."""
-    if len(sharing.holders(qualified)) < threshold or len(qualified) < sharing.min_members:
+def check_enough(sharing: Sharing, signatures: int, qualified: Sequence[int]) -> None:
+    """Raise RemoteProtocolError unless a key of these clients can be signed for, and hides."""
+    if len(sharing.holders(qualified)) < signatures or len(qualified) < sharing.min_members:
         raise RemoteProtocolError(SERVER, f"the server made a key of {len(qualified)} clients only")
 
 

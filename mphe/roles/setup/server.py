@@ -387,11 +387,26 @@ class SetupServer(Machine[SetupState]):
 
     def _shortage(self) -> list[Output]:
         """Return the failure if those who are left cannot make a key that is of use."""
-        left = self._taking_part()
-        threshold, needed = self.plan.session.threshold, self._sharing.min_members
-        if len(self._sharing.holders(left)) >= threshold and len(left) >= needed:
-            return []
-        return self._fail(f"{len(left)} clients are left, {max(needed, threshold)} are needed")
+        left, session = self._taking_part(), self.plan.session
+        members = self._sharing.min_members
+        if len(left) < max(members, session.threshold):
+            needed = max(members, session.signatures)
+            return self._fail(f"{len(left)} clients are left, {needed} are needed")
+        if len(self._sharing.holders(left)) < session.threshold:
+            return self._too_few_holders(left, session.threshold, "to decrypt")
+        signers = self._signers()
+        if len(signers) < session.signatures:
+            return self._too_few_holders(signers, session.signatures, "to sign the key")
+        return []
+
+    def _too_few_holders(self, left: Iterable[int], needed: int, purpose: str) -> list[Output]:
+        number, k = len(self._sharing.holders(left)), self.plan.session.decryptors
+        return self._fail(f"{number} of {k} decryptors are left, {needed} are needed {purpose}")
+
+    def _signers(self) -> list[int]:
+        """Return the decryptors that signed T, or still may; a signature counts for ever."""
+        signed = isinstance(self._stage, Readying)
+        return self._sharing.holders(sorted(self._stage.answers if signed else self._taking_part()))
 
     def _taking_part(self) -> set[int]:
         """Return the clients that are in the key so far."""
@@ -488,8 +503,9 @@ class SetupServer(Machine[SetupState]):
         expected = self._sharing.receivers(sender, committed)
         if sorted(item.peer for item in message.shares) != expected:
             raise MalformedMessage(sender, "it dealt shares to the wrong clients")
-        length = self.ring.wire_length(self.ring.degree) + sealing.TAG_BYTES
-        if any(len(item.sealed) != length for item in message.shares):
+        text = self.ring.wire_length(self.ring.degree) if self._sharing.deals else 0
+        lengths = (text + sealing.TAG_BYTES, sealing.ENCAPSULATION_BYTES)
+        if any((len(item.sealed), len(item.encapsulation)) != lengths for item in message.shares):
             raise MalformedMessage(sender, "it dealt a share of the wrong length")
 
     def _send_qualified(self) -> list[Output]:
@@ -503,7 +519,7 @@ class SetupServer(Machine[SetupState]):
         for dealer in reveals:
             for item in dealer.shares:
                 if item.peer in sealed:
-                    sealed[item.peer].append(SealedShare(dealer.reveal.index, item.sealed))
+                    sealed[item.peer].append(replace(item, peer=dealer.reveal.index))
         key_shares = tuple(item.reveal for item in reveals)
         return [Send(i, Qualified(key_shares, tuple(sealed[i]))) for i in qualified]
 
@@ -627,7 +643,12 @@ class SetupServer(Machine[SetupState]):
         stage, present = self._at(Confirming), sorted(self._taking_part())
         session, made = stage.session, stage.made
         welcome = admission.compose(
-            session.joins, stage.commits, made.reveals, stage.answers, decryptors
+            session.joins,
+            stage.commits,
+            made.reveals,
+            stage.answers,
+            self._signers(),
+            decryptors,
         )
         public = PublicSession(
             self.plan,

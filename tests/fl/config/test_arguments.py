@@ -27,7 +27,7 @@ def test_the_documented_command() -> None:
         "hybrid",
         "mphe",
     )
-    assert (args.session.decryptors, args.session.min_contributors) == (4, 2)
+    assert (args.session.decryptors, args.session.min_contributors) == (4, 3)
     assert any("two disjoint groups of 2 of 4" in line for line in args.warnings)
 
 
@@ -37,10 +37,11 @@ def test_defaults() -> None:
     assert (learning.learning_rate, learning.batch_size, learning.seed) == (0.1, 256, 0)
     assert (learning.local_steps, learning.local_rate) == (1, 0.1)
     assert (codec.value_bits, codec.clip_norm, args.rounds.rounds) == (16, 3.0, 100)
-    assert (args.rounds.timeout, args.session.max_attempts, args.rounds.max_failed) == (60.0, 4, 10)
+    assert (args.rounds.timeout, args.session.max_attempts, args.rounds.max_failed) == (60.0, 8, 10)
     assert (args.data.dataset, party.output) == ("auto", None)
     assert (party.tls, party.quiet, party.role, party.state_dir) == (True, False, None, None)
-    assert args.session.threshold == args.session.min_contributors == args.session.decryptors == 4
+    assert args.session.threshold == args.session.decryptors == 4
+    assert args.session.min_contributors == 3
     assert args.warnings == ()
     with pytest.raises(dataclasses.FrozenInstanceError):
         args.learning.seed = 1  # type: ignore[misc]
@@ -125,9 +126,18 @@ def test_what_a_lying_server_is_withstood_with(words: str, corrupt: int, minimum
     assert any(line in warning for warning in args.warnings)
 
 
-def test_the_minimum_without_verified_aggregates_is_the_threshold() -> None:
+@pytest.mark.parametrize("private", [False, True])
+def test_what_verified_aggregates_do_not_give_is_said_at_the_start(private: bool) -> None:
+    more = ["--dp_epsilon", "8", "--resiliency", "0.75"] if private else []
+    warnings = parse_args([*GOOD, *VERIFIED, *more]).warnings
+    line = "checks what is decrypted, not the model"
+    assert any(line in warning for warning in warnings) != private
+    assert not any(line in warning for warning in parse_args(GOOD).warnings)
+
+
+def test_the_minimum_without_verified_aggregates_is_one_above_the_threshold() -> None:
     args = parse_args([*GOOD, "--verify_aggregate", "False", "--resiliency", "0.5"])
-    assert args.session.min_contributors == args.session.threshold == 2
+    assert (args.session.min_contributors, args.session.threshold) == (3, 2)
 
 
 BAD = [
@@ -186,7 +196,7 @@ BAD = [
     ("--simulate_dropout 1", "below 1, not 1: somebody has to stay"),
     ("--simulate_dropout -0.1", "at least 0"),
     ("--simulate_dropout 0.25", "leaves 3 of 4 clients in a round that needs 4: lower it"),
-    ("--resiliency 0.5 --simulate_dropout 0.75", "leaves 1 of 4 clients in a round that needs 2"),
+    ("--resiliency 0.5 --simulate_dropout 0.75", "leaves 1 of 4 clients in a round that needs 3"),
     ("--resiliency 0.5 --min_contributors 3 --simulate_dropout 0.5", "lower --resiliency or --min"),
     ("--resiliency 0.5 --decryptors 2 --simulate_dropout 0.25", "may leave 1 of 2 decryptors"),
     ("--state_dir x --compression_rate 0.5", "does not keep what --compression_rate 0.5"),

@@ -33,8 +33,8 @@ def test_the_part_is_rounded_down_as_it_was_typed(part: float, clients: int, cou
 @pytest.mark.parametrize(
     "words",
     [
-        "--resiliency 0.5 --simulate_dropout 0.5",
-        "--resiliency 0.5 --simulate_dropout 0.5 --aggregation plain",
+        "--resiliency 0.5 --min_contributors 2 --simulate_dropout 0.5",
+        "--resiliency 0.5 --min_contributors 2 --simulate_dropout 0.5 --aggregation plain",
         "--resiliency 0.75 --simulate_dropout 0.25 --verify_aggregate True",
     ],
     ids=["hybrid", "plain", "verified"],
@@ -81,7 +81,8 @@ def test_whoever_stays_away_after_a_round_is_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_half_of_the_clients_drop_out_of_every_round_of_a_real_run(tmp_path: Path) -> None:
-    more = ["--resiliency", "0.5", "--simulate_dropout", "0.5", "--num_iterations", "8"]
+    words = "--resiliency 0.5 --min_contributors 2 --simulate_dropout 0.5 --num_iterations 8"
+    more = words.split()
     code, text = launch(command(4, free_port(), tmp_path, *more))
     assert code == 0, text
     records = metrics(tmp_path)

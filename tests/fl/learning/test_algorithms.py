@@ -44,7 +44,7 @@ def test_weights_make_the_sum_a_mean_over_samples() -> None:
         quantise(u * np.float32(w), 3.0, 16, Counts(1.0, 0.5, s, w), rng)
         for u, s, w in zip(updates, samples, weights, strict=True)
     )
-    mean = dequantise(np.asarray(total), 2, 3.0, 16)
+    mean = dequantise(np.asarray(total), 2, 3.0, 16, weighted=True)
     assert mean.update[0] == pytest.approx(0.5, abs=1e-3)
     assert mean.samples == 400
     assert mean.accuracy == pytest.approx(0.5)

@@ -1,5 +1,6 @@
 """What a private client computes: clipped samples, secret batches, silence, and when it stops."""
 
+from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from fl.learning.private_learner import BudgetSpent, UnfitSamples, poisson_batch
 from fl.model.round_model import RoundModel
 from fl.model.trainer import ModelError, Trainer
 from fl.state.spending import Spending
+from mphe.errors import EncodingError
 from mphe.net.tls import new_credentials
 from mphe.run.vault import StateError, Vault
 from mphe.update import PublicRange
@@ -131,6 +133,18 @@ def test_an_update_of_a_client_is_clipped_and_never_an_error(
     assert np.linalg.norm(one.update(1, MODEL)[0]) == pytest.approx(2)
     monkeypatch.setattr(StubTrainer, "value", float("nan"))
     assert not one.update(2, MODEL)[0].any()
+
+
+@pytest.mark.parametrize("unit", ["sample", "client"])
+def test_a_model_that_names_a_weight_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str
+) -> None:
+    """It costs the budget nothing, and is no error of the data that has to be hidden."""
+    pretend(monkeypatch)
+    one = learner(private_flags(tmp_path, "--dp_unit", unit))
+    with pytest.raises(EncodingError, match="--weighting is uniform"):
+        one.update(1, replace(MODEL, reference=125.0))
+    assert one.spending.rounds == 0
 
 
 @pytest.mark.parametrize("unit", ["sample", "client"])

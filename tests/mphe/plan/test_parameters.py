@@ -141,11 +141,21 @@ def test_the_ends_of_every_range_are_allowed(limits: dict[str, Any]) -> None:
 
 def test_what_is_left_out_is_filled_in() -> None:
     session = SessionParameters(num_clients=8, threshold=4, length=10, rounds=1)
-    assert (session.decryptors, session.capacity, session.min_contributors) == (8, 8, 4)
+    assert (session.decryptors, session.capacity, session.min_contributors) == (8, 8, 5)
+    assert session.max_attempts == 8
+
+
+@pytest.mark.parametrize(
+    ("n", "t", "minimum"), [(2, 2, 2), (3, 2, 2), (3, 3, 2), (4, 2, 3), (4, 3, 3), (4, 4, 3)]
+)
+def test_a_sum_holds_two_updates_beside_t_minus_1_but_never_needs_everybody(
+    n: int, t: int, minimum: int
+) -> None:
+    assert SessionParameters(n, t, 10, 1).min_contributors == minimum
 
 
 def test_the_digest_differs_when_any_field_differs() -> None:
-    base = SessionParameters(num_clients=8, threshold=5, length=100, rounds=10, capacity=16)
+    base = SessionParameters(8, 5, 100, 10, capacity=16, min_contributors=4)
     changes: dict[str, Any] = {
         "num_clients": 9,
         "threshold": 6,
@@ -154,10 +164,12 @@ def test_the_digest_differs_when_any_field_differs() -> None:
         "encryption": "direct",
         "value_bits": 15,
         "decryptors": 7,
-        "min_contributors": 6,
+        "min_contributors": 7,
         "capacity": 17,
         "max_attempts": 5,
         "verified": True,
+        "max_groups": 2,
+        "verify_clients": True,
     }
     whole = replace(base, threshold=8)
     variants = [base, whole, replace(whole, robust=False)]
@@ -170,9 +182,9 @@ def test_the_digest_differs_when_any_field_differs() -> None:
 
 
 def test_equal_parameters_have_equal_digests_however_they_were_given() -> None:
-    explicit = SessionParameters(8, 4, 100, 10, True, "hybrid", 16, 8, 4, 8, 4, False, 0)
+    explicit = SessionParameters(8, 4, 100, 10, True, "hybrid", 16, 8, 5, 8, 8, False, 0)
     assert make_plan(explicit).digest == make_plan(SessionParameters(8, 4, 100, 10)).digest
-    verified = SessionParameters(8, 6, 100, 10, True, "hybrid", 16, 8, 5, 8, 4, True, 3)
+    verified = SessionParameters(8, 6, 100, 10, True, "hybrid", 16, 8, 5, 8, 8, True, 3)
     default = SessionParameters(8, 6, 100, 10, verified=True)
     assert make_plan(verified).digest == make_plan(default).digest
 
@@ -248,6 +260,30 @@ def test_two_quorums_have_an_honest_decryptor_in_common(k: int) -> None:
                 SessionParameters(20, t, 100, 10, verified=True, **fields)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("k", range(2, 13))
+def test_two_keys_cannot_both_have_enough_signatures(k: int) -> None:
+    for t in range(2, k + 1):
+        for c in range(k):
+            session = SessionParameters(20, t, 100, 10, decryptors=k, max_corrupt=c)
+            v = session.signatures
+            assert t <= v <= k
+            # Whoever signed both: more than c.
+            assert 2 * v - k > c
+            # And no fewer would do, but for t.
+            assert v == t or 2 * (v - 1) - k <= c
+        for c in (-1, k):
+            with pytest.raises(ParameterError, match=f"use 0 to {k - 1}"):
+                SessionParameters(20, t, 100, 10, decryptors=k, max_corrupt=c)
+
+
+def test_verified_aggregates_imply_the_proofs_of_clients() -> None:
+    verified = SessionParameters(4, 3, 100, 10, verified=True)
+    assert verified == replace(verified, verify_clients=True)
+    assert verified.proves and verified.verify_clients
+    assert not SessionParameters(4, 3, 100, 10).proves
+    assert SessionParameters(4, 3, 100, 10, verify_clients=True).proves
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -307,7 +343,7 @@ def test_the_module_prints_the_chosen_plan() -> None:
     assert plan.payload is not None
     assert lines["title"] == (
         f"hybrid: {CNN} values of 16 bits, n = 8, t = 4 of 8 decryptors, "
-        "100 rounds of at most 4 attempts"
+        "100 rounds of at most 8 attempts"
     )
     # Each ring beside what it is checked against, and its errors.
     assert lines["threshold ring"] == (
@@ -403,7 +439,7 @@ def test_the_printed_failure_is_a_bound_for_all_coefficients(encryption: str) ->
     exponent, rest = lines["failure"].removeprefix("below 2^").split(" for ", 1)
     decrypted = int(rest.split()[0])
     confirmed = plan.session.confirmation_attempts * plan.threshold.ring.degree
-    assert decrypted == 100 * 4 * plan.threshold.coefficients + confirmed
+    assert decrypted == 100 * 8 * plan.threshold.coefficients + confirmed
     # 2·exp(-TAIL²/2) for the noise and for the smudging of each.
     exact = log2(4 * decrypted) - TAIL**2 / 2 / log(2)
     assert exact <= int(exponent) < exact + 1

@@ -9,7 +9,15 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from mphe.arithmetic.noise import KEY_PAIRS, aggregate_noise, smudging_widths, verified_noise
+from mphe.arithmetic.noise import (
+    KEY_PAIRS,
+    aggregate_noise,
+    extracted_bounds,
+    norm_bound,
+    proof_bytes,
+    smudging_widths,
+    verified_noise,
+)
 from mphe.arithmetic.ring import Ring
 from mphe.errors import ParameterError
 from mphe.plan.agreement import MAX_LENGTH, MAX_ROUNDS, SessionParameters
@@ -239,6 +247,52 @@ def test_the_proofs_of_a_real_contribution_have_the_length_of_the_plan() -> None
     prepared = session.key.prepare(seeded("prepared"))
     proof = prover.prove(prepared.c1, prepared.opening, b"context", seeded("proof"))
     assert len(proof) * plan.threshold.blocks == plan.proof_bytes
+
+
+# -- proofs of clients -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def proving_plans() -> list[Plan]:
+    """Return feasible plans of sessions whose clients may lie."""
+    found = []
+    for n, t, rounds in ((2, 2, 1), (4, 3, 100), (8, 4, 100), (100, 50, 100), (4096, 2048, 10)):
+        for length, encryption in product((1, 4097, CNN), ("hybrid", "direct")):
+            session = SessionParameters(
+                *(n, t, length, rounds), encryption=encryption, verify_clients=True
+            )
+            found += candidates(session)
+    return found
+
+
+def test_what_clients_prove_is_decrypted_twice_over(proving_plans: list[Plan]) -> None:
+    assert len(proving_plans) > 20
+    for plan in proving_plans:
+        session, degree = plan.session, plan.threshold.ring.degree
+        assert plan.scaling == 2
+        for round in (0, 1):
+            read = plan.threshold_layout(round)
+            assert plan.encryption_layout(round) == replace(read, noise_bits=read.noise_bits - 1)
+        honest = aggregate_noise(degree, session.num_clients, session.capacity)
+        assert plan.noise == 2 * honest
+        assert plan.proof_bytes == plan.threshold.blocks * proof_bytes(degree)
+        assert plan.upload_bytes == plan.key_bytes + plan.body_bytes + plan.proof_bytes
+
+
+def test_what_proofs_leave_open_drowns_in_the_smudging(proving_plans: list[Plan]) -> None:
+    """All dealers but two or one contributor use all that their proofs leave open."""
+    for plan in proving_plans:
+        session, degree = plan.session, plan.threshold.ring.degree
+        u, e = extracted_bounds(degree)
+        n = session.num_clients
+        root = sqrt(degree)
+        fresh = 2 / 3 * e**2 + 21 / 2 * u**2
+        dealers = 16 * (n - 2) * sqrt(session.capacity * degree * fresh)
+        secret, error = norm_bound(n * 2 / 3, degree), norm_bound(n * 21 / 2, degree)
+        contributor = root * (error * u + secret * e)
+        assert dealers + contributor < plan.smudging / 2**9
+        # Kullback-Leibler, of a vector that one Gaussian of deviation σ hides.
+        assert degree * (contributor / plan.smudging) ** 2 / 2 < 2**-8
 
 
 def test_additive_keys_get_a_plan_too() -> None:

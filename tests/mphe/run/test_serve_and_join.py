@@ -34,7 +34,9 @@ class World:
     def parties(self, index: int) -> run.Parties:
         return run.Parties(self.own[index], self.certificates)
 
-    async def server(self, last: int = 3, state: bool = False) -> None:
+    async def server(
+        self, last: int = 3, state: bool = False, judge: mphe.Judge | None = None
+    ) -> None:
         def then(outcome: Outcome) -> bytes | None:
             self.outcomes.append(outcome)
             return None if outcome.round >= last else b"model %d" % outcome.round
@@ -46,6 +48,7 @@ class World:
             self.parties(0),
             b"model 0",
             then,
+            judge=judge,
             state_dir=self.directory / "server" if state else None,
             setup_timeout=scaled(20),
             round_timeout=scaled(10),
@@ -91,6 +94,18 @@ def test_rounds_over_tls_give_exact_sums(tmp_path: Path) -> None:
     world = asyncio.run(play())
     assert world.sums() == [(number, (1, 2, 3)) for number in (1, 2, 3)]
     assert all(served == [1, 2, 3] for served in world.served.values())
+
+
+def test_a_sum_that_is_implausible_is_not_published(tmp_path: Path) -> None:
+    async def play() -> World:
+        world = World(tmp_path)
+        server = world.server(1, judge=lambda total, count: f"{count} gave {total[0]}")
+        async with asyncio.timeout(scaled(60)):
+            await asyncio.gather(server, *(world.client(i) for i in (1, 2, 3)))
+        return world
+
+    (outcome,) = asyncio.run(play()).outcomes
+    assert isinstance(outcome, mphe.Abandoned) and "3 gave 6" in outcome.reason
 
 
 def test_who_sits_a_round_out_is_awaited_again(tmp_path: Path) -> None:

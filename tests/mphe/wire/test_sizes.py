@@ -20,8 +20,10 @@ SETUP = (Join, Commit, Reveal, Ready)
         {},
         {"encryption": "direct"},
         {"min_contributors": 3, "verified": True, "max_corrupt": 1},
+        {"verify_clients": True},
+        {"max_groups": 2, "min_contributors": 2},
     ],
-    ids=["hybrid", "direct", "verified"],
+    ids=["hybrid", "direct", "verified", "proving", "groups"],
 )
 def test_honest_messages_fit_and_little_more_does(session: dict[str, Any]) -> None:
     simulation = Simulation(4, 3, 3000, **session)
