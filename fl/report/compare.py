@@ -6,7 +6,7 @@ python -m fl.report DIRECTORY… [--picture FILE.png]
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -19,7 +19,7 @@ from fl.config.arguments import OneLineParser
 from fl.config.exits import EXIT_USAGE
 from fl.config.flags import UsageError
 from fl.report import picture
-from fl.report.past_runs import PastRun, differences, find_runs, group_runs, read_run
+from fl.report.past_runs import Line, PastRun, differences, find_runs, group_runs, read_run
 
 LAST = 20
 """Evaluated rounds whose median accuracy is shown."""
@@ -36,6 +36,11 @@ MEASURED = (
     ("mean con-\ntributors", 2),
 )
 """Heading of each measured column, and its digits after the point."""
+FOUND_OUT: tuple[tuple[str, Callable[[Line], int]], ...] = (
+    ("implausible\ngroups", lambda line: line.implausible),
+    ("ex-\ncluded", lambda line: len(line.excluded)),
+)
+"""Heading of each column that is there only where it is not 0 in all runs, and what it counts."""
 
 
 def measure(run: PastRun) -> list[float | None]:
@@ -83,26 +88,37 @@ class Rows:
 def make_rows(runs: Sequence[PastRun]) -> Rows:
     """Return one row a run, and one for each group of finished runs that differ in seed only."""
     names = differences(runs)
+    found_out = [
+        (heading, count)
+        for heading, count in FOUND_OUT
+        if any(count(line) for run in runs for line in run.lines)
+    ]
     short = _short([run.name for run in runs])
     counted = max((len(last_accuracies(run)) for run in runs), default=0) or LAST
     blocks = []
     for members in group_runs(runs):
-        rows = [_row(run, short[run.name], names, counted) for run in members]
+        counts = [count for _, count in found_out]
+        rows = [_row(run, short[run.name], names, counted, counts) for run in members]
         finished = [run for run in members if run.finished]
         if len(finished) > 1:
             # What the row leaves empty says nothing of several seeds together.
             name = f"mean of {len(finished)}\n± deviation"
             who = [name, finished[0].sums, *[""] * (2 if names else 1)]
             cells = _cells([measure(run) for run in finished])
-            rows.append((who, ["", "", *cells], True))
+            rows.append((who, ["", "", *("" for _ in counts), *cells], True))
         blocks.append(rows)
     flags = ["other flags"] if names else []
     measured = [heading.format(counted) for heading, _ in MEASURED]
-    return Rows(["run", "sums", *flags, "seed"], ["rounds", "aban-\ndoned", *measured], blocks)
+    counted_out = ["rounds", "aban-\ndoned", *(heading for heading, _ in found_out)]
+    return Rows(["run", "sums", *flags, "seed"], [*counted_out, *measured], blocks)
 
 
 def _row(
-    run: PastRun, name: str, names: Sequence[str], counted: int
+    run: PastRun,
+    name: str,
+    names: Sequence[str],
+    counted: int,
+    counts: Sequence[Callable[[Line], int]],
 ) -> tuple[Sequence[str], Sequence[str], bool]:
     flags = [run.differing(names)] if names else []
     who = [name, run.sums, *flags, str(run.flags.get("seed", NOTHING))]
@@ -110,7 +126,8 @@ def _row(
     if 0 < (count := len(last_accuracies(run))) < counted:
         cells[1] += f" ({count})"  # fewer than the heading says
     abandoned = len(run.lines) - len(run.completed)
-    return who, [f"{len(run.lines)} of {run.planned}", str(abandoned), *cells], False
+    found_out = [str(sum(map(count, run.lines))) for count in counts]
+    return who, [f"{len(run.lines)} of {run.planned}", str(abandoned), *found_out, *cells], False
 
 
 def make_tables(rows: Rows, width: int) -> list[Table]:

@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from errno import ENOSPC
 from math import isfinite
@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any, Protocol
 
+from mphe import Excluded
 from mphe.run import Departure
 
 INTERRUPTED = "the server was stopped in this round"
@@ -30,13 +31,26 @@ PACKAGES = (
 
 
 @dataclass(frozen=True)
+class LostGroup:
+    """A group whose sum was implausible: it is in no mean.
+
+    Attributes:
+        contributors: whose updates were in it, sorted.
+        reason: one line.
+    """
+
+    contributors: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
 class RoundRecord:
     """One line of metrics.jsonl.
 
     Attributes:
         round: number, from 1.
         contributors: sorted indices of the clients in the sum; empty when abandoned.
-        dropped: sorted indices of the other clients.
+        dropped: sorted indices of the other clients, but for those that were excluded before.
         accuracy: on the test set after the round, 0..1; None where the model has no classes, and
             unless it was evaluated by the end of the round: then an `Evaluation` may follow.
         loss: on the test set; None unless it was evaluated by then.
@@ -56,6 +70,9 @@ class RoundRecord:
             differential privacy, as are the metrics of training.
         abandoned: why there is no sum, or None.
         epsilon: of the privacy budget, spent after this round; None without one.
+        groups: that the contributors were split into, 0 where nobody splits them.
+        implausible: those among them that are in no mean.
+        excluded: clients that take no further part, since this round, and why.
     """
 
     round: int
@@ -75,6 +92,9 @@ class RoundRecord:
     saturated: int | None
     abandoned: str | None = None
     epsilon: float | None = None
+    groups: int = 0
+    implausible: tuple[LostGroup, ...] = ()
+    excluded: tuple[Excluded, ...] = ()
 
     def to_json(self) -> str:
         """Return the line, without its end."""
@@ -164,6 +184,11 @@ def last_evaluated(records: Sequence[RoundRecord]) -> RoundRecord | None:
     return next((record for record in reversed(records) if record.loss is not None), None)
 
 
+def excluded_clients(records: Iterable[RoundRecord]) -> set[int]:
+    """Return the clients that take no further part after these rounds."""
+    return {found.client for record in records for found in record.excluded}
+
+
 def _finite(fields: dict[str, Any]) -> dict[str, Any]:
     """Return the fields with None for infinities and NaN, which JSON does not know."""
     return {
@@ -187,7 +212,7 @@ class Summary:
         if done:
             rows += self._averages(done)
         rows.append(("clients lost", self._departures()))
-        return rows
+        return rows + _found_out(self.history.records)
 
     def _averages(self, done: list[RoundRecord]) -> list[tuple[str, str]]:
         last = self.history.records[-1]
@@ -235,6 +260,19 @@ def _score(records: Sequence[RoundRecord]) -> list[tuple[str, str]]:
     if found.accuracy is None:
         return [("loss", f"{found.loss:.4f}{after}")]
     return [("accuracy", f"{found.accuracy:.4f} (loss {found.loss:.4f}{after})")]
+
+
+def _found_out(records: Sequence[RoundRecord]) -> list[tuple[str, str]]:
+    """Return what groups lost and who was excluded, where there is any of it."""
+    lost = sum(len(record.implausible) for record in records)
+    groups = sum(record.groups for record in records)
+    rows = [("groups implausible", f"{lost} of {groups}")] if groups else []
+    excluded = [
+        f"client {found.client} in round {record.round}: {found.reason}"
+        for record in records
+        for found in record.excluded
+    ]
+    return [*rows, ("clients excluded", "\n".join(excluded))] if excluded else rows
 
 
 def _told(done: list[RoundRecord], last: RoundRecord) -> list[tuple[str, str]]:

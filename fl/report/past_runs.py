@@ -30,7 +30,15 @@ OWN = frozenset(
 
 @dataclass(frozen=True)
 class Line:
-    """What a comparison needs of one round; accuracy and loss are None where not evaluated."""
+    """What a comparison needs of one round.
+
+    Attributes:
+        round, seconds, upload_bytes_per_client, contributors, dropped, abandoned: as in
+            metrics.jsonl.
+        accuracy, loss: None where not evaluated.
+        implausible: groups whose sums were.
+        excluded: clients that take no further part, since this round.
+    """
 
     round: int
     accuracy: float | None
@@ -40,6 +48,8 @@ class Line:
     contributors: tuple[int, ...]
     dropped: tuple[int, ...]
     abandoned: str | None
+    implausible: int = 0
+    excluded: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,6 +162,9 @@ def _read_line(values: Any) -> Line:
         contributors=tuple(int(index) for index in values["contributors"]),
         dropped=tuple(int(index) for index in values["dropped"]),
         abandoned=None if values["abandoned"] is None else str(values["abandoned"]),
+        # Runs of older versions do not have these.
+        implausible=len(values.get("implausible", [])),
+        excluded=tuple(int(found["client"]) for found in values.get("excluded", [])),
     )
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from fl.config.place import find_place
 from fl.report.metrics import Evaluation, RoundRecord, Summary
 from fl.report.view import View
+from mphe.run import name_clients
 
 REFRESHES_PER_SECOND = 2
 LAUNCHERS = ("mpirun", "mpiexec", "prterun")
@@ -56,6 +57,8 @@ class Display:
         if record.loss is not None:
             self._news = Evaluation(record.round, record.accuracy, record.loss)
         show(_line(record, self._rounds, self._news))
+        for line in _lost_groups(record):
+            self.warn(line)
         self._news = None
         self._view.took(record)
         if self._live is not None:
@@ -156,11 +159,23 @@ def _line(record: RoundRecord, rounds: int, news: Evaluation | None) -> str:
     spent = f", epsilon {record.epsilon:#.4g}" if record.epsilon is not None else ""
     if record.abandoned is not None:
         return f"{place}  abandoned: {record.abandoned}{absent}{spent}"
+    whole = record.groups - len(record.implausible)
+    parts = f" in {whole} of {record.groups} groups" if record.groups else ""
     again = f", {record.attempts} decryption attempts" if record.attempts > 1 else ""
     return (
         f"{place}  {_score(record, news)}"
-        f"{record.seconds:.2f} s  sum of {len(record.contributors)} updates{absent}{again}{spent}"
+        f"{record.seconds:.2f} s  sum of {len(record.contributors)} updates{parts}{absent}"
+        f"{again}{spent}"
     )
+
+
+def _lost_groups(record: RoundRecord) -> list[str]:
+    """Return a line for each group that is in no mean."""
+    return [
+        f"round {record.round}: the sum of {name_clients(group.contributors)} is implausible: "
+        f"{group.reason}"
+        for group in record.implausible
+    ]
 
 
 def _score(record: RoundRecord, news: Evaluation | None) -> str:

@@ -76,6 +76,7 @@ def _scalars(record: RoundRecord) -> Iterator[tuple[str, float]]:
         "train_loss": record.train_loss,
         "epsilon": record.epsilon,
         "contributors": len(record.contributors),
+        "groups/implausible": len(record.implausible) if record.groups else None,
         "seconds/round": record.seconds,
         **{f"seconds/{stage}": value for stage, value in record.seconds_by_stage.items()},
         "bytes/upload_per_client": record.upload_bytes_per_client,

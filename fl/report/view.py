@@ -112,12 +112,14 @@ def _model(record: RoundRecord, score: Evaluation | None) -> str:
 def _clients(record: RoundRecord, records: Sequence[RoundRecord]) -> str:
     counted, missing = len(record.contributors), record.dropped
     absent = f"; without {', '.join(map(str, missing))}" if missing else ""
+    excluded = sum(len(past.excluded) for past in records)
+    out = f", {excluded} excluded" if excluded else ""
     abandoned = sum(past.abandoned is not None for past in records)
     dropouts = sum(len(past.dropped) for past in records if past.abandoned is None)
     # The names come last: there may be many, and a narrow terminal cuts them off.
     return (
         f"{counted} of {counted + len(missing)} in the sum; so far {dropouts} dropouts, "
-        f"{abandoned} rounds abandoned{absent}"
+        f"{abandoned} rounds abandoned{out}{absent}"
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +12,13 @@ from fl.config.configs import RoundsConfig
 from fl.learning.global_model import GlobalModel
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import Privacy
-from fl.report.metrics import STAGES, Evaluation, History, RoundRecord
+from fl.report.metrics import STAGES, Evaluation, History, RoundRecord, excluded_clients
 from fl.report.progress import Display
 from fl.report.timings import Timings
 from fl.run.background import Background
 from fl.state.server import Checkpoint, ServerState, interrupted
 from fl.state.spending import charged
-from mphe import Abandoned, Closed, Counted, Event, Summed
+from mphe import Abandoned, Closed, Counted, Event, Excluded, Summed
 from mphe.run import Driver, Observer, ServerParty, ServerTransport, name_clients
 from mphe.update import Mean
 
@@ -30,11 +30,29 @@ class TooManyFailures(Exception):
     """Round after round was abandoned."""
 
 
-class RoundObserver(Observer):
+class Watcher(Observer):
+    """Passes on who was excluded, in a round or between two."""
+
+    def __init__(self, excluded: Callable[[Excluded], None]) -> None:
+        super().__init__()
+        self._excluded = excluded
+
+    def happened(self, event: Event) -> None:
+        """Take an event, at the moment it occurs."""
+        if isinstance(event, Excluded):
+            self._excluded(event)
+
+
+class RoundObserver(Watcher):
     """Times the stages of one round and counts its bytes at the socket."""
 
-    def __init__(self, transport: ServerTransport, clients: Iterable[int]) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        transport: ServerTransport,
+        clients: Iterable[int],
+        excluded: Callable[[Excluded], None],
+    ) -> None:
+        super().__init__(excluded)
         self._transport = transport
         self._clients = sorted(clients)
         self.started = time.perf_counter()
@@ -50,6 +68,7 @@ class RoundObserver(Observer):
 
     def happened(self, event: Event) -> None:
         """Take the time and the counters at each milestone."""
+        super().happened(event)
         if isinstance(event, Counted):
             self._timings.append(Timings.from_bytes(event.metrics))
             received = self._transport.bytes_received(event.client)
@@ -158,6 +177,8 @@ class Training:
         self.finished = (0, self._model.weights)
         self._failures = 0
         self._droppers: frozenset[int] = frozenset()
+        self._excluded: set[int] = set()
+        self._found_out: list[Excluded] = []
         self._changed = self._evaluated = 0
         self._warned = False
         self._evaluation: asyncio.Task[None] | None = None
@@ -183,7 +204,7 @@ class Training:
         for number in range(self._done + 1, self._config.rounds + 1):
             if self._budget_is_spent(number):
                 return
-            await self._driver.catch_up(self._party, Observer())
+            await self._driver.catch_up(self._party, Watcher(self._exclude))
             present = self._party.members & set(self._driver.transport.connected)
             if self._state is not None:
                 self._state.starting(number)
@@ -193,7 +214,8 @@ class Training:
             self._evaluate_beside()
             # After the last round too: who is not there would not hear that it was the last.
             seconds = self._config.timeout
-            await self._driver.await_droppers(self._party, self._droppers, seconds)
+            droppers = self._droppers - self._excluded
+            await self._driver.await_droppers(self._party, droppers, seconds)
             self._failures = self._failures + 1 if record.abandoned else 0
             if self._failures >= self._config.max_failed:
                 raise TooManyFailures(
@@ -220,7 +242,18 @@ class Training:
         if absent:
             seconds = self._config.timeout
             self._display.say(f"waits up to {seconds:g} s for {name_clients(absent)} to come back")
-            await self._driver.await_return(self._party, absent, seconds, Observer())
+            watcher = Watcher(self._exclude)
+            await self._driver.await_return(self._party, absent, seconds, watcher)
+
+    def _exclude(self, found: Excluded) -> None:
+        """Tell at once who takes no further part; the round's line has it too."""
+        self._display.warn(f"client {found.client} is excluded: {found.reason}")
+        self._found_out.append(found)
+
+    def _taking_part(self) -> list[int]:
+        """Return the clients that were not excluded in a round that has ended."""
+        everybody = range(1, self._config.num_clients + 1)
+        return [index for index in everybody if index not in self._excluded]
 
     def resume(self, checkpoint: Checkpoint | None, started: int) -> None:
         """Go on after the last finished round; those that were started after it are lost.
@@ -233,9 +266,9 @@ class Training:
             self._model.restore(checkpoint.model, checkpoint.averages)
         self.finished = (ended, self._model.weights)
         self._changed, self._evaluated = _standing(self._history.records)
-        everybody = range(1, self._config.num_clients + 1)
+        self._excluded = excluded_clients(self._history.records)
         for number in range(ended + 1, started + 1):
-            record = interrupted(number, everybody)
+            record = interrupted(number, self._taking_part())
             if self._privacy is not None:
                 rounds = charged(self._history.records) + 1
                 record = replace(record, epsilon=self._privacy.budget.spent(rounds))
@@ -247,8 +280,12 @@ class Training:
     def _keep(self, record: RoundRecord) -> None:
         """Write down a round that has ended: first what a restart needs, then its line."""
         if self._state is not None:
+            if record.implausible or record.excluded:
+                # Who is suspected, and who was excluded, must outlive this process.
+                self._state.keep_session(self._party.state)
             self._state.finished(self._model.sent(), record, self._model.averages())
         self._history.append(record)
+        self._excluded.update(found.client for found in record.excluded)
         self.finished = (record.round, self._model.weights)
         self._background.keep(*self.finished)
 
@@ -257,7 +294,7 @@ class Training:
         driver.round = number
         self._droppers = config.dropout.of(number) & present
         driver.excused = set(self._droppers)
-        observer = RoundObserver(driver.transport, present)
+        observer = RoundObserver(driver.transport, present, self._exclude)
         step = self._party.start_round(self._model.sent().to_bytes(), present)
         await driver.run(self._party, step, config.timeout, observer)
         outcome = observer.outcome
@@ -330,11 +367,11 @@ class Training:
         if self._privacy is not None:
             rounds = charged(self._history.records) + (outcome.attempts > 0)
             epsilon = self._privacy.budget.spent(rounds)
-        everybody = range(1, self._config.num_clients + 1)
+        excluded, self._found_out = tuple(self._found_out), []
         return RoundRecord(
             round=number,
             contributors=counted,
-            dropped=tuple(index for index in everybody if index not in counted),
+            dropped=tuple(index for index in self._taking_part() if index not in counted),
             accuracy=score.accuracy if score is not None else None,
             loss=score.loss if score is not None else None,
             train_loss=mean.loss if mean is not None else None,
@@ -349,6 +386,7 @@ class Training:
             saturated=(mean.clipped if mean else 0) if self._privacy is None else None,
             abandoned=outcome.reason if isinstance(outcome, Abandoned) else None,
             epsilon=epsilon,
+            excluded=excluded,
         )
 
 

@@ -18,7 +18,7 @@ from fl.learning.global_model import GlobalModel
 from fl.model.trainer import Trainer
 from fl.privacy.privacy import describe, make_privacy
 from fl.report import picture
-from fl.report.metrics import History, Summary, write_config
+from fl.report.metrics import History, Summary, excluded_clients, write_config
 from fl.report.progress import Display
 from fl.report.tensorboard import Events
 from fl.run.background import Background
@@ -194,8 +194,9 @@ class Run:
         """Go on with the server that was kept, and whoever is back by then."""
         timeout = self._config.rounds.timeout
         seconds = max(SETUP_SECONDS, timeout)
-        everybody = range(1, self._config.rounds.num_clients + 1)
-        await driver.run(Gathering(kept, everybody), Step(), seconds, Observer())
+        everybody = set(range(1, self._config.rounds.num_clients + 1))
+        awaited = everybody - excluded_clients(self.history.records)
+        await driver.run(Gathering(kept, awaited), Step(), seconds, Observer())
         await driver.run(kept, Step(), timeout, Observer())
 
     def _announce(self, ready: SessionReady) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fl.model.round_model import RoundModel
-from fl.report.metrics import INTERRUPTED, STAGES, Evaluation, History, RoundRecord
+from fl.report.metrics import INTERRUPTED, STAGES, Evaluation, History, LostGroup, RoundRecord
 from fl.state.directory import PROGRESS, SESSION, STARTED
-from mphe import EncodingError
+from mphe import EncodingError, Excluded
 from mphe.run import ServerParty, StateError, Vault, pack, unpack
 
 
@@ -174,11 +174,20 @@ def read_record(line: str) -> RoundRecord:
     if not isinstance(values, dict) or sorted(values) != sorted(names):
         raise ValueError("a line has other fields than this version writes")
     kinds: dict[str, Any] = {"round": int, "contributors": list, "dropped": list}
+    kinds |= {"groups": int, "implausible": list, "excluded": list}
     for key, kind in kinds.items():
         if type(values[key]) is not kind:
             raise ValueError(f"{key} is no {kind.__name__}")
     for key in ("contributors", "dropped"):
         values[key] = tuple(values[key])
+    try:
+        lost, excluded = values["implausible"], values["excluded"]
+        values["implausible"] = tuple(
+            LostGroup(tuple(item["contributors"]), item["reason"]) for item in lost
+        )
+        values["excluded"] = tuple(Excluded(item["client"], item["reason"]) for item in excluded)
+    except (KeyError, TypeError):
+        raise ValueError("it does not say who was found out") from None
     for key in ("accuracy", "loss"):
         values[key] = _number(values[key])
     return RoundRecord(**values)

@@ -1,5 +1,6 @@
 """Float vectors to small integers and back."""
 
+from mphe.update.aggregators import GroupAggregator
 from mphe.update.codec import Codec, PublicRange, UpdateCodec, clip
 from mphe.update.compression import Compression, sent_length
 from mphe.update.private import (
@@ -20,6 +21,7 @@ __all__ = [
     "Codec",
     "Compression",
     "Counts",
+    "GroupAggregator",
     "Mean",
     "NoiseScale",
     "PrivateUpdateCodec",

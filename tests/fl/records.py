@@ -3,9 +3,12 @@
 import dataclasses
 from typing import Any, Self
 
-from fl.report.metrics import STAGES, RoundRecord
+from fl.report.metrics import STAGES, LostGroup, RoundRecord
+from mphe import Excluded
 
 CLIENTS = (1, 2, 3, 4)
+LOST = LostGroup((3, 4), "values out of range")
+OUT = Excluded(3, "it cheated")
 
 
 def record(round: int, contributors: tuple[int, ...] = CLIENTS, **fields: Any) -> RoundRecord:

@@ -11,7 +11,7 @@ from fl.report.metrics import Evaluation, History, Summary
 from fl.report.progress import Display
 from fl.report.view import View, clock_text, seconds_left
 from mphe.run.driver import Departure
-from tests.fl.records import record
+from tests.fl.records import LOST, OUT, record
 
 
 class Clock:
@@ -183,6 +183,36 @@ def test_a_privacy_budget_is_shown_as_it_is_spent(tmp_path: Path) -> None:
     display = Display(2, Console(file=file, width=100, highlight=False, soft_wrap=True))
     display.round_ended(private)
     assert file.getvalue().endswith("sum of 4 updates, epsilon 0.5000\n")
+
+
+def test_lost_groups_and_who_was_excluded_are_shown(tmp_path: Path) -> None:
+    file = StringIO()
+    display = Display(2, Console(file=file, width=100, soft_wrap=True, highlight=False))
+    history = History(tmp_path)
+    history.append(record(1, (1, 2), groups=2, implausible=(LOST,)))
+    history.append(record(2, (1, 2, 4), groups=2, excluded=(OUT,)))
+    for one in history.records:
+        display.round_ended(one)
+    assert file.getvalue().splitlines() == [
+        "round 1/2  accuracy 0.0100  loss 2.0000  0.50 s  sum of 2 updates in 1 of 2 groups, "
+        "without 3, 4",
+        "round 1: the sum of clients 3, 4 is implausible: values out of range",
+        "round 2/2  accuracy 0.0200  loss 1.0000  0.50 s  sum of 3 updates in 2 of 2 groups, "
+        "without 3",
+    ]
+    rows = dict(Summary(history).rows())
+    assert rows["groups implausible"] == "1 of 4"
+    assert rows["clients excluded"] == "client 3 in round 2: it cheated"
+    view = View(2, Clock())
+    for one in history.records:
+        view.took(one)
+    assert "0 rounds abandoned, 1 excluded" in " ".join(render(view))
+
+
+def test_without_groups_nothing_is_said_of_them(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.append(record(1))
+    assert not {"groups implausible", "clients excluded"} & set(dict(Summary(history).rows()))
 
 
 def test_time_left() -> None:

@@ -18,7 +18,7 @@ from fl.config.resolve import parse_args
 from fl.report import compare as report
 from fl.report.metrics import Evaluation, History, RoundRecord, write_config
 from fl.report.past_runs import differences, group_runs, read_run
-from tests.fl.records import record
+from tests.fl.records import LOST, OUT, record
 from tests.patience import scaled
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -290,8 +290,25 @@ def test_it_starts_without_tensorflow(tmp_path: Path) -> None:
 
 
 def test_the_server_s_own_lines_are_understood(tmp_path: Path) -> None:
-    (line,) = read_run(make_run(tmp_path / "run", record(1, (1, 2)))).lines
-    written = json.loads(record(1, (1, 2)).to_json())
+    ended = record(1, (1, 2), groups=2, implausible=(LOST,), excluded=(OUT,))
+    (line,) = read_run(make_run(tmp_path / "run", ended)).lines
+    written = json.loads(ended.to_json())
+    assert (line.implausible, line.excluded) == (1, (3,))
+    written |= {"implausible": 1, "excluded": [3]}
     for field in dataclasses.fields(line):
         value = getattr(line, field.name)
         assert (list(value) if isinstance(value, tuple) else value) == written[field.name]
+
+
+def test_what_was_found_out_has_columns_only_where_there_is_some(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [make_run(tmp_path / name, *THREE) for name in ("a", "b")]
+    rows = show(capsys, tmp_path / "r.png", *runs)
+    assert not any({"cluded", "implausible"} & set(row) for row in rows)
+    found = record(2, (1, 2), groups=2, implausible=(LOST, LOST), excluded=(OUT,))
+    runs.append(make_run(tmp_path / "c", record(1), found))
+    rows = show(capsys, tmp_path / "r.png", *runs)
+    assert any({"cluded", "implausible"} & set(row) for row in rows)
+    (row,) = (row for row in rows if row[:1] == ["c"])
+    assert row[row.index("of") + 2 :][:3] == ["0", "2", "1"]  # abandoned, implausible, excluded

@@ -11,7 +11,7 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_
 
 from fl.report.metrics import STAGES, Evaluation, History
 from fl.report.tensorboard import Events
-from tests.fl.records import FullDisk, record
+from tests.fl.records import LOST, FullDisk, record
 
 
 def read(path: Path) -> Iterator[Event]:
@@ -72,6 +72,15 @@ def test_a_round_becomes_one_event(tmp_path: Path) -> None:
     # An abandoned round has no training figures, and says so by leaving them out.
     assert scalars(two)["contributors"] == 0
     assert "train_loss" not in scalars(two) and "epsilon" not in told
+
+
+def test_groups_are_counted_where_there_are_some(tmp_path: Path) -> None:
+    events = Events(tmp_path)
+    events.append(record(1))
+    events.append(record(2, groups=2, implausible=(LOST,)))
+    _, one, two = read(events.path)
+    assert "groups/implausible" not in scalars(one)
+    assert scalars(two)["groups/implausible"] == 1
 
 
 def test_what_is_no_number_is_left_out(tmp_path: Path) -> None:

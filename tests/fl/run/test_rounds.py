@@ -11,6 +11,7 @@ import pytest
 from fl.report.metrics import STAGES, Summary
 from fl.report.progress import Display
 from fl.run.rounds import TooManyFailures
+from mphe import Excluded, Server, Step
 from mphe.net.loopback import Network
 from tests.fl.federation import (
     FakeTrainer,
@@ -156,6 +157,42 @@ def test_training_gives_up_after_max_failed_rounds(tmp_path: Path) -> None:
     with pytest.raises(TooManyFailures, match="2 rounds in a row"):
         run(args, meddle=cut)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_client_that_is_excluded_is_named_once_and_missed_by_no_round_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server finds client 3 out in round 2, whatever made it certain."""
+    receive = Server.receive
+
+    def found_out(self: Server, sender: int, data: bytes) -> Step:
+        step = receive(self, sender, data)
+        if self.round < 2 or 3 not in self.members or self.aggregator is None:
+            return step
+        self.aggregator.members.discard(3)
+        rest = self.lost(3)
+        return Step(
+            [*step.mail, *rest.mail], [*step.events, Excluded(3, "it cheated"), *rest.events]
+        )
+
+    said: list[str] = []
+    monkeypatch.setattr(Server, "receive", found_out)
+    monkeypatch.setattr(Display, "warn", lambda self, line: said.append(line))
+    args = flags(
+        tmp_path, "--num_iterations", "4", "--resiliency", "0.5", "--max_failed_rounds", "1"
+    )
+    outcome = run(args)
+    records = outcome.history.records
+    assert [record.excluded for record in records] == [(), (Excluded(3, "it cheated"),), (), ()]
+    assert records[0].dropped == ()
+    assert [record.dropped for record in records[2:]] == [(), ()]
+    assert [record.contributors for record in records[2:]] == [(1, 2, 4), (1, 2, 4)]
+    assert [line for line in said if "excluded" in line] == ["client 3 is excluded: it cheated"]
+    line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[1])
+    assert line["excluded"] == [{"client": 3, "reason": "it cheated"}]
+    assert dict(Summary(outcome.history).rows())["clients excluded"].startswith(
+        "client 3 in round 2"
+    )
 
 
 def test_updates_that_are_rounded_to_nothing_are_named_once(

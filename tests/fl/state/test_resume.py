@@ -43,6 +43,7 @@ from tests.fl.federation import (
     flags,
     plan_of,
 )
+from tests.fl.records import LOST, OUT
 from tests.simulation import Simulation
 
 POINTS = ("before start", "after start", "in round", "before finish", "after finish")
@@ -247,12 +248,20 @@ def history_of(directory: Path, *records: RoundRecord) -> History:
 
 
 def test_a_line_is_read_as_it_was_written() -> None:
-    for item in (record(1), record(2, abandoned="so", train_loss=0.25)):
+    found_out = record(3, groups=2, implausible=(LOST, LOST), excluded=(OUT,))
+    for item in (record(1), record(2, abandoned="so", train_loss=0.25), found_out):
         assert read_record(item.to_json()) == item
     assert read_record(record(1, loss=float("inf")).to_json()).loss is None
 
 
-@pytest.mark.parametrize("line", ["", "{}", "[]", "null", '{"round": 1}', "{", "\x00"])
+FOUND_OUT = record(1, implausible=(LOST,), excluded=(OUT,)).to_json()
+DAMAGED = [FOUND_OUT.replace(key, f"no_{key}") for key in ("client", "contributors", "reason")] + [
+    FOUND_OUT.replace('"groups": 0', '"groups": "0"'),
+    FOUND_OUT.replace('[{"client": 3', '[{"c": 3'),
+]
+
+
+@pytest.mark.parametrize("line", ["", "{}", "[]", "null", '{"round": 1}', "{", "\x00", *DAMAGED])
 def test_other_lines_are_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_record(line)
