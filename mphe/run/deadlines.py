@@ -1,6 +1,7 @@
 """How long the server waits in a step of the protocol, from how long such steps have taken."""
 
 from collections import defaultdict, deque
+from collections.abc import Collection
 from statistics import median_low
 
 FACTOR = 3.0
@@ -16,7 +17,9 @@ class Deadlines:
     deadline grows, threefold at a time, until everybody fits again or the limit is reached.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patient: Collection[object] = ()) -> None:
+        """Learn nothing of the kinds in `patient`: such a wait may always take all of its limit."""
+        self._patient = patient
         self._recent: dict[object, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT))
 
     def seconds(self, kind: object, limit: float) -> float:
@@ -25,7 +28,7 @@ class Deadlines:
         The first steps of a kind may take all of the limit.
         """
         recent = self._recent[kind]
-        if len(recent) < LEAST:
+        if len(recent) < LEAST or kind in self._patient:
             return limit
         return min(limit, FACTOR * median_low(recent) + SLACK_SECONDS)
 

@@ -13,6 +13,7 @@ from mphe.net.events import Connected, Lost, Received
 from mphe.net.events import Event as NetEvent
 from mphe.net.transport import ServerTransport
 from mphe.roles.machine import Event
+from mphe.roles.rounds.aggregator import AggregatorState
 from mphe.roles.step import Step
 from mphe.run.deadlines import Deadlines
 from mphe.run.party import Waiting
@@ -85,7 +86,8 @@ class Driver:
         self.excused: set[int] = set()
         self._reporter = reporter
         self._gone: set[int] = set()
-        self._deadlines = Deadlines()
+        # Who is away comes back when it can, however quickly others answer.
+        self._deadlines = Deadlines(patient=(AggregatorState.KEEPING,))
 
     async def run(self, party: Waiting, step: Step, seconds: float, observer: Observer) -> None:
         """Drive a party until it waits for nobody.
@@ -100,6 +102,7 @@ class Driver:
         self._carry_out(party, step, observer)
         wait, began = party.step, loop.time()
         patience = self._deadlines.seconds(wait[0], seconds)
+        self._tell_of_kept_sum(party, patience)
         while waiting := party.waiting_for():
             event = await self.transport.next_event(max(0.0, began + patience - loop.time()))
             if event is not None:
@@ -115,6 +118,17 @@ class Driver:
                     self._deadlines.took(wait[0], loop.time() - began)
                 wait, began = party.step, loop.time()
                 patience = self._deadlines.seconds(wait[0], seconds)
+                self._tell_of_kept_sum(party, patience)
+
+    def _tell_of_kept_sum(self, party: Waiting, seconds: float) -> None:
+        """Say whom a wait is for that begins because too few decryptors are there."""
+        kind, *_ = party.step
+        if kind is AggregatorState.KEEPING and party.waiting_for():
+            who = name_clients(party.waiting_for())
+            self._reporter.say(
+                f"waits up to {seconds:.3g} s for {who} to come back: "
+                f"the sum of round {self.round} is kept"
+            )
 
     async def await_return(
         self, party: Waiting, absent: Collection[int], seconds: float, observer: Observer

@@ -54,3 +54,10 @@ def test_kinds_of_steps_are_apart() -> None:
         deadlines.took("decrypt", 0.1)
     assert deadlines.seconds("collect", LIMIT) == LIMIT
     assert deadlines.seconds("decrypt", LIMIT) < LIMIT
+
+
+def test_a_patient_kind_always_has_the_whole_limit() -> None:
+    deadlines = Deadlines(patient=("kept",))
+    for _ in range(RECENT):
+        deadlines.took("kept", 0.1)
+    assert deadlines.seconds("kept", LIMIT) == LIMIT

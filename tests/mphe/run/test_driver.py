@@ -12,6 +12,7 @@ from fl.report.progress import Display
 from mphe.errors import RemoteProtocolError
 from mphe.net.events import Connected, Event, Lost, Received
 from mphe.plan.agreement import PROTOCOL_VERSION
+from mphe.roles.rounds.aggregator import AggregatorState
 from mphe.roles.step import Step
 from mphe.run.deadlines import SLACK_SECONDS
 from mphe.run.driver import Driver, Observer
@@ -217,3 +218,24 @@ def test_who_speaks_another_version_hears_so_whenever_it_comes() -> None:
     ((peer, rejection),) = refusals(3, Received(1, data))
     assert peer == 1 and isinstance(rejection, Rejection)
     assert f"this program speaks {PROTOCOL_VERSION}" in rejection.reason
+
+
+class Keeping(Recorder):
+    """Keeps the sum of round 5 until the deadline."""
+
+    step = (AggregatorState.KEEPING, 5, 1)  # type: ignore[assignment]
+
+
+def test_a_kept_sum_is_said_and_waited_for_as_long_as_may_be() -> None:
+    """Claim: however short waits have been, those who must come back have the whole limit."""
+    file = StringIO()
+    transport: Any = Script()
+    driver = Driver(transport, Display(1, Console(file=file, soft_wrap=True)))
+    driver.round = 5
+    for _ in range(9):
+        driver._deadlines.took(AggregatorState.KEEPING, 0.01)
+    asyncio.run(driver.run(Keeping(), Step(), 60, Observer()))
+    assert file.getvalue().splitlines() == [
+        "waits up to 60 s for client 1 to come back: the sum of round 5 is kept",
+        "no answer from client 1 within 60 s",
+    ]
