@@ -25,7 +25,15 @@ from mphe.plan.plan import Plan, make_plan
 from mphe.roles.blob import serial_of
 from mphe.roles.identity import Identity, Roster
 from mphe.roles.machine import Event
-from mphe.roles.rounds.aggregator import Abandoned, Closed, Kept, Overlap, Retried, Summed
+from mphe.roles.rounds.aggregator import (
+    Abandoned,
+    Closed,
+    GroupSum,
+    Kept,
+    Overlap,
+    Retried,
+    Summed,
+)
 from mphe.roles.rounds.collecting import Counted
 from mphe.roles.rounds.contributor import RoundEnded, TrainOn
 from mphe.roles.rounds.exclusion import Excluded
@@ -50,6 +58,7 @@ __all__ = [
     "Event",
     "Excluded",
     "Finished",
+    "GroupSum",
     "Identity",
     "Kept",
     "LocalProtocolError",

@@ -28,6 +28,10 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max_corrupt", type=int, default=none, help="clients that may help it; default: the most"
     )
+    parser.add_argument(
+        "--min_contributors", type=int, default=none, help="updates in a sum; default: see flags.md"
+    )
+    parser.add_argument("--max_groups", type=int, default=1, help="groups of contributors")
     parser.add_argument("--encryption", choices=("hybrid", "direct"), default="hybrid")
 
 
@@ -61,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             max_attempts=args.max_attempts,
             verified=args.verify_aggregate,
             max_corrupt=getattr(args, "max_corrupt", None),
+            min_contributors=getattr(args, "min_contributors", None),
+            max_groups=args.max_groups,
         )
         plans = candidates(session)
     except ParameterError as error:

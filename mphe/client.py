@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self
 from numpy.typing import NDArray
 
 from mphe.arithmetic.sampling import SEED_BYTES, RandomSource, derive_seed
+from mphe.arithmetic.system import System
 from mphe.errors import EncodingError, LocalProtocolError, ParameterError, RefusedDecryption
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import make_plan
@@ -101,6 +102,7 @@ class Client:
         roster: Mapping[int, bytes],
         *,
         source: RandomSource | None = None,
+        system: System | None = None,
         blocks: BlockMap = map,
         journal: Journal | None = None,
     ) -> None:
@@ -112,6 +114,7 @@ class Client:
             identity: signs what this client says.
             roster: public keys of all clients, from somewhere that the server cannot change.
             source: of every secret; by default the operating system.
+            system: encapsulates keys; by default the operating system's library.
             blocks: computes the blocks of an update, `map` or that of a thread pool.
             journal: stores a state for good before a sum is helped to be decrypted, or raises
                 OSError: the request is then refused. For who does not store every step's state.
@@ -125,6 +128,7 @@ class Client:
         if self.roster.get(index) != identity.public:
             raise ParameterError(f"the roster has another key for client {index}")
         self._identity = identity
+        self._system = system or System()
         self._source = source or RandomSource.from_system()
         self._blocks = blocks
         self._journal = journal
@@ -141,6 +145,7 @@ class Client:
         identity: Identity,
         *,
         source: RandomSource | None = None,
+        system: System | None = None,
         blocks: BlockMap = map,
         journal: Journal | None = None,
     ) -> Self:
@@ -159,6 +164,7 @@ class Client:
                 identity,
                 roster,
                 source=source,
+                system=system,
                 blocks=blocks,
                 journal=journal,
             )
@@ -180,6 +186,7 @@ class Client:
                 self._hold(stage.keys, memory)
             if record.progress:
                 self.contributor = self._make_contributor(stage.keys, record.progress[0])
+                self._tell_draw()
 
     @property
     def state(self) -> bytes:
@@ -353,9 +360,15 @@ class Client:
         if isinstance(message, RoundEnd) and self._returned and message.round != contributor.round:
             return []
         outputs = contributor.receive(SERVER, message)
+        self._tell_draw()
         self._returned = False
         self._kept = replace(self._kept, contribution=b"")
         return outputs
+
+    def _tell_draw(self) -> None:
+        """Let the decryptor know which groups this client contributes to."""
+        if self.decryptor is not None and self.contributor is not None:
+            self.decryptor.told(self.contributor.round, self.contributor.draw)
 
     def _refuse(self, message: Message, reason: str) -> Step:
         """Say why a request gets no answer; nothing has changed, so there is nothing to store."""
@@ -389,7 +402,9 @@ class Client:
 
     def _make_setup(self, stage: Stage | None) -> SetupClient:
         key = self._identity.private_key
-        return self.SETUP(self.index, self.plan, key, self.roster, self._source, stage)
+        return self.SETUP(
+            self.index, self.plan, key, self.roster, self._source, stage, self._system
+        )
 
     def _make_contributor(self, keys: SessionKeys, progress: Progress | None) -> Contributor:
         encryptor = Encryptor(keys.plan, keys.key, keys.crs_seed, self._blocks)
@@ -399,8 +414,15 @@ class Client:
             before = progress.pledged if progress else None
             pledged = PledgedEncryptor(self.index, name, encryptor, prover, before)
         source = self._stream()
+        groups = keys.plan.session.max_groups
         return Contributor(
-            self.index, encryptor, source, pledged, transcript=name, progress=progress
+            self.index,
+            encryptor,
+            source,
+            pledged,
+            transcript=name,
+            progress=progress,
+            groups=groups,
         )
 
     def _stream(self) -> RandomSource:

@@ -7,7 +7,8 @@ It relays, adds and counts, and learns the sums. `lost`, `deadline_passed` and `
 for whoever knows the network and the clock.
 
 A server can be made anew from `state` for every single message, in the middle of the set-up or of a
-round. It draws nothing at random: made twice from one state, it says the same to the same message.
+round. All that it draws at random is a seed of the salts of groups, as the key is made: made twice
+from one state, it says the same to the same message.
 Whoever runs it acts on a step's events and stores the state before it sends the step's mail.
 """
 
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import EncodingError, LocalProtocolError, ParameterError
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import Plan, make_plan
@@ -24,6 +26,7 @@ from mphe.roles import blob, keyfile, records
 from mphe.roles.identity import check_roster
 from mphe.roles.machine import Event, Output, Send
 from mphe.roles.rounds.aggregator import Aggregator
+from mphe.roles.rounds.judging import Judge, satisfied
 from mphe.roles.setup.common import PublicSession
 from mphe.roles.setup.server import SetupDone, SetupServer, SetupState
 from mphe.roles.step import Mail, Step
@@ -67,6 +70,8 @@ class Server:
         roster: Mapping[int, bytes],
         *,
         blocks: BlockMap = map,
+        source: RandomSource | None = None,
+        judge: Judge | None = None,
     ) -> None:
         """Wait for all clients.
 
@@ -74,6 +79,9 @@ class Server:
             parameters: the same for all parties.
             roster: public keys of all clients.
             blocks: computes the blocks of a sum, `map` or that of a thread pool.
+            source: of what nobody must foresee of groups; by default the operating system.
+            judge: says in one line what is implausible in a total (length,) of so many
+                contributors, or "": such a sum is treated like one that is out of range.
 
         Raises:
             ParameterError: the parameters cannot be served safely, or do not fit the roster.
@@ -81,14 +89,23 @@ class Server:
         self.plan: Plan = make_plan(parameters)
         self.roster = check_roster(roster, parameters.num_clients)
         self._blocks = blocks
+        self._source = source or RandomSource.from_system()
+        self._judge = judge or satisfied
         self._serial = 0
         self._outbox: Mail = []
         self.setup = self.SETUP(self.plan, self.roster)
         self.aggregator: Aggregator | None = None
 
     @classmethod
-    def restore(cls, state: bytes, *, blocks: BlockMap = map) -> Self:
-        """Return the server that `state` was taken from.
+    def restore(
+        cls,
+        state: bytes,
+        *,
+        blocks: BlockMap = map,
+        source: RandomSource | None = None,
+        judge: Judge | None = None,
+    ) -> Self:
+        """Return the server that `state` was taken from; what is not kept is given again.
 
         Raises:
             EncodingError: this is no state of a server of this version.
@@ -97,7 +114,7 @@ class Server:
         parameters = records.read_parameters(record.parameters)
         roster = records.read_roster(record.roster, parameters.num_clients)
         try:
-            server = cls(parameters, roster, blocks=blocks)
+            server = cls(parameters, roster, blocks=blocks, source=source, judge=judge)
         except ParameterError as error:
             raise EncodingError(f"the state is of another server: {error}") from error
         server._resume(serial, record)
@@ -113,13 +130,14 @@ class Server:
             raise EncodingError("a session belongs to a set-up that is done, and to no other")
         for rounds in record.rounds:
             session = keyfile.read_session(record.session, self.plan, self.roster)
-            self.aggregator = Aggregator(session, self._blocks)
+            self.aggregator = self._run_rounds(session)
             self.aggregator.resume(rounds)
 
     @property
     def state(self) -> bytes:
-        """Everything that this server is, at any moment; nothing of it is secret.
+        """Everything that this server is, at any moment; secret only if groups are drawn.
 
+        Who knows the salts beforehand can choose beside whom to cheat.
         A set-up that failed has a state too: of a server that takes no message any more. Events
         are not in it. Store it before the mail of a step is sent, over the state that the step
         began with: `mphe.serial_of` tells one from the other.
@@ -228,11 +246,14 @@ class Server:
         """Return whose answer is still missing; nobody's between two rounds."""
         return self._role.waiting_for()
 
+    def _run_rounds(self, session: PublicSession) -> Aggregator:
+        return Aggregator(session, self._blocks, self._source, self._judge)
+
     def _stepped(self, outputs: list[Output]) -> Step:
         events: list[Output] = []
         for output in outputs:
             if isinstance(output, SetupDone):
-                self.aggregator = Aggregator(output.session, self._blocks)
+                self.aggregator = self._run_rounds(output.session)
                 events.append(_ready(output))
             else:
                 events.append(output)

@@ -27,6 +27,7 @@ from mphe.roles.machine import Event, Output, Send
 from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
 from mphe.roles.rounds.contributor import Contributor, TrainOn
 from mphe.roles.rounds.decryptor import Decryptor
+from mphe.roles.rounds.judging import Judge
 from mphe.roles.setup.client import Committed, Revealed, SetupClient, State
 from mphe.roles.setup.common import PublicSession, SessionKeys
 from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer
@@ -49,7 +50,7 @@ from mphe.wire.messages import (
     RoundStart,
 )
 from tests.support import SeededSource as SeededSource
-from tests.support import seed_of
+from tests.support import SeededSystem, seed_of
 
 Intercept = Callable[[int, int, Message], Iterable[Message]]
 """(sender, receiver, message) → the messages that are delivered in its stead."""
@@ -106,6 +107,7 @@ class Simulation:
         clients: Mapping[int, type[SetupClient]] = NOBODY,
         server: type[SetupServer] = SetupServer,
         decryptor: type[Decryptor] = Decryptor,
+        judge: Judge | None = None,
         **session: Any,
     ) -> None:
         """Prepare all parties; `clients` replaces the class of single ones.
@@ -122,7 +124,7 @@ class Simulation:
         }
         self.roster = {i: k.public_key().public_bytes_raw() for i, k in self.identities.items()}
         host: type[Server] = type("Host", (Server,), {"SETUP": server})
-        self.host = host(self.parameters, self.roster)
+        self.host = host(self.parameters, self.roster, source=self.source("server"), judge=judge)
         self.parties = {
             i: self._party(i, clients.get(i, SetupClient), decryptor) for i in self.identities
         }
@@ -150,7 +152,10 @@ class Simulation:
         kind = type("Party", (Party,), members)
         identity = Identity(self.identities[index])
         source = self.source(f"setup/{index}")
-        party: Client = kind(index, self.parameters, identity, self.roster, source=source)
+        system = SeededSystem(f"{self.label}/system/{index}")
+        party: Client = kind(
+            index, self.parameters, identity, self.roster, source=source, system=system
+        )
         return party
 
     @property
@@ -468,6 +473,8 @@ def snapshot(value: Any) -> Any:
     """Return something comparable that changes whenever the state of a role changes."""
     if isinstance(value, SeededSource):
         return ("source", value.drawn)
+    if isinstance(value, SeededSystem):
+        return ("source", value.source.drawn)
     if isinstance(value, RandomSource):
         return ("source", id(value))
     if isinstance(value, Ed25519PrivateKey | X25519PrivateKey):

@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from mphe.arithmetic.ring import Element, Integers, Limbs, Ring, Small, Spectrum
 from mphe.arithmetic.rings import RingParameters
 from mphe.arithmetic.sampling import RandomSource
+from mphe.arithmetic.system import System
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import Plan, make_plan
 from mphe.scheme import sharing
 from mphe.scheme.decryption import scaled_share
 from mphe.scheme.rlwe import CollectiveKey, KeyShare, aggregate_shares, common_reference, gen_share
-from mphe.scheme.sealing import PairwiseKeys
+from mphe.scheme.sealing import Encapsulated, PairwiseKeys
+from tests import kem
 
 TINY = RingParameters("tiny", 16, 2, 59)
 """q = 2^64 - 59 is prime; small enough for schoolbook products. Insecure, for tests only."""
@@ -64,6 +66,22 @@ class ScriptedSource(SeededSource):
     def bytes(self, count: int) -> bytes:
         head, self._script = self._script[:count], self._script[count:]
         return head + super().bytes(count - len(head))
+
+
+class SeededSystem(System):
+    """A machine on which everything can be predicted."""
+
+    def __init__(self, label: int | str) -> None:
+        self.source = SeededSource(label)
+
+    def urandom(self, count: int) -> bytes:
+        return self.source.bytes(count)
+
+    def process(self) -> int:
+        return 1
+
+    def encapsulate(self, public: bytes) -> tuple[bytes, bytes]:
+        return kem.encapsulate(public, self.urandom(32))
 
 
 def chi_square_deviation(counts: Iterable[int], expected: Iterable[float]) -> float:
@@ -229,7 +247,7 @@ def make_session(
     pairwise = {index: PairwiseKeys.generate(index, source) for index in clients}
     mask_keys = {
         i: {
-            j: own.zero_share_key(j, other.public, transcript)
+            j: own.zero_share_key(other.public, transcript, Encapsulated(j, bytes(32), bytes(32)))
             for j, other in pairwise.items()
             if i != j
         }

@@ -7,7 +7,6 @@ operating system. Their running time does not depend on secrets except through r
 from __future__ import annotations
 
 import hashlib
-import os
 from math import pi
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from mphe.arithmetic.noise import ERROR_PAIRS, KEY_PAIRS, PART_BITS, smudging_widths
 from mphe.arithmetic.ring import Element, Integers, Limbs, Ring, Small
 from mphe.arithmetic.rings import LIMB_BITS
+from mphe.arithmetic.system import System
 from mphe.errors import ParameterError
 
 SEED_BYTES = 32
@@ -38,7 +38,7 @@ class RandomSource:
     @classmethod
     def from_system(cls) -> RandomSource:
         """Return a stream keyed by the operating system."""
-        return cls(os.urandom(SEED_BYTES))
+        return cls(System().urandom(SEED_BYTES))
 
     def bytes(self, count: int) -> bytes:
         """Return the next `count` bytes."""

@@ -8,11 +8,12 @@ from functools import cached_property
 
 from mphe.errors import OutOfRange, ParameterError
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 MAX_CLIENTS = 1 << 12
 MAX_LENGTH = 1 << 28
 MAX_ROUNDS = 1 << 20
 MAX_ATTEMPTS = 64
+MAX_GROUPS = 64
 VALUE_BITS = (4, 24)
 ENCRYPTIONS = ("hybrid", "direct")
 # Follow from the other fields where they are None.
@@ -50,7 +51,8 @@ class SessionParameters:
         capacity: contributors that the slots and noise bounds leave room for.
         max_attempts: decryption attempts a round.
         verified: the server may lie (docs/protocol.md, Verified aggregates).
-        max_corrupt: c clients that may collude with a lying server; not used otherwise.
+        max_corrupt: c clients that may collude with a lying server, and that naming reckons with.
+        max_groups: groups that the contributors of a round are split into at most; 1: never.
     """
 
     num_clients: int
@@ -66,6 +68,7 @@ class SessionParameters:
     max_attempts: int
     verified: bool
     max_corrupt: int
+    max_groups: int
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class SessionParameters:
         max_attempts: int = 8,
         verified: bool = False,
         max_corrupt: int | None = None,
+        max_groups: int = 1,
     ) -> None:
         """Fill in what is None, then check types and ranges.
 
@@ -135,6 +139,18 @@ class SessionParameters:
         if self.verified:
             yield from self._ranges_against_liars()
         yield "min_contributors", 2, n, f"min_contributors must lie in 2..{n}"
+        yield "max_corrupt", 0, n - 2, f"max_corrupt {self.max_corrupt}; use 0 to {n - 2}"
+        yield from self._ranges_of_groups()
+
+    def _ranges_of_groups(self) -> Iterator[tuple[str, int, int, str]]:
+        """Yield how many groups there can be: more would cost noise, and never exist."""
+        n, m, groups = self.num_clients, self.min_contributors, self.max_groups
+        yield "max_groups", 1, MAX_GROUPS, f"max_groups {groups}; use 1 to {MAX_GROUPS}"
+        few = (
+            f"{n} clients make at most {n // m} groups of at least {m}, not {groups}; use "
+            f"max_groups {n // m} or less, or min_contributors {n // groups} or less"
+        )
+        yield "max_groups", 1, n // m, few
 
     def _ranges_against_liars(self) -> Iterator[tuple[str, int, int, str]]:
         """Yield what verified aggregates need: one quorum a round, two honest updates in a sum."""
@@ -156,6 +172,11 @@ class SessionParameters:
     def slot_bits(self) -> int:
         """Bits of a payload slot: a sum of `capacity` values never overflows it."""
         return self.value_bits + (self.capacity - 1).bit_length()
+
+    @property
+    def culprits(self) -> int:
+        """Cheating clients that naming reckons with: if there are more, nobody is named."""
+        return max(1, self.max_corrupt)
 
     @property
     def confirmations(self) -> int:

@@ -236,7 +236,8 @@ def _threshold_plan(
     noise = _noise(session, ring.degree)
     blocks, scaling = 1, RELAXATION if session.verified else 1
     while True:
-        answers = session.rounds * session.max_attempts * blocks + session.confirmation_attempts
+        requests = session.rounds * session.max_attempts * session.max_groups
+        answers = requests * blocks + session.confirmation_attempts
         budget = max(answers * session.confirmations, MIN_DECRYPTION_BUDGET)
         smudging = smudging_deviation(ring.degree, budget, noise, SMUDGING_KAPPA)
         # Dropped bytes of c0 and of the shares add at most 2σ each.

@@ -13,7 +13,7 @@ def describe(plan: Plan) -> str:
     """Return the plan as lines of text for the terminal."""
     session, layout, payload = plan.session, plan.threshold, plan.payload
     decrypted = (
-        session.rounds * session.max_attempts * layout.coefficients
+        session.rounds * session.max_attempts * session.max_groups * layout.coefficients
         + session.confirmation_attempts * layout.ring.degree
     )
     lines = {
@@ -33,6 +33,13 @@ def describe(plan: Plan) -> str:
     if session.verified:
         lines["proofs"] = f"{plan.proof_bytes} bytes of the upload"
     lines["share"] = f"{plan.share_bytes} bytes"
+    if session.max_groups > 1:
+        smallest = session.min_contributors
+        lines["groups"] = (
+            f"at most {session.max_groups} of at least {smallest} contributors each, which "
+            f"withstands {smallest - 2} colluding contributors; naming reckons with "
+            f"{session.culprits} cheating"
+        )
     title = (
         f"{session.encryption}: {session.length} values of {session.value_bits} bits, "
         f"n = {session.num_clients}, t = {session.threshold} of {session.decryptors} decryptors, "

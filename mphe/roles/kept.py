@@ -73,13 +73,18 @@ def write_shares(ring: Ring, shares: Mapping[int, Iterable[Element]]) -> tuple[S
 
 
 def read_shares(
-    ring: Ring, layout: SlotLayout, shares: Sequence[ShareRecord], active: Collection[int]
+    ring: Ring,
+    layout: SlotLayout,
+    shares: Sequence[ShareRecord],
+    active: Collection[int],
+    groups: int = 1,
 ) -> dict[int, list[Element]]:
-    """Read `write_shares`; EncodingError when one is malformed, or was not asked for."""
+    """Read `write_shares` of so many groups; EncodingError when one is malformed or unasked."""
     if not read_indices([share.sender for share in shares]) <= set(active):
         raise EncodingError("a decryption share is of a client that was not asked")
     return {
-        share.sender: decryption.read_blocks(ring, layout, share.elements, 0) for share in shares
+        share.sender: decryption.read_shares(ring, layout, share.elements, 0, groups)
+        for share in shares
     }
 
 

@@ -15,8 +15,9 @@ from mphe.roles import kept
 from mphe.roles.rounds.decryptor import Memory
 from mphe.roles.setup.common import Identities, PublicSession, SessionKeys, candidates_digest
 from mphe.scheme.rlwe import CollectiveKey, common_reference
+from mphe.scheme.sharing import sharing_of
 from mphe.wire import codec
-from mphe.wire.messages import Welcome
+from mphe.wire.messages import Draw, Welcome
 
 HASH_BYTES = 32
 
@@ -54,6 +55,7 @@ class MemoryRecord:
     attempt: int
     spent: int
     confirming: int
+    draw: Draw
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,13 @@ def read_keys(data: bytes, plan: Plan, identities: Identities, index: int) -> Se
     member = index in record.qualified
     if record.index != index or (record.share and not member):
         raise EncodingError("the keys are of another client")
-    others = [i for i in record.qualified if i != index] if member else []
+    ring = Ring(plan.threshold.ring)
+    holders = sharing_of(plan.session, ring).holders(record.qualified) if record.share else []
+    others = [i for i in holders if i != index]
     if [mask.peer for mask in record.mask_keys] != others:
         raise EncodingError("the mask keys are not those of the other clients")
     for mask in record.mask_keys:
         _check_length(mask.key, "a mask key")
-    ring = Ring(plan.threshold.ring)
     return SessionKeys(
         index=index,
         plan=plan,
@@ -129,6 +132,7 @@ def write_memory(memory: Memory, transcript: bytes) -> bytes:
             memory.attempt,
             memory.spent,
             int(memory.confirming),
+            memory.draw,
         )
     )
 
@@ -142,7 +146,12 @@ def read_memory(data: bytes, transcript: bytes) -> Memory:
     if len(record.digest) != (HASH_BYTES if answered else 0) or record.confirming > 1:
         raise EncodingError("the journal makes no sense")
     return Memory(
-        record.rounds - 1, record.digest, record.attempt, record.spent, bool(record.confirming)
+        record.rounds - 1,
+        record.digest,
+        record.attempt,
+        record.spent,
+        bool(record.confirming),
+        record.draw,
     )
 
 

@@ -34,7 +34,7 @@ class Request:
         round: 0 is the confirmation of the key.
         attempt: starts at 1.
         active: D, sorted.
-        c1: the aggregate's second halves, block after block, as on the wire.
+        c1: the second halves of all groups' sums, block after block, as on the wire.
         contributors: U, sorted; empty in round 0.
         draw: how the contributors are split.
     """
@@ -67,13 +67,18 @@ class Request:
         attempt = self.attempt.to_bytes(8, "big")
         return derive_seed("request", self.aggregate, attempt, _indices(self.active))
 
-    def mask_seed(self, key: bytes) -> bytes:
-        """Return the seed of the mask that two decryptors share for the only group and segment."""
-        return derive_seed("mask", key, self.label, bytes(4), bytes(4))
+    def mask_seed(self, key: bytes, group: int = 0) -> bytes:
+        """Return the seed of the mask that two decryptors share for a group's only segment."""
+        return derive_seed("mask", key, self.label, group.to_bytes(4, "big"), bytes(4))
 
 
 def _indices(parties: Sequence[int]) -> bytes:
     return b"".join(index.to_bytes(4, "big") for index in parties)
+
+
+def c1_bytes(ring: Ring, layout: SlotLayout) -> int:
+    """Return the bytes of the c1 of one sum."""
+    return layout.blocks * ring.wire_length(ring.degree)
 
 
 def read_c1(ring: Ring, layout: SlotLayout, data: bytes) -> list[Element]:
@@ -90,6 +95,18 @@ def read_c1(ring: Ring, layout: SlotLayout, data: bytes) -> list[Element]:
         ring.from_bytes(view[start : start + width], ring.degree)
         for start in range(0, len(data), width)
     ]
+
+
+def _part(ring: Ring, layout: SlotLayout, c1: bytes, group: int) -> bytes:
+    """Return the c1 of one group among those of all.
+
+    Raises:
+        EncodingError: they are not so many whole ones.
+    """
+    size = c1_bytes(ring, layout)
+    if len(c1) % size:
+        raise EncodingError(f"c1 has {len(c1)} bytes where {size} belong")
+    return c1[group * size : (group + 1) * size]
 
 
 def scaled_share(plan: Plan, ring: Ring, additive: Element) -> Spectrum:
@@ -110,8 +127,9 @@ def gen_share(
     request: Request,
     mask_keys: Mapping[int, tuple[int, bytes]],
     source: RandomSource,
+    group: int = 0,
 ) -> bytes:
-    """Return h_j for every block of the aggregate, as on the wire.
+    """Return h_j for every block of one group's sum, as on the wire.
 
     Args:
         plan: layout, smudging and dropped bytes.
@@ -120,11 +138,14 @@ def gen_share(
         request: what is decrypted.
         mask_keys: for each other member of D its sign and the zero-share key.
         source: of the smudging.
+        group: place of the group among all.
     """
     layout = plan.threshold_layout(request.round)
-    masks = [(sign, RandomSource(request.mask_seed(key))) for sign, key in mask_keys.values()]
+    masks = [
+        (sign, RandomSource(request.mask_seed(key, group))) for sign, key in mask_keys.values()
+    ]
     parts = []
-    for block, c1 in enumerate(read_c1(ring, layout, request.c1)):
+    for block, c1 in enumerate(read_c1(ring, layout, _part(ring, layout, request.c1, group))):
         used = layout.block_coefficients(block)
         product = ring.multiply(scaled, ring.spectrum(c1, SHARE_WIDTH))
         for sign, stream in masks:
@@ -151,6 +172,24 @@ def read_blocks(ring: Ring, layout: SlotLayout, data: bytes, dropped: int) -> li
         blocks.append(ring.from_bytes(view[start:end], used, dropped))
         start = end
     return blocks
+
+
+def read_shares(
+    ring: Ring, layout: SlotLayout, data: bytes, dropped: int, groups: int
+) -> list[Element]:
+    """Return the blocks of the shares of so many groups, one group after the other.
+
+    Raises:
+        EncodingError: wrong length or a residue that is not below q.
+    """
+    size = ring.wire_length(layout.coefficients, dropped)
+    if len(data) != groups * size:
+        raise EncodingError(f"{len(data)} bytes where {groups * size} belong")
+    return [
+        block
+        for start in range(0, len(data), size)
+        for block in read_blocks(ring, layout, data[start : start + size], dropped)
+    ]
 
 
 def aggregate_shares(shares: Sequence[Sequence[Element]]) -> list[Limbs]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,10 +41,10 @@ class _Total:
         """Take over the arrays of the first contribution."""
         return cls([*first.c0], [*first.c1], [*first.body])
 
-    def add(self, parsed: Parsed) -> None:
-        """Add one more contribution, in place."""
+    def add(self, other: Parsed | _Total) -> None:
+        """Add one more contribution, or the sum of others, in place."""
         totals = (*self.c0, *self.c1, *self.body)
-        for total, block in zip(totals, (*parsed.c0, *parsed.c1, *parsed.body), strict=True):
+        for total, block in zip(totals, (*other.c0, *other.c1, *other.body), strict=True):
             total += block
 
 
@@ -120,6 +121,20 @@ class RunningSum:
             _read_limbs(record.c1, ring.limbs, whole, summands),
             body,
         )
+
+    def another(self) -> RunningSum:
+        """Return an empty sum of the same session, which shares what was prepared."""
+        other = copy(self)
+        other._total = None
+        return other
+
+    def merge(self, other: RunningSum) -> None:
+        """Add what another sum of the session holds, which is empty afterwards."""
+        if self._total is None:
+            self._total = other._total
+        elif other._total is not None:
+            self._total.add(other._total)
+        other._total = None
 
     @property
     def is_empty(self) -> bool:

@@ -29,11 +29,13 @@ class Sharing(ABC):
     Attributes:
         ring: the threshold ring.
         min_members: clients that a key must be made of at least.
+        deals: whether shares are dealt, so that something is sealed.
     """
 
-    def __init__(self, ring: Ring, min_members: int) -> None:
+    def __init__(self, ring: Ring, min_members: int, *, deals: bool) -> None:
         self.ring = ring
         self.min_members = min_members
+        self.deals = deals
 
     @abstractmethod
     def holders(self, members: Iterable[int]) -> list[int]:
@@ -41,11 +43,11 @@ class Sharing(ABC):
 
     @abstractmethod
     def receivers(self, dealer: int, members: Iterable[int]) -> list[int]:
-        """Return to whom a client deals a share of its secret, itself not counted."""
+        """Return whom a client seals a share of its secret, or nothing, itself not counted."""
 
     @abstractmethod
     def dealers(self, holder: int, members: Iterable[int]) -> list[int]:
-        """Return who deals a share to a client, itself not counted."""
+        """Return who seals a share, or nothing, to a client, itself not counted."""
 
     @abstractmethod
     def deal(
@@ -74,7 +76,7 @@ class ShamirSharing(Sharing):
     """Any t of the first k clients are enough."""
 
     def __init__(self, ring: Ring, session: SessionParameters) -> None:
-        super().__init__(ring, session.min_contributors)
+        super().__init__(ring, session.min_contributors, deals=True)
         self._threshold = session.threshold
         self._last_holder = session.decryptors
 
@@ -103,22 +105,25 @@ class ShamirSharing(Sharing):
 
 
 class AdditiveSharing(Sharing):
-    """All n clients are needed, and each keeps its own secret."""
+    """All n clients are needed, and each keeps its own secret.
+
+    What they seal to each other is nothing but their part of the keys of the masks.
+    """
 
     def __init__(self, ring: Ring, session: SessionParameters) -> None:
-        super().__init__(ring, session.num_clients)
+        super().__init__(ring, session.num_clients, deals=False)
 
     def holders(self, members: Iterable[int]) -> list[int]:
         """Return all of them."""
         return list(members)
 
     def receivers(self, dealer: int, members: Iterable[int]) -> list[int]:
-        """Return nobody."""
-        return []
+        """Return all others."""
+        return [index for index in members if index != dealer]
 
     def dealers(self, holder: int, members: Iterable[int]) -> list[int]:
-        """Return nobody."""
-        return []
+        """Return all others."""
+        return [index for index in members if index != holder]
 
     def deal(
         self, dealer: int, secret: Element, members: Sequence[int], source: RandomSource

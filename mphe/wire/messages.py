@@ -17,10 +17,7 @@ EPOCH = 0
 
 @dataclass(frozen=True)
 class Join:
-    """Client to server, then in the roster: an exchange key and entropy for this session.
-
-    `encapsulation_key` is empty: no keys are exchanged but those of X25519.
-    """
+    """Client to server, then in the roster: keys of X25519 and ML-KEM-768, and entropy."""
 
     index: int
     exchange_key: bytes
@@ -68,10 +65,15 @@ class KeyReveal:
 
 @dataclass(frozen=True)
 class SealedShare:
-    """A sealed Shamir share; `peer` is its receiver on the way in, its sender on the way out."""
+    """A sealed Shamir share; `peer` is its receiver on the way in, its sender on the way out.
+
+    `encapsulation` is the ciphertext of ML-KEM-768 that its key is made from. Where every client
+    keeps its own secret, the sealed text is empty.
+    """
 
     peer: int
     sealed: bytes
+    encapsulation: bytes
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class NextPledge:
 
 @dataclass(frozen=True)
 class Draw:
-    """How contributors are split into groups; only one group exists, which nothing draws.
+    """How contributors are split into groups; the default: not at all, nothing is drawn.
 
     `salt` is the digest of a salt when a round starts, and the salt in a decryption request.
     """
@@ -213,9 +215,10 @@ class Group:
 class DecryptionRequest:
     """Server to an active decryptor: the active set, and whose sum is to be decrypted.
 
-    There is exactly one group. Round 0 confirms the key: c1 and contributors are empty, everybody
-    derives c1 from T. Verified: the decryptor adds up the evidence itself; `model` is the digest of
-    the model that all contributors saw, `pledges` the list that they signed.
+    `groups` are those of the draw, always all; `asked` the places of those to be decrypted, all in
+    the first attempt. Round 0 confirms the key: the one group has no contributors and no c1,
+    everybody derives c1 from T. Verified: the decryptor adds up the evidence itself; `model` is the
+    digest of the model that all contributors saw, `pledges` the list that they signed.
     """
 
     round: int
@@ -227,11 +230,12 @@ class DecryptionRequest:
     evidence: tuple[Evidence, ...] = ()
     transcript: bytes = b""
     draw: Draw = UNDIVIDED
+    asked: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True)
 class DecryptionShare:
-    """Decryptor to server: h_j."""
+    """Decryptor to server: h_j of each group that was asked for, one after the other."""
 
     round: int
     attempt: int

@@ -18,7 +18,8 @@ from mphe.arithmetic.sampling import uniform
 from mphe.roles.rounds.aggregator import Abandoned, Summed
 from mphe.roles.setup.client import Committed, SetupClient
 from mphe.roles.setup.server import SetupDone
-from mphe.wire.messages import DecryptionRequest, SealedShare
+from mphe.scheme.sealing import Encapsulated, PairwiseKeys
+from mphe.wire.messages import DecryptionRequest
 from tests.simulation import SeededSource, Simulation
 
 DEALER, VICTIM = 2, 4
@@ -27,10 +28,16 @@ DEALER, VICTIM = 2, 4
 class InconsistentDealer(SetupClient):
     """Gives VICTIM a share that has nothing to do with its secret."""
 
-    def _seal(self, stage: Committed, receiver: int, share: Element) -> SealedShare:
-        if receiver == VICTIM:
+    def _seal(
+        self,
+        stage: Committed,
+        pairwise: PairwiseKeys,
+        share: Element | None,
+        shared: Encapsulated,
+    ) -> bytes:
+        if shared.peer == VICTIM:
             share = uniform(SeededSource("not on the polynomial"), self.ring)
-        return super()._seal(stage, receiver, share)
+        return super()._seal(stage, pairwise, share, shared)
 
 
 def simulate() -> tuple[Simulation, SetupDone]:

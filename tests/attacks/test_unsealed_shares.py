@@ -7,14 +7,17 @@ is the link to the server; t of them give s_i.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mphe.arithmetic.ring import Element, Small
-from mphe.errors import EncodingError, MpheError
-from mphe.scheme import sealing, sharing
-from mphe.scheme.sealing import PairwiseKeys
-from mphe.wire.messages import SERVER, Commitments, JoinList, Reveal
+from mphe.errors import EncodingError
+from mphe.roles.setup import client
+from mphe.scheme import sharing
+from mphe.scheme.sealing import Encapsulated, PairwiseKeys
+from mphe.wire.messages import SERVER, Commitments, JoinList, Reveal, SealedShare
 from tests.simulation import SeededSource, Simulation
 
 VICTIM = 2
@@ -24,26 +27,28 @@ TAG = 16
 class insecure_PairwiseKeys(PairwiseKeys):
     """Relays shares in clear."""
 
-    def seal(self, receiver: int, peer_public: bytes, session: bytes, text: bytes) -> bytes:
+    def seal(self, peer_public: bytes, session: bytes, text: bytes, shared: Encapsulated) -> bytes:
         """Return the text itself."""
         return text
 
-    def open(self, sender: int, peer_public: bytes, session: bytes, sealed: bytes) -> bytes:
+    def open(
+        self, peer_public: bytes, session: bytes, sealed: bytes, shared: Encapsulated
+    ) -> bytes:
         """Return the text itself."""
         return sealed
 
 
-def relayed(simulation: Simulation) -> dict[int, bytes]:
+def relayed(simulation: Simulation) -> dict[int, SealedShare]:
     """Return what the server relays from the victim, by receiver."""
     (reveal,) = [m for s, _, m in simulation.log if isinstance(m, Reveal) and s == VICTIM]
-    return {item.peer: item.sealed for item in reveal.shares}
+    return {item.peer: item for item in reveal.shares}
 
 
 def rebuild(simulation: Simulation) -> Element:
     """Return what the server makes of the first t relayed shares."""
     ring, width = simulation.ring, simulation.ring.wire_length(4096)
     chosen = sorted(relayed(simulation).items())[: simulation.parameters.threshold]
-    shares = {peer: ring.from_bytes(data[:width], 4096) for peer, data in chosen}
+    shares = {peer: ring.from_bytes(item.sealed[:width], 4096) for peer, item in chosen}
     return sharing.reconstruct(sharing.sharing_of(simulation.parameters, ring), shares)
 
 
@@ -55,7 +60,7 @@ def victims_secret(simulation: Simulation) -> Small:
 def test_curious_server_rebuilds_the_key_from_shares_in_clear(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sealing, "PairwiseKeys", insecure_PairwiseKeys)
+    monkeypatch.setattr(client, "PairwiseKeys", insecure_PairwiseKeys)
     simulation = Simulation(4, 2)
     simulation.run_setup()
     expected = simulation.ring.from_small(victims_secret(simulation))
@@ -79,27 +84,34 @@ def test_server_cannot_open_a_sealed_share_with_keys_of_its_own() -> None:
     session = simulation.names[VICTIM]
     for index in (SERVER, 1):
         server = PairwiseKeys.generate(index, SeededSource("curious server"))
-        for sealed in relayed(simulation).values():
+        for item in relayed(simulation).values():
+            shared = server.decapsulate(VICTIM, item.encapsulation)
             with pytest.raises(EncodingError):
-                server.open(VICTIM, victim_key, session, sealed)
+                server.open(victim_key, session, item.sealed, shared)
+
+
+def opened(simulation: Simulation, receiver: int, item: SealedShare) -> bytes:
+    """Return what a client opens of what the victim sealed."""
+    stage = simulation.revealed[receiver]
+    own = PairwiseKeys(receiver, stage.exchange_key, stage.encapsulation_seed)
+    public = next(join.exchange_key for join in stage.joins if join.index == VICTIM)
+    shared = own.decapsulate(VICTIM, item.encapsulation)
+    return own.open(public, stage.session, item.sealed, shared)
 
 
 def test_another_client_cannot_open_what_is_not_for_it() -> None:
     simulation = Simulation(4, 2)
     simulation.run_setup()
-    curious = simulation.clients[1]
     with pytest.raises(EncodingError):
-        curious._open(simulation.revealed[1], VICTIM, relayed(simulation)[3])
-    curious._open(simulation.revealed[1], VICTIM, relayed(simulation)[1])
+        opened(simulation, 1, relayed(simulation)[3])
+    opened(simulation, 1, relayed(simulation)[1])
 
 
 def test_relayed_bytes_are_not_the_share_and_are_uniform() -> None:
     simulation = Simulation(4, 2)
     simulation.run_setup()
-    for receiver, sealed in relayed(simulation).items():
-        # The receiver's own copy, opened with its own key.
-        share = simulation.clients[receiver]._open(simulation.revealed[receiver], VICTIM, sealed)
-        text = simulation.ring.to_bytes(share)
+    for receiver, item in relayed(simulation).items():
+        text, sealed = opened(simulation, receiver, item), item.sealed
         assert len(sealed) == len(text) + TAG
         same = np.frombuffer(sealed[:-TAG], np.uint8) == np.frombuffer(text, np.uint8)
         assert abs(np.mean(same) - 1 / 256) < 0.002
@@ -111,10 +123,11 @@ def test_relayed_bytes_are_not_the_share_and_are_uniform() -> None:
 def test_altered_ciphertext_does_not_open() -> None:
     simulation = Simulation(3, 2)
     simulation.run_setup()
-    sealed = bytearray(relayed(simulation)[1])
+    item = relayed(simulation)[1]
+    sealed = bytearray(item.sealed)
     sealed[100] ^= 1
-    with pytest.raises(MpheError):
-        simulation.clients[1]._open(simulation.revealed[1], VICTIM, bytes(sealed))
+    with pytest.raises(EncodingError):
+        opened(simulation, 1, replace(item, sealed=bytes(sealed)))
 
 
 def test_shares_are_sealed_only_after_the_list_of_commitments_is_complete() -> None:

@@ -21,7 +21,7 @@ from mphe.roles.verified.evidence import Prover, Statement, Verifier, c1_digest
 from mphe.scheme.decryption import aggregate_shares
 from mphe.scheme.encryptor import Encryptor
 from mphe.scheme.rlwe import Opening, Prepared
-from mphe.wire.messages import Contribution, DecryptionRequest, Evidence, Group, Pledge
+from mphe.wire.messages import Contribution, DecryptionRequest, Evidence, Pledge
 from tests.simulation import (
     Simulation,
     centred,
@@ -39,8 +39,8 @@ MOST = 0.9
 class insecure_TrustingDecryptor(Decryptor):
     """Decrypts whatever c1 the server sends."""
 
-    def _c1(self, message: DecryptionRequest, group: Group) -> bytes:
-        return group.c1 or super()._c1(message, group)
+    def _c1(self, message: DecryptionRequest) -> bytes:
+        return only_group(message).c1 or super()._c1(message)
 
 
 class insecure_SignatureBlindVerifier(Verifier):

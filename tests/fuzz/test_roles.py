@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mphe.arithmetic.ring import Ring
 from mphe.arithmetic.sampling import RandomSource
+from mphe.arithmetic.system import System
 from mphe.errors import MalformedMessage, RemoteProtocolError
 from mphe.plan.plan import Plan
 from mphe.roles.machine import Machine, Send
@@ -56,6 +57,7 @@ pytestmark = pytest.mark.timeout(3600)
 CLIENT, STRANGER = 1, 99
 SHARED = (
     RandomSource,
+    System,
     PairwiseKeys,
     Ed25519PrivateKey,
     Ring,
@@ -367,4 +369,4 @@ def test_twins_are_independent(recorders: dict[str, Recorder]) -> None:
 
 def drop_sources(state: Any) -> Any:
     """Return a snapshot without the positions of the streams."""
-    return {name: item for name, item in state.items() if not name.endswith("source")}
+    return {name: item for name, item in state.items() if not name.endswith(("source", "system"))}

@@ -16,6 +16,8 @@ from mphe.wire import codec
 from mphe.wire.messages import Message
 
 LENGTH = 50
+SALTS = bytes(32)
+"""What servers draw salts from, so that two of them draw the same."""
 MODES: dict[str, dict[str, Any]] = {
     "hybrid": {"threshold": 3, "min_contributors": 3},
     "direct": {"threshold": 3, "encryption": "direct"},
@@ -23,6 +25,7 @@ MODES: dict[str, dict[str, Any]] = {
     "not robust": {"threshold": 5, "robust": False},
     "direct, not robust": {"threshold": 5, "robust": False, "encryption": "direct"},
     "verified": {"threshold": 4, "verified": True},
+    "groups": {"threshold": 3, "min_contributors": 2, "max_groups": 2},
     "verified, direct": {"threshold": 4, "verified": True, "encryption": "direct"},
 }
 each_mode = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
@@ -51,16 +54,19 @@ class Session:
         self.parameters = mphe.SessionParameters(num_clients=5, length=LENGTH, rounds=9, **mode)
         self.identities = {i: mphe.Identity.generate() for i in range(1, 6)}
         self.roster = {i: identity.public for i, identity in self.identities.items()}
-        self.server = mphe.Server(self.parameters, self.roster)
+        self.server = self._make_server()
         self.clients = {
             i: mphe.Client(i, self.parameters, self.identities[i], self.roster) for i in self.roster
         }
-        self.witness = mphe.Server(self.parameters, self.roster) if server_anew else None
+        self.witness = self._make_server() if server_anew else None
         self.states: dict[str, bytes] = {}
         self.anew = anew
         self.mail: deque[tuple[int, int, bytes]] = deque()
         self.events: list[tuple[int, mphe.Event]] = []
         self.updates: dict[int, np.ndarray] = {}
+
+    def _make_server(self) -> mphe.Server:
+        return mphe.Server(self.parameters, self.roster, source=mphe.RandomSource(SALTS))
 
     def act(self, index: int, call: Callable[[mphe.Client], mphe.Step]) -> None:
         if self.anew:
@@ -75,7 +81,7 @@ class Session:
         if witness is not None:
             beside = call(witness)
             assert repr(step.events) == repr(beside.events)
-            self.server = mphe.Server.restore(server.state)
+            self.server = mphe.Server.restore(server.state, source=mphe.RandomSource(SALTS))
             assert self.server.state == server.state == witness.state
             assert self.server.outbox == step.mail == beside.mail
             assert self.server.waiting_for() == witness.waiting_for()

@@ -80,9 +80,9 @@ def test_cryptography_does_not_touch_numpy_random(path: Path) -> None:
 
 
 @each_pure_module
-def test_only_sampling_asks_the_operating_system(path: Path) -> None:
+def test_only_one_module_asks_the_operating_system(path: Path) -> None:
     uses_os = "os" in {top(name) for name in imports(tree_of(path))}
-    assert uses_os == (path.name == "sampling.py")
+    assert uses_os == (path.name == "system.py")
 
 
 @each_pure_module

@@ -168,11 +168,11 @@ def test_who_joined_or_refused_is_remembered() -> None:
     assert not session.clients[2].can_decrypt
 
 
-def test_two_implausible_sums_end_a_round_whenever_the_server_dies() -> None:
-    """Attack: client 1 sends decryption shares that are no shares.
+def test_under_whom_a_sum_was_wrong_survives_any_number_of_restarts() -> None:
+    """Attack: client 1 sends decryption shares that are no shares, twice.
 
-    Claim: a server that was started again in between has counted the first attempt.
-    Weakened: a count that begins anew asks for a third one.
+    Claim: a server that was started again in between has others answer, and names client 1.
+    Weakened: one that forgets whom it asked asks the same again, and names nobody.
     """
     session = opened(MODES["hybrid"])
     session.begin_round()
@@ -180,8 +180,14 @@ def test_two_implausible_sums_end_a_round_whenever_the_server_dies() -> None:
         session.deliver(is_share_of_1)
         forge(session)
     session.deliver()
-    (abandoned,) = session.events_of(mphe.SERVER, mphe.Abandoned)
-    assert abandoned.attempts == 2 and "out of range" in abandoned.reason
+    assert_last_sum(session, 1, 1, 2, 3, 4, 5)
+    assert session.events_of(mphe.SERVER, mphe.Summed)[-1].attempts == 3
+    (excluded,) = session.events_of(mphe.SERVER, mphe.Excluded)
+    assert excluded.client == 1 and "no other client explains" in excluded.reason
+    assert session.server.members == {2, 3, 4, 5}
+    ready = codec.encode(Ready(b"", ()))
+    with pytest.raises(mphe.RemoteProtocolError, match="client 1 is excluded: it cheated"):
+        session.server.receive(1, ready)
 
 
 def test_who_contributed_early_who_refused_and_who_fell_is_remembered_until_the_round_ends() -> (
@@ -421,3 +427,47 @@ def test_changed_states_give_a_server_or_an_encoding_error(
     with suppress(mphe.EncodingError):
         server = mphe.Server.restore(bytes(changed))
         assert mphe.Server.restore(server.state).state == server.state
+
+
+def swap_bodies(session: Session, culprit: int) -> None:
+    """Deliver all mail; the culprit contributes bodies that its key does not match."""
+
+    def is_forged(sender: int, receiver: int, message: Message) -> bool:
+        return sender == culprit and isinstance(message, Contribution)
+
+    session.deliver(is_forged)
+    while session.mail:
+        sender, receiver, data = session.mail.popleft()
+        message = codec.decode(data, sender)
+        assert isinstance(message, Contribution)
+        forged = replace(message, body=message.body[::-1])
+        session.mail.appendleft((sender, receiver, codec.encode(forged)))
+        session.deliver(Nth(Contribution, 2))
+        session.deliver(is_forged)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        {"threshold": 3, "min_contributors": 3, "max_attempts": 8},
+        {"threshold": 3, "min_contributors": 2, "max_groups": 2, "max_attempts": 8},
+        {"threshold": 4, "verified": True, "max_corrupt": 1, "max_attempts": 8},
+    ],
+    ids=["sitting out", "groups", "verified"],
+)
+def test_what_was_wrong_and_who_was_found_out_survive_any_number_of_restarts(
+    mode: dict[str, Any],
+) -> None:
+    session = opened(mode)
+    for seed in range(1, 9):
+        if session.events_of(mphe.SERVER, mphe.Excluded):
+            break
+        session.begin_round(seed=seed)
+        swap_bodies(session, 2)
+    (excluded,) = session.events_of(mphe.SERVER, mphe.Excluded)
+    assert excluded.client == 2 and session.server.members == {1, 3, 4, 5}
+    session.round(seed=9)
+    (ended,) = [
+        e for e in session.events_of(mphe.SERVER, mphe.Summed) if e.round == session.server.round
+    ]
+    assert 2 not in ended.contributors

@@ -12,7 +12,7 @@ from mphe.arithmetic.ring import Element, Limbs, Small
 from mphe.roles.machine import Output
 from mphe.roles.rounds.aggregator import Summed
 from mphe.roles.setup.client import Committed, Revealed, SetupClient
-from mphe.scheme.sealing import PairwiseKeys
+from mphe.scheme.sealing import Encapsulated, PairwiseKeys
 from mphe.wire.messages import DecryptionRequest, Qualified, Ready, SealedShare
 from tests.protocol.support import done, failed
 from tests.simulation import Simulation, altering
@@ -32,7 +32,10 @@ def relaying(change: Callable[[tuple[SealedShare, ...]], tuple[SealedShare, ...]
 @pytest.mark.parametrize(
     ("change", "unopened"),
     [
-        (lambda s: (SealedShare(2, s[1].sealed), SealedShare(3, s[0].sealed), s[2]), (2, 3)),
+        (lambda s: (replace(s[1], peer=2), replace(s[0], peer=3), s[2]), (2, 3)),
+        (lambda s: (replace(s[0], encapsulation=bytes(1088)), *s[1:]), (2,)),
+        (lambda s: (s[0], replace(s[1], encapsulation=b""), s[2]), (3,)),
+        (lambda s: (replace(s[0], encapsulation=s[1].encapsulation), *s[1:]), (2,)),
         (lambda s: (replace(s[0], sealed=s[0].sealed[:-1] + b"\0"), *s[1:]), (2,)),
         (lambda s: (replace(s[0], sealed=b""), *s[1:]), (2,)),
         (lambda s: s[:2], (4,)),
@@ -57,18 +60,29 @@ def test_sealed_share_that_does_not_open_is_named_and_costs_a_decryptor(
 class InsecureOverflowingDealer(SetupClient):
     """Seals residues that are not below q."""
 
-    def _seal(self, stage: Committed, receiver: int, share: Element) -> SealedShare:
-        text = b"\xff" * len(self.ring.to_bytes(share))
-        peer = next(join.exchange_key for join in stage.joins if join.index == receiver)
-        pairwise = PairwiseKeys(self.index, stage.exchange_key)
-        return SealedShare(receiver, pairwise.seal(receiver, peer, stage.session, text))
+    def _seal(
+        self,
+        stage: Committed,
+        pairwise: PairwiseKeys,
+        share: Element | None,
+        shared: Encapsulated,
+    ) -> bytes:
+        text = b"\xff" * len(self.ring.to_bytes(self.ring.zero()))
+        peer = next(join.exchange_key for join in stage.joins if join.index == shared.peer)
+        return pairwise.seal(peer, stage.session, text, shared)
 
 
 class InsecureSilentDealer(SetupClient):
     """Seals nothing of use to anybody."""
 
-    def _seal(self, stage: Committed, receiver: int, share: Element) -> SealedShare:
-        return replace(super()._seal(stage, receiver, share), sealed=bytes(4096 * 12 + 16))
+    def _seal(
+        self,
+        stage: Committed,
+        pairwise: PairwiseKeys,
+        share: Element | None,
+        shared: Encapsulated,
+    ) -> bytes:
+        return bytes(4096 * 12 + 16)
 
 
 @pytest.mark.parametrize("dealer", [InsecureOverflowingDealer, InsecureSilentDealer])
@@ -96,11 +110,17 @@ def inconsistent_for(*victims: int) -> type[SetupClient]:
     """Return a dealer whose shares for these receivers lie on no polynomial with the others."""
 
     class InsecureInconsistentDealer(SetupClient):
-        def _seal(self, stage: Committed, receiver: int, share: Element) -> SealedShare:
-            if receiver in victims:
+        def _seal(
+            self,
+            stage: Committed,
+            pairwise: PairwiseKeys,
+            share: Element | None,
+            shared: Encapsulated,
+        ) -> bytes:
+            if shared.peer in victims and share is not None:
                 one = self.ring.from_small(Small(np.ones(4096, np.int64)))
                 share = self.ring.reduce(Limbs(share + one))
-            return super()._seal(stage, receiver, share)
+            return super()._seal(stage, pairwise, share, shared)
 
     return InsecureInconsistentDealer
 

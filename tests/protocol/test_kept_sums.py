@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -351,8 +352,11 @@ def test_what_was_lost_outlives_the_server() -> None:
 
 
 def test_of_several_lost_sums_none_is_forgotten() -> None:
+    def whole(contributors: Collection[int]) -> list[Collection[int]]:
+        return [contributors]
+
     lost = [frozenset({1, 2, 3, 4}), frozenset({1, 2, 3, 5, 6, 7})]
-    assert overlap.exposed(lost, {1, 2, 3, 4}, 3) == {4}
-    assert overlap.exposed(lost, {8, 9, 10}, 3) == set()
-    assert overlap.invited(lost, range(1, 8), 3) == frozenset()
-    assert overlap.invited(lost, range(1, 12), 3) == frozenset(range(1, 12))
+    assert overlap.exposed(lost, [{1, 2, 3, 4}], 3) == {4}
+    assert overlap.exposed(lost, [{8, 9, 10}], 3) == set()
+    assert overlap.invited(lost, range(1, 8), 3, whole) == frozenset()
+    assert overlap.invited(lost, range(1, 12), 3, whole) == frozenset(range(1, 12))

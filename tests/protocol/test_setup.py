@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 
 from mphe.arithmetic.ring import Small
 from mphe.roles.setup.client import Opened
-from mphe.scheme import rlwe, sharing
+from mphe.scheme import rlwe, sealing, sharing
 from mphe.scheme.rlwe import KeyShare
+from mphe.wire import codec
 from mphe.wire.messages import Reveal
 from tests.protocol.support import done
 from tests.simulation import SeededSource, Simulation
@@ -61,7 +63,23 @@ def test_without_robustness_every_client_keeps_its_own_secret() -> None:
         assert np.array_equal(
             share, simulation.ring.from_small(simulation.key_shares[index].secret)
         )
-    assert all(not m.shares for _, _, m in simulation.log if isinstance(m, Reveal))
+    reveals = [m for _, _, m in simulation.log if isinstance(m, Reveal)]
+    assert {len(item.sealed) for m in reveals for item in m.shares} == {sealing.TAG_BYTES}
+
+
+@pytest.mark.parametrize("k", [4, 7])
+def test_sealed_parts_are_hardly_longer_than_what_they_carry(k: int) -> None:
+    simulation = Simulation(k, 3)
+    done(simulation)
+    reveals = [m for _, _, m in simulation.log if isinstance(m, Reveal)]
+    parts = [item for message in reveals for item in message.shares]
+    assert len(parts) == k * (k - 1)
+    share = simulation.ring.wire_length(simulation.ring.degree)
+    needed = share + sealing.TAG_BYTES + sealing.ENCAPSULATION_BYTES
+    # What a Reveal takes beyond its b_i, heads of msgpack and all.
+    alone = [codec.encode(replace(message, shares=())) for message in reveals]
+    taken = sum(len(codec.encode(m)) - len(a) for m, a in zip(reveals, alone, strict=True))
+    assert taken <= 1.05 * len(parts) * needed
 
 
 def test_everybody_learns_that_the_session_is_open() -> None:

@@ -66,10 +66,20 @@ FORGERIES: dict[str, tuple[SetupState, type[RemoteProtocolError], Forgery]] = {
         RemoteProtocolError,
         lambda s, m: resigned(s, replace(m, epoch=1)),
     ),
-    "join with an encapsulation key": (
+    "join without an encapsulation key": (
         J,
         RemoteProtocolError,
-        lambda s, m: resigned(s, replace(m, encapsulation_key=bytes(1184))),
+        lambda s, m: resigned(s, replace(m, encapsulation_key=b"")),
+    ),
+    "join with what is no encapsulation key": (
+        J,
+        RemoteProtocolError,
+        lambda s, m: resigned(s, replace(m, encapsulation_key=bytes([255]) * 1184)),
+    ),
+    "join with another encapsulation key, not signed": (
+        J,
+        RemoteProtocolError,
+        lambda s, m: replace(m, encapsulation_key=bytes(1184)),
     ),
     "join with a key of small order": (
         J,
@@ -119,12 +129,17 @@ FORGERIES: dict[str, tuple[SetupState, type[RemoteProtocolError], Forgery]] = {
     "reveal with a share for itself": (
         R,
         MalformedMessage,
-        lambda s, m: replace(m, shares=(*m.shares, SealedShare(3, b""))),
+        lambda s, m: replace(m, shares=(*m.shares, SealedShare(3, b"", b""))),
     ),
     "reveal with a share of the wrong length": (
         R,
         MalformedMessage,
         lambda s, m: replace(m, shares=(replace(m.shares[0], sealed=b""), *m.shares[1:])),
+    ),
+    "reveal with an encapsulation of the wrong length": (
+        R,
+        MalformedMessage,
+        lambda s, m: replace(m, shares=(replace(m.shares[0], encapsulation=b""), *m.shares[1:])),
     ),
     "ready unsigned": (Y, MalformedMessage, lambda s, m: replace(m, signature=bytes(64))),
     "ready about a stranger": (Y, MalformedMessage, lambda s, m: replace(m, unopened=(7,))),
@@ -209,7 +224,7 @@ def test_key_share_that_is_not_canonical_costs_its_dealer() -> None:
 def test_shares_in_a_session_without_robustness_are_refused() -> None:
     simulation = Simulation(3, 3, robust=False)
     simulation.intercept = altering(
-        Reveal, lambda m: replace(m, shares=(SealedShare(1, b""),)), sender=2
+        Reveal, lambda m: replace(m, shares=(SealedShare(1, b"", b""),)), sender=2
     )
     assert failed(simulation).error.missing == (2,)
     assert [type(e) for _, e in simulation.refusals] == [MalformedMessage]

@@ -63,9 +63,13 @@ LIES: dict[str, tuple[ClientState, Lie]] = {
     "other parameters": (JOINED, lambda s, m: replace(m, parameters=bytes(32))),
     "roster of another epoch": (JOINED, lambda s, m: replace(m, epoch=1)),
     "join of another epoch": (JOINED, lambda s, m: other_join(s, m, 1, epoch=1)),
-    "join with an encapsulation key": (
+    "join without an encapsulation key": (
         JOINED,
-        lambda s, m: other_join(s, m, 1, encapsulation_key=bytes(1184)),
+        lambda s, m: other_join(s, m, 1, encapsulation_key=b""),
+    ),
+    "join with what is no encapsulation key": (
+        JOINED,
+        lambda s, m: other_join(s, m, 1, encapsulation_key=bytes([255]) * 1184),
     ),
     "roster unsorted": (JOINED, lambda s, m: replace(m, joins=swap_first(m.joins))),
     "roster with a join twice": (JOINED, lambda s, m: replace(m, joins=(m.joins[0], *m.joins))),

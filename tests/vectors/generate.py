@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from math import ceil, log2
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -30,15 +30,16 @@ from mphe.roles.rounds.aggregator import Summed
 from mphe.roles.setup import common as setup
 from mphe.roles.setup import confirmation
 from mphe.roles.verified.evidence import Statement, c1_digest, model_digest
-from mphe.scheme import packing, sealing, sharing
+from mphe.scheme import packing, partition, sealing, sharing
 from mphe.scheme.decryption import Request
 from mphe.scheme.proof import ShortnessProof
 from mphe.scheme.rlwe import CollectiveKey, common_reference, gen_share
-from mphe.scheme.sealing import PairwiseKeys
+from mphe.scheme.sealing import Encapsulated, PairwiseKeys
 from mphe.update import PublicRange
 from mphe.update.quantise import Counts, quantise
 from mphe.wire import codec
-from mphe.wire.messages import NUMBERS, Commit, Join, Pledge
+from mphe.wire.messages import NUMBERS, Commit, Draw, Join, Pledge
+from tests.kem import encapsulate
 from tests.simulation import Simulation
 
 FOLDER = Path(__file__).parent
@@ -94,7 +95,16 @@ def hashes() -> list[Vector]:
     """Return one known answer of each domain."""
     plan = make_plan(SessionParameters(2, 2, 64, 10))
     identities = {1: fixed("identity 1"), 2: fixed("identity 2")}
-    joins = [Join(i, fixed(f"x {i}"), fixed(f"entropy {i}"), fixed(f"s {i}", 64)) for i in (1, 2)]
+    joins = [
+        Join(
+            index=i,
+            exchange_key=fixed(f"x {i}"),
+            entropy=fixed(f"entropy {i}"),
+            signature=fixed(f"s {i}", 64),
+            encapsulation_key=fixed(f"kem {i}", 1184),
+        )
+        for i in (1, 2)
+    ]
     commits = [Commit(i, fixed(f"commitment {i}"), b"") for i in (1, 2)]
     epoch = setup.epoch_parts(plan, identities)
     candidates = [p for i, key in identities.items() for p in (number(i), key)]
@@ -106,7 +116,7 @@ def hashes() -> list[Vector]:
             number(j.index),
             identities[j.index],
             j.exchange_key,
-            b"",
+            j.encapsulation_key,
             j.entropy,
             j.signature,
         )
@@ -119,6 +129,9 @@ def hashes() -> list[Vector]:
     commit_parts = [p for c in commits for p in (number(c.index), c.commitment)]
     request = Request(name, 3, 2, (1, 2), b"c1 of the sum", (1, 2))
     aggregate = [name, long_number(3), number(0), b"", number(1), number(1) + number(2)]
+    salt = fixed("salt")
+    divided = replace(request, c1=b"c1 and c1", draw=Draw(5, 2, salt))
+    drawn = [name, long_number(3), number(5), salt, number(2), number(1) + number(2), b"c1 and c1"]
     pledges = (Pledge(1, fixed("pledge 1")), Pledge(2, fixed("pledge 2")))
     statement = Statement(name, 3, model_digest(b"model"), pledges)
     listed = b"".join(number(p.index) + p.digest for p in pledges)
@@ -181,6 +194,15 @@ def hashes() -> list[Vector]:
             [zero_share, request.label, number(0), number(0)],
             request.mask_seed(zero_share),
         ),
+        hash_vector("salt", "4.2", "salt", [salt], partition.salt_digest(salt)),
+        hash_vector("aggregate of groups", "4.2", "aggregate", drawn, divided.aggregate),
+        hash_vector(
+            "mask of a group",
+            "4.2",
+            "mask",
+            [zero_share, divided.label, number(1), number(0)],
+            divided.mask_seed(zero_share, 1),
+        ),
         hash_vector("pledge", "4.2", "pledge", [name, b"c1"], c1_digest(name, b"c1")),
         hash_vector("model", "4.2", "model", [b"model"], model_digest(b"model")),
         hash_vector("statement", "4.2", "statement", stated, statement.digest()),
@@ -217,6 +239,7 @@ SETS: dict[str, SessionParameters] = {
     "two clients": SessionParameters(2, 2, 64, 10),
     "direct": SessionParameters(4, 3, 5000, 10, encryption="direct", decryptors=3),
     "without robustness": SessionParameters(3, 3, 1000, 5, robust=False, value_bits=12),
+    "groups": SessionParameters(32, 17, 199_668, 100, min_contributors=4, max_groups=8),
     "verified": SessionParameters(8, 6, 199_668, 100, verified=True, max_corrupt=3),
     "five hundred": SessionParameters(500, 250, 199_668, 100),
 }
@@ -339,37 +362,46 @@ def packings() -> list[Vector]:
 
 
 def sealings() -> list[Vector]:
-    """Return what two clients share."""
-    low, high = (
-        PairwiseKeys(2, RandomSource(fixed("x2")).bytes(32)),
-        PairwiseKeys(5, RandomSource(fixed("x5")).bytes(32)),
-    )
+    """Return what two clients share; the encapsulated secrets are given."""
+    pair = {i: PairwiseKeys(i, fixed(f"x{i}"), fixed(f"kem{i}", 64)) for i in (2, 5)}
     session, text = fixed("session"), fixed("text", 100)
-    private = {i: RandomSource(fixed(f"x{i}")).bytes(32) for i in (2, 5)}
-    inputs = {
-        "sender": 2,
-        "receiver": 5,
-        "private": private[2].hex(),
-        "peer": high.public.hex(),
-        "session": session.hex(),
-    }
-    sealed = low.seal(5, high.public, session, text)
-    back = high.seal(2, low.public, session, text)
-    other = inputs | {
-        "sender": 5,
-        "receiver": 2,
-        "private": private[5].hex(),
-        "peer": low.public.hex(),
-    }
-    zero_share = low.zero_share_key(5, high.public, session)
-    return [
-        known(
-            "seal from 2 to 5", "9.1", inputs | {"kind": "seal", "text": text.hex()}, sealed.hex()
-        ),
-        known("seal from 5 to 2", "9.1", other | {"kind": "seal", "text": text.hex()}, back.hex()),
-        known("zero-share key of 2", "9.3", inputs | {"kind": "zero-share"}, zero_share.hex()),
-        known("zero-share key of 5", "9.3", other | {"kind": "zero-share"}, zero_share.hex()),
-    ]
+    # Each encapsulated to the other, whose key opens the ciphertext.
+    sent = {i: encapsulate(pair[7 - i].encapsulation_key, fixed(f"m{i}")) for i in (2, 5)}
+
+    def inputs(i: int, maker: int, **more: Any) -> dict[str, Any]:
+        secret, ciphertext = sent[maker]
+        return {
+            "sender": i,
+            "receiver": 7 - i,
+            "private": pair[i].private.hex(),
+            "peer": pair[7 - i].public.hex(),
+            "session": session.hex(),
+            "secret": secret.hex(),
+            "encapsulation_sha256": hashlib.sha256(ciphertext).hexdigest(),
+            **more,
+        }
+
+    def shared(peer: int, maker: int) -> Encapsulated:
+        secret, ciphertext = sent[maker]
+        return Encapsulated(peer, secret, hashlib.sha256(ciphertext).digest())
+
+    vectors = []
+    for i, own in pair.items():
+        sealed = own.seal(pair[7 - i].public, session, text, shared(7 - i, i))
+        given = inputs(i, i, kind="seal", text=text.hex())
+        vectors.append(known(f"seal from {i} to {7 - i}", "9.1", given, sealed.hex()))
+    for i, own in pair.items():
+        key = own.zero_share_key(pair[7 - i].public, session, shared(7 - i, 2))
+        given = inputs(i, 2, kind="zero-share")
+        vectors.append(known(f"zero-share key of {i}", "9.3", given, key.hex()))
+    _, ciphertext = sent[2]
+    changed = bytes([ciphertext[0] ^ 1]) + ciphertext[1:]
+    for name, data in (("what 2 encapsulated", ciphertext), ("the same, changed", changed)):
+        given = {"kind": "decapsulate", "seed": pair[5].seed.hex(), "ciphertext": data.hex()}
+        found = pair[5].decapsulate(2, data).secret
+        output = {"public": pair[5].encapsulation_key.hex(), "secret": found.hex()}
+        vectors.append(known(name, "9.1", given, output))
+    return vectors
 
 
 def sharings() -> list[Vector]:
@@ -504,6 +536,20 @@ def messages() -> list[Vector]:
 # -- a whole session -------------------------------------------------------------------------------
 
 
+def groups() -> list[Vector]:
+    """Return how contributors are split, everybody there and with groups that are too small."""
+    transcript, draw = fixed("T"), Draw(2, 4, fixed("salt"))
+    vectors = []
+    for away in ((), (2, 3, 5, 8), (1, 2, 3, 4, 6, 8, 9, 11)):
+        there = [i for i in range(1, 19) if i not in away]
+        inputs: dict[str, Any] = {"T": transcript.hex(), "number": 2, "salt": draw.salt.hex()}
+        inputs |= {"groups": 4, "clients": 18, "min_contributors": 4, "contributors": there}
+        split = partition.split(partition.runs(transcript, draw, 18), there, 4)
+        output = [list(group) for group in split]
+        vectors.append(known(f"groups of {len(there)} of 18", "12.5", inputs, output))
+    return vectors
+
+
 def session() -> list[Vector]:
     """Return every frame of a set-up and a round of two clients, and what nobody but they know."""
     simulation = Simulation(2, 2, 64, label="known answers", rounds=10)
@@ -518,6 +564,7 @@ def session() -> list[Vector]:
         clients[str(index)] = {
             "identity": simulation.roster[index].hex(),
             "exchange_key": simulation.stages[index].exchange_key.hex(),
+            "encapsulation_seed": simulation.stages[index].encapsulation_seed.hex(),
             "secret": opening.secret.astype("i1").tobytes().hex(),
             "error": opening.error.astype("i1").tobytes().hex(),
             "values": [int(value) for value in values[index]],
@@ -549,6 +596,7 @@ TOPICS = {
     "sealing": sealings,
     "sharing": sharings,
     "encryption": encryptions,
+    "groups": groups,
     "updates": updates,
     "messages": messages,
     "session": session,

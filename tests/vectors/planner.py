@@ -83,7 +83,7 @@ def under_collective_key(s: Plan, ring: str, length: int, bits: int, largest: in
     sets, bound = k - t + 1, noise(s, degree)
     count = 1
     while True:
-        answers = s["rounds"] * s["max_attempts"] * count + sets * (sets + 3) // 2
+        answers = s["rounds"] * s["max_attempts"] * s["max_groups"] * count + sets * (sets + 3) // 2
         budget = max(answers * sets, 1 << 12)
         deviation = 2.0**32 * sqrt(12 * budget * degree) * bound
         delta = ceil(log2(2 * (16 * sqrt(t) * deviation + bound + 4 * deviation)))

@@ -1,8 +1,8 @@
 """A second reader of the wire, in plain Python integers, from docs/wire.md alone.
 
 It knows neither mphe nor NumPy. Elements are lists of N integers; a product is one product of two
-huge integers (Kronecker). It takes a plan as given (planner.py finds one), makes a proof but reads
-none, and follows no verified round.
+huge integers (Kronecker). It takes a plan as given (planner.py finds one) and
+follows no verified round (prover.py makes a proof; nothing here reads one).
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import struct
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-VERSION = 3
+VERSION = 4
 RINGS = {"key": (4096, 3, 17), "data": (8192, 6, 237), "large": (16384, 13, 435)}
 ERROR_PAIRS, KEY_PAIRS = 21, 41
 Element = list[int]
@@ -250,11 +251,19 @@ def unpack(x: Element, layout: dict[str, Any]) -> tuple[list[int], list[int]]:
 # -- 9: the key ------------------------------------------------------------------------------------
 
 
-def pairwise(private: bytes, peer: bytes, salt: bytes, label: str, i: int, j: int) -> bytes:
-    """Return a key of two clients."""
+def decapsulate(seed: bytes, ciphertext: bytes) -> tuple[bytes, bytes]:
+    """Return the key that a seed of ML-KEM-768 makes public, and what the ciphertext holds."""
+    key = MLKEM768PrivateKey.from_seed_bytes(seed)
+    return key.public_key().public_bytes_raw(), key.decapsulate(ciphertext)
+
+
+def pairwise(private: bytes, peer: bytes, secret: bytes, digest: bytes, salt: bytes, label: str,
+             i: int, j: int) -> bytes:  # fmt: skip
+    """Return a key of two clients: secret and digest are of what i encapsulated to j."""
     key = X25519PrivateKey.from_private_bytes(private)
-    shared = key.exchange(X25519PublicKey.from_public_bytes(peer))
-    return HKDF(SHA256(), 32, salt=salt, info=label.encode() + short(i) + short(j)).derive(shared)
+    shared = key.exchange(X25519PublicKey.from_public_bytes(peer)) + secret
+    info = label.encode() + short(i) + short(j) + digest
+    return HKDF(SHA256(), 32, salt=salt, info=info).derive(shared)
 
 
 def seal(key: bytes, session: bytes, sender: int, receiver: int, text: bytes) -> bytes:
@@ -298,41 +307,6 @@ def confirming(ring: Ring, a: Element, b: Element, name: bytes, layout: dict[str
     c1 = ring.add(ring.multiply(a, u), e1)
     e0 = stream.binomial(ring.degree, ERROR_PAIRS)
     return message, ring.add(ring.multiply(b, u), e0, packed), c1
-
-
-def rotate(x: list[int], exponent: int) -> list[int]:
-    """Return X^exponent·x."""
-    degree = len(x)
-    shift = exponent % degree
-    turned = [-v for v in x[degree - shift :]] + x[: degree - shift]
-    return turned if exponent < degree else [-v for v in turned]
-
-
-def prove(ring: Ring, a: Element, x: Element, u: list[int], e: list[int], context: bytes,
-          seed: bytes) -> bytes:  # fmt: skip
-    """Return a proof that x = a·u + e is well-formed."""
-    stream, degree = Stream(seed), ring.degree
-    repetitions = -(-128 // (degree.bit_length()))
-    while True:
-        words = stream.words(repetitions * degree, 4)
-        flat = [(word & (1 << 20) - 1) - (1 << 19) for word in words]
-        masks = [flat[r * degree : (r + 1) * degree] for r in range(repetitions)]
-        images = [ring.multiply(a, mask) for mask in masks]
-        high = [ring.write(image, 3) for image in images]
-        challenge = hashed("shortness proof", context, ring.write(x), *high)
-        turns = [word % (2 * degree) for word in Stream(challenge).words(repetitions)]
-        answers = [[y + t for y, t in zip(mask, rotate(u, turn), strict=True)]
-                   for mask, turn in zip(masks, turns, strict=True)]  # fmt: skip
-        rest = [(v & (1 << 24) - 1) - t for image, turn in zip(images, turns, strict=True)
-                for v, t in zip(image, rotate(e, turn), strict=True)]  # fmt: skip
-        z = [value for answer in answers for value in answer]
-        short_z = min(z) >= -(1 << 19) + 1 and max(z) < (1 << 19) - 1
-        if short_z and min(rest) >= ERROR_PAIRS and max(rest) < (1 << 24) - ERROR_PAIRS:
-            pairs = zip(z[::2], z[1::2], strict=True)
-            return challenge + b"".join(
-                (low + (1 << 19) | (top + (1 << 19)) << 20).to_bytes(5, "little")
-                for low, top in pairs
-            )
 
 
 # -- 11: contributions -----------------------------------------------------------------------------

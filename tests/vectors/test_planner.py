@@ -37,7 +37,7 @@ def parameters(draw: st.DrawFn) -> dict[str, Any]:
         "capacity": draw(st.integers(n, 4096)),
         "max_attempts": draw(st.integers(1, 64)),
         "verified": verified,
-        "max_corrupt": draw(st.integers(0, min(2 * t - k - 1, n - 2))) if verified else -1,
+        "max_corrupt": draw(st.integers(0, min(2 * t - k - 1, n - 2))) if verified else 0,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import cache
 from pathlib import Path
@@ -71,15 +72,23 @@ class Session:
         key: bytes = next(join[1] for join in self.one(JOINS)[1] if join[0] == index)
         return key
 
+    def pairwise(self, own: int, other: int, salt: bytes, label: str, i: int, j: int) -> bytes:
+        """Return a key of two clients, from what i encapsulated to j."""
+        (sealed,) = [m[1] for _, to, m in self.all(QUALIFIED) if to == j]
+        (ciphertext,) = [item[2] for item in sealed if item[0] == i]
+        seed = bytes.fromhex(self.clients[j]["encapsulation_seed"])
+        public, secret = reader.decapsulate(seed, ciphertext)
+        assert public == next(join[5] for join in self.one(JOINS)[1] if join[0] == j)
+        shared = secret, hashlib.sha256(ciphertext).digest()
+        return reader.pairwise(self.private(own), self.public(other), *shared, salt, label, i, j)
+
     def share(self, index: int) -> list[int]:
         """Return the sum of what others sealed to a client."""
         ring = self.ring
         parts = []
         (sealed,) = [m[1] for _, to, m in self.all(QUALIFIED) if to == index]
-        for dealer, text in sealed:
-            key = reader.pairwise(
-                self.private(index), self.public(dealer), self.name, "seal", dealer, index
-            )
+        for dealer, text, _ in sealed:
+            key = self.pairwise(index, dealer, self.name, "seal", dealer, index)
             opened = reader.unseal(key, self.name, dealer, index, text)
             parts.append(ring.read(opened, ring.degree))
         assert len(parts) == len(self.qualified) - 1
@@ -181,7 +190,7 @@ def test_shares_put_together_are_the_secret() -> None:
 def asked(session: Session, round: int) -> dict[str, Any]:
     """Return the fields of the last request of a round, and the c1 that it means."""
     names = ("round", "attempt", "active", "groups", "model")
-    more = ("pledges", "evidence", "transcript", "draw")
+    more = ("pledges", "evidence", "transcript", "draw", "asked")
     request = [m for *_, m in session.all(REQUEST) if m[0] == round][-1]
     fields = dict(zip((*names, *more), request, strict=True))
     return fields | {"c1": fields["groups"][0][1]}
@@ -209,9 +218,7 @@ def test_a_decryption_share_is_masked_and_smudged(index: int) -> None:
     session, _ = known()
     ring, request = session.ring, asked(session, 1)
     other = 3 - index
-    key = reader.pairwise(
-        session.private(index), session.public(other), session.transcript, "zero-share", 1, 2
-    )
+    key = session.pairwise(index, other, session.transcript, "zero-share", 1, 2)
     (mask,) = reader.mask(ring, key, request)
     (fields,) = [m for sender, _, m in session.all(SHARE) if sender == index and m[0] == 1]
     seen = read_share(session, fields)

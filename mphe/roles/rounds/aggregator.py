@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar
@@ -11,6 +11,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mphe.arithmetic.ring import Integers
+from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import (
     DuplicateMessage,
     EncodingError,
@@ -23,18 +25,22 @@ from mphe.roles import kept
 from mphe.roles.attendance import Attendance
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
 from mphe.roles.rounds import overlap
+from mphe.roles.rounds.blame import Blame, beyond_decryptors
 from mphe.roles.rounds.collecting import Outdated
-from mphe.roles.rounds.proceedings import AggregatorRecord, Proceedings
+from mphe.roles.rounds.exclusion import Excluded
+from mphe.roles.rounds.grouping import GroupSums
+from mphe.roles.rounds.judging import Judge, satisfied
+from mphe.roles.rounds.proceedings import AggregatorRecord, Proceedings, Wanted
 from mphe.roles.setup import returning
 from mphe.roles.setup.common import PublicSession, check_epoch, check_transcript
 from mphe.roles.verified.evidence_store import EvidenceRecord, EvidenceStore
-from mphe.scheme import decryption
+from mphe.scheme import decryption, partition
 from mphe.scheme.packing import BlockMap
-from mphe.scheme.running_sum import RunningSum
 from mphe.wire.messages import (
     Contribution,
     DecryptionRequest,
     DecryptionShare,
+    Draw,
     Group,
     Join,
     Message,
@@ -58,6 +64,7 @@ class AggregatorState(Enum):
 
 
 IDLE, COLLECTING, DECRYPTING, KEEPING = AggregatorState
+FORGED = "the sum is out of range: an update or a share is forged"
 MAX_WITHHELD = 3
 """Rounds that are not decrypted for the sake of a lost sum; the next one goes on and says so."""
 
@@ -75,6 +82,21 @@ class Closed(Event):
 
     round: int
     contributors: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GroupSum:
+    """The sum of one group of contributors.
+
+    Attributes:
+        contributors: whose updates are in it, sorted.
+        total: int64 (length,); None when it was implausible, whoever decrypted it.
+        reason: what was wrong with it, one line; empty when nothing was.
+    """
+
+    contributors: tuple[int, ...]
+    total: NDArray[np.int64] | None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,14 +132,14 @@ class Summed(Event):
         contributors: whose updates are in it, sorted.
         total: int64 (length,), or float64 without encryption.
         attempts: decryption attempts, 0 without encryption.
-        groups: sums of groups of contributors; none unless contributors are split.
+        groups: where the parameters allow groups, every one, also those whose sum is not in total.
     """
 
     round: int
     contributors: tuple[int, ...]
     total: NDArray[np.int64] | NDArray[np.float64]
     attempts: int
-    groups: tuple[NDArray[np.int64], ...] = ()
+    groups: tuple[GroupSum, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,14 +179,29 @@ class Aggregator(Machine[AggregatorState]):
         KEEPING: {"ask": DECRYPTING, "end": IDLE},
     }
 
-    def __init__(self, session: PublicSession, blocks: BlockMap = map) -> None:
-        """Take over a session whose key is confirmed; `blocks` computes those of a sum."""
+    def __init__(
+        self,
+        session: PublicSession,
+        blocks: BlockMap = map,
+        source: RandomSource | None = None,
+        judge: Judge = satisfied,
+    ) -> None:
+        """Take over a session whose key is confirmed.
+
+        Args:
+            session: what the set-up made.
+            blocks: computes the blocks of a sum.
+            source: of the salts of groups; by default the operating system.
+            judge: says what is implausible in a sum that is in range.
+        """
         super().__init__(IDLE)
         self.session = session
         self.plan = session.plan
         self.members = {*session.qualified, *session.admitted}
         self._able = set(session.decryptors) - set(session.admitted)
-        self._sum = RunningSum(session.plan, session.crs_seed, blocks)
+        self._sums = GroupSums(session.plan, session.crs_seed, blocks)
+        self._blame = Blame(session.plan.session, source or RandomSource.from_system())
+        self._judge = judge
         self._evidence = EvidenceStore(session) if session.plan.session.verified else None
         # The first round starts when those who made the key have pledged.
         self._unpledged = set(session.qualified) if self._evidence else set()
@@ -192,10 +229,11 @@ class Aggregator(Machine[AggregatorState]):
             able=kept.write_indices(self._able),
             unpledged=kept.write_indices(self._unpledged),
             failures=kept.write_counts(self._failures),
-            round=self._now.record(self._sum.ring),
+            round=self._now.record(self._sums.ring),
             attendance=self._attendance.record(),
             evidence=() if self._evidence is None else (self._evidence.record(),),
-            sum=self._sum.record(),
+            sums=self._sums.record(),
+            blame=self._blame.record(),
             lost=tuple(kept.write_indices(contributors) for contributors in self._lost),
             withheld=self._withheld,
         )
@@ -208,15 +246,14 @@ class Aggregator(Machine[AggregatorState]):
         self._able = kept.read_indices(record.able, clients)
         self._unpledged = kept.read_indices(record.unpledged, clients)
         self._failures = kept.read_counts(record.failures)
-        self._now.resume(record.round, self._sum.ring, self.plan)
+        self._now.resume(record.round, self._sums.ring, self.plan)
         self._attendance.resume(record.attendance)
-        self._sum.resume(record.sum)
+        self._blame.resume(record.blame)
         self._resume_evidence(record.evidence)
+        self._resume_sums(record)
         self._lost = [frozenset(kept.read_indices(lost, clients)) for lost in record.lost]
         self._withheld = record.withheld
         self._check_resumed()
-        if self.keeps_sum:
-            self._now.c1 = self._c1()
 
     def _resume_evidence(self, records: tuple[EvidenceRecord, ...]) -> None:
         if len(records) != (self._evidence is not None):
@@ -224,13 +261,25 @@ class Aggregator(Machine[AggregatorState]):
         if self._evidence is not None:
             self._evidence.resume(records[0])
 
+    def _resume_sums(self, record: AggregatorRecord) -> None:
+        """Take over the sums of the round under way, and what is wanted of them."""
+        contributors = set(self._now.contributors)
+        parts = [] if self.state is IDLE else self._runs(self._now.draw)
+        if self.keeps_sum:
+            parts = list(partition.split(parts, contributors, self.plan.session.min_contributors))
+        self._sums.resume(parts, record.sums, contributors)
+        if self.keeps_sum:
+            self._now.want(self._groups())
+        self._now.resume_wanted(record.round.wanted, self.plan)
+
     def _check_resumed(self) -> None:
         """Raise EncodingError when the parts do not fit, so that a round could not go on."""
-        summing = self.state is not IDLE and bool(self._now.contributors)
-        asked = not self.keeps_sum or (
-            summing and len(self._now.active) == self.plan.session.threshold
-        )
-        if self._sum.is_empty == summing or not asked:
+        now, session = self._now, self.plan.session
+        groups = session.max_groups if now.draw.number else 1
+        if not partition.is_draw(now.draw, groups):
+            raise EncodingError("the draw of the round under way makes no sense")
+        asked = bool(now.asked) and len(now.active) == session.threshold and bool(now.contributors)
+        if self.keeps_sum and not asked:
             raise EncodingError("the round under way does not fit its sum")
 
     # -- from outside --------------------------------------------------------------------------
@@ -264,31 +313,57 @@ class Aggregator(Machine[AggregatorState]):
         if self.round >= self.plan.session.rounds:
             raise LocalProtocolError(f"the session has only {self.round} rounds")
         self._move("start")
-        self._now = Proceedings(self.round + 1)
-        there, reason = self._invited(set(present))
+        self._now = Proceedings(self.round + 1, draw=self._blame.draw)
+        self._sums.begin(self._runs(self._now.draw))
+        there, reason = self._invited(set(present) - set(self._blame.excluded))
         # Beside a lost sum the tardy are awaited too: without them it would show theirs.
         needed = len(there) if self._lost else self.plan.session.min_contributors
         self._attendance.begin(there, needed)
-        self._sum.clear()
         if reason:
             return self._withhold(reason)
+        self._now.sitting = self._sit_out()
+        self._attendance.expect_none_of(self._now.sitting)
         pledges = self._list_pledges(model)
-        message = RoundStart(self.round, model, pledges, self.session.transcript)
-        outputs: list[Output] = [Send(index, message) for index in self._there()]
+        draw = partition.announced(self._now.draw)
+        message = RoundStart(self.round, model, pledges, self.session.transcript, draw)
+        outputs: list[Output] = [Send(index, message) for index in self._told()]
         return outputs if self._attendance.expected else outputs + self._close()
+
+    def _sit_out(self) -> set[int]:
+        """Return who does not contribute in this round, since groups tell nothing of suspects."""
+        if self._lost:
+            return set()  # The sum would differ from the one that was lost by them.
+        contributors = self._attendance.expected
+        if self._evidence is not None:
+            contributors = contributors & self._evidence.pledged()
+        session = self.plan.session
+        divided = session.max_groups > 1 and len(contributors) >= 2 * session.min_contributors
+        return set() if divided else self._blame.sit_out(self.round, contributors)
+
+    def _runs(self, draw: Draw) -> list[tuple[int, ...]]:
+        return partition.runs(self.session.transcript, draw, self.plan.session.num_clients)
+
+    def _split(self, contributors: Collection[int]) -> tuple[tuple[int, ...], ...]:
+        """Return the groups that these contributors make."""
+        smallest = self.plan.session.min_contributors
+        return partition.split(self._sums.parts, contributors, smallest)
+
+    def _told(self) -> list[int]:
+        """Return who takes part in the round and follows it."""
+        return sorted(self._attendance.present - self._now.sitting)
 
     def _invited(self, present: set[int]) -> tuple[set[int], str]:
         """Return who may contribute beside the sums that were lost; or nobody, and why."""
         fewest = self.plan.session.min_contributors
         if len(present) < fewest or self._withheld >= MAX_WITHHELD:
             return present, ""
-        chosen = overlap.invited(self._lost, present, fewest)
+        chosen = overlap.invited(self._lost, present, fewest, self._split)
         return set(chosen), "" if chosen else self._too_close(present)
 
-    def _too_close(self, contributors: Iterable[int]) -> str:
+    def _too_close(self, contributors: Collection[int]) -> str:
         """Return why a sum of these shows too much beside one that was lost; else nothing."""
         fewest = self.plan.session.min_contributors
-        exposed = sorted(overlap.exposed(self._lost, set(contributors), fewest))
+        exposed = sorted(overlap.exposed(self._lost, self._split(contributors), fewest))
         if not exposed:
             return ""
         return (
@@ -306,7 +381,8 @@ class Aggregator(Machine[AggregatorState]):
         if self._evidence is None:
             return ()
         self._unpledged = set()
-        pledges = self._evidence.begin(self.round, model, self._attendance.present)
+        draw = partition.announced(self._now.draw)
+        pledges = self._evidence.begin(self.round, model, self._told(), draw)
         named = {pledge.index for pledge in pledges}
         self._attendance.expect_none_of(self._attendance.present - named)
         return pledges
@@ -315,7 +391,17 @@ class Aggregator(Machine[AggregatorState]):
         """Take one message of a client on the roster."""
         if not 1 <= sender <= self.plan.session.num_clients:
             raise UnexpectedSender(sender, "it is on no roster")
+        if sender in self._blame.excluded:
+            reason = self._blame.excluded[sender]
+            raise RemoteProtocolError(sender, f"client {sender} is excluded: {reason}")
         return super().receive(sender, message)
+
+    def _exclude(self, client: int, reason: str) -> list[Output]:
+        """Go on without a client that was found out, for the rest of the session."""
+        self.members.discard(client)
+        self._able.discard(client)
+        self._blame.excluded[client] = reason
+        return [Excluded(client, reason), *self.lost(client)]
 
     def lost(self, *peers: int) -> list[Output]:
         """Go on without clients that vanished or misbehaved in this round, all at once."""
@@ -412,6 +498,8 @@ class Aggregator(Machine[AggregatorState]):
 
     def _on_contribution(self, sender: int, message: Contribution) -> list[Output]:
         check_transcript(message.transcript, self.session.transcript, sender)
+        if sender in self._now.sitting and message.round == self.round:
+            raise UnexpectedSender(sender, f"it takes no part in round {self.round}")
         if message.segment:
             raise MalformedMessage(sender, "its contribution is cut into segments")
         add = self._add if self.state is COLLECTING else None
@@ -421,12 +509,12 @@ class Aggregator(Machine[AggregatorState]):
 
     def _add(self, sender: int, message: Contribution) -> None:
         try:
-            parsed = self._sum.parse(message)
+            parsed = self._sums.parse(message)
             if self._evidence is not None:
                 self._evidence.accept(sender, message)
         except EncodingError as error:
             raise MalformedMessage(sender, f"its contribution is malformed: {error}") from error
-        self._sum.add(parsed)
+        self._sums.add(sender, parsed)
 
     def _close(self) -> list[Output]:
         """Fix U and ask the first active set."""
@@ -438,23 +526,28 @@ class Aggregator(Machine[AggregatorState]):
         if (reason := self._too_close(contributors)) and self._withheld < MAX_WITHHELD:
             return self._withhold(reason)
         self._move("close")
-        self._now.c1 = self._c1()
-        exposed = overlap.exposed(self._lost, contributors, minimum)
+        groups = self._split(contributors)
+        exposed = overlap.exposed(self._lost, groups, minimum)
         warning: list[Output] = [Overlap(self.round, tuple(sorted(exposed)))] if exposed else []
+        self._sums.close(contributors)
+        self._now.want(self._groups())
         return [*warning, Closed(self.round, contributors), *self._next_attempt()]
 
-    def _c1(self) -> bytes:
-        """Return what decryptors are sent of the sum: nothing where they add up the evidence."""
-        return b"" if self._evidence else self._sum.c1()
-
-    def _there(self) -> list[int]:
-        return sorted(self._attendance.present)
+    def _groups(self) -> list[Group]:
+        """Return the groups, without c1 where decryptors add up the evidence."""
+        return [
+            Group(part, b"" if self._evidence else self._sums.c1(place))
+            for place, part in enumerate(self._sums.parts)
+        ]
 
     # -- decryption ----------------------------------------------------------------------------
 
     def _next_attempt(self) -> list[Output]:
         """Ask t live decryptors, the punctual contributors first."""
         now, session = self._now, self.plan.session
+        tried = {active for wanted in now.missing() for active in wanted.wrong}
+        if tried:
+            return self._ask_others(tried)
         able = self._awaiting_request()
         if len(able) < session.threshold and now.overtake(session.max_attempts):
             able = self._awaiting_request()
@@ -462,10 +555,35 @@ class Aggregator(Machine[AggregatorState]):
             return self._give_up(f"no decryption in {now.attempt} attempts")
         if len(able) < session.threshold:
             return self._keep()
+        return self._ask(able)
+
+    def _ask_others(self, tried: Set[tuple[int, ...]]) -> list[Output]:
+        """Ask others for what was wrong under these, or go without it.
+
+        Those first that were asked for it least often, so that soon nobody was asked each time, and
+        members of the group, so that few are suspected.
+        """
+        now, session = self._now, self.plan.session
+        asked = Counter(index for active in tried for index in active)
+        inside = {i for wanted in now.missing() for i in wanted.contributors}
+        able = sorted(self._awaiting_request(), key=lambda i: (asked[i], i not in inside))
+        settled = beyond_decryptors(tried, session.culprits)
+        if settled or now.attempt >= session.max_attempts:
+            return self._conclude()
+        if len(able) < session.threshold:
+            return self._keep() if len(now.missing()) == len(now.wanted) else self._conclude()
+        if tuple(sorted(able[: session.threshold])) in tried:
+            return self._conclude()
+        return self._ask(able)
+
+    def _ask(self, able: Sequence[int]) -> list[Output]:
+        """Ask the first t of these for all groups that are missing."""
+        now = self._now
         if self.state is KEEPING:
             self._move("ask")
         now.attempt += 1
-        now.active, now.shares = tuple(sorted(able[: session.threshold])), {}
+        now.active, now.shares = tuple(sorted(able[: self.plan.session.threshold])), {}
+        now.asked = tuple(i for i, wanted in enumerate(now.wanted) if wanted.total is None)
         request = self._request()
         retried: list[Output] = [Retried(now.number, now.attempt)] if now.attempt > 1 else []
         return [*retried, *(Send(index, request) for index in now.active)]
@@ -497,9 +615,14 @@ class Aggregator(Machine[AggregatorState]):
     def _request(self) -> DecryptionRequest:
         """Return what D is asked for; with its evidence where aggregates are verified."""
         now = self._now
-        groups = (Group(now.announced(), now.c1),)
         request = DecryptionRequest(
-            now.number, now.attempt, now.active, groups, transcript=self.session.transcript
+            now.number,
+            now.attempt,
+            now.active,
+            tuple(Group(wanted.contributors, wanted.c1) for wanted in now.wanted),
+            transcript=self.session.transcript,
+            draw=now.draw,
+            asked=now.asked,
         )
         if self._evidence is None:
             return request
@@ -512,10 +635,13 @@ class Aggregator(Machine[AggregatorState]):
         Failures are remembered from round to round, so that a bad one costs one round, not all.
         """
         early = {index: place for place, index in enumerate(self._now.contributors)}
-        return sorted(
-            self._able,
-            key=lambda index: (self._failures[index], early.get(index, len(early)), index),
-        )
+        tried = self._blame.tried(self.round)
+
+        def rank(index: int) -> tuple[int, int, int, int]:
+            known = early.get(index, len(early))
+            return tried.get(index, 0), self._failures[index], known, index
+
+        return sorted(self._able, key=rank)
 
     def _is_current(self, message: DecryptionShare | Refusal) -> bool:
         """Return whether the attempt that a message answers is under way."""
@@ -542,8 +668,12 @@ class Aggregator(Machine[AggregatorState]):
         if sender in now.shares:
             raise DuplicateMessage(sender, "it sent this decryption share before")
         try:
-            share = decryption.read_blocks(
-                self._sum.ring, plan.threshold, message.share, plan.dropped_share
+            share = decryption.read_shares(
+                self._sums.ring,
+                plan.threshold,
+                message.share,
+                plan.dropped_share,
+                len(now.asked),
             )
         except EncodingError as error:
             raise MalformedMessage(sender, f"its share is malformed: {error}") from error
@@ -551,17 +681,41 @@ class Aggregator(Machine[AggregatorState]):
         return [] if now.unanswered() else self._recover()
 
     def _recover(self) -> list[Output]:
-        now, contributors = self._now, self._now.announced()
-        total = self._sum.recover(list(now.shares.values()), len(contributors))
-        if total is None:
-            now.implausible += 1
-            self._failures.update(now.active)
-            if now.implausible > 1:
-                return self._abandon("the sum is out of range: an update or a share is forged")
-            return self._next_attempt()
+        """Open the sums of all groups that were asked for, and ask again for what is wrong."""
+        now, blocks = self._now, self.plan.threshold.blocks
+        for order, place in enumerate(now.asked):
+            cut = slice(order * blocks, (order + 1) * blocks)
+            shares = [share[cut] for share in now.shares.values()]
+            self._judge_sum(now.wanted[place], self._sums.recover(place, shares))
+        return self._next_attempt() if now.missing() else self._conclude()
+
+    def _judge_sum(self, wanted: Wanted, total: Integers | None) -> None:
+        """Take a sum that is plausible, or note under whom it was not."""
+        wrong = FORGED if total is None else self._judge(total, len(wanted.contributors))
+        if total is None or wrong:
+            wanted.wrong.append(self._now.active)
+            wanted.reason = wrong
+            return
+        wanted.total, wanted.reason = total, ""
+        # Others were right, so one of each of these sets was not.
+        for active in wanted.wrong:
+            self._failures.update(active)
+
+    def _conclude(self) -> list[Output]:
+        """End the round with the groups whose sums are plausible, if there are any."""
+        now, named = self._now, self._settle()
+        right = [(w.contributors, w.total) for w in now.wanted if w.total is not None]
+        if not right:
+            return self._abandon(now.wanted[0].reason, named)
+        contributors = tuple(sorted(i for group, _ in right for i in group))
+        total = sum((part for _, part in right), np.zeros(self.plan.session.length, np.int64))
+        groups: tuple[GroupSum, ...] = ()
+        if self.plan.session.max_groups > 1:
+            groups = tuple(GroupSum(w.contributors, w.total, w.reason) for w in now.wanted)
         # Updates of another model follow, which have no difference to those that were lost.
         self._lost, self._withheld = [], 0
-        return [Summed(now.number, contributors, total, now.attempt), *self._end(contributors)]
+        summed = Summed(now.number, contributors, total, now.attempt, groups)
+        return [summed, *self._end(contributors, named)]
 
     def _on_refusal(self, sender: int, message: Refusal) -> list[Output]:
         check_transcript(message.transcript, self.session.transcript, sender)
@@ -576,15 +730,16 @@ class Aggregator(Machine[AggregatorState]):
 
     def _give_up(self, reason: str) -> list[Output]:
         """End a round whose decryption had begun, and remember whose sum somebody may know."""
-        contributors = frozenset(self._now.contributors)
-        if contributors not in self._lost:
-            self._lost.append(contributors)
+        groups = [frozenset(wanted.contributors) for wanted in self._now.wanted]
+        self._lost += [group for group in groups if group not in self._lost]
         return self._abandon(f"lost after decryption began: {reason}")
 
-    def _abandon(self, reason: str) -> list[Output]:
-        """End the round without a sum."""
+    def _abandon(self, reason: str, named: Iterable[int] | None = None) -> list[Output]:
+        """End the round without a sum; `named` by its evidence, if that is known already."""
         now = self._now
-        expected = set(range(1, self.plan.session.num_clients + 1))
+        named = self._settle() if named is None else named
+        everybody = set(range(1, self.plan.session.num_clients + 1))
+        expected = everybody - now.sitting - set(self._blame.excluded)
         missing = (expected - set(now.contributors)) | now.silent | now.fallen
         abandoned = Abandoned(
             round=now.number,
@@ -594,14 +749,33 @@ class Aggregator(Machine[AggregatorState]):
             missing=tuple(sorted(missing)),
             attempts=now.attempt,
         )
-        return [abandoned, *self._end(())]
+        return [abandoned, *self._end((), named)]
 
-    def _end(self, counted: tuple[int, ...]) -> list[Output]:
-        """Forget the sum and what led to it, and tell everybody whose updates were counted."""
+    def _settle(self) -> list[int]:
+        """Turn what was wrong in this round into evidence; return who is named by it."""
+        lost: list[set[int]] = []
+        spoiled: list[tuple[int, ...]] = []
+        for wanted in self._now.wanted:
+            if wanted.total is None:
+                lost += [{*wanted.contributors, *active} for active in wanted.wrong]
+            else:
+                spoiled += wanted.wrong
+        named = self._blame.settle(self.round, lost, spoiled)
+        if self._blame.overdrawn:
+            most = self.plan.session.culprits
+            for wanted in self._now.missing():
+                wanted.reason += f"; more than {most} cheat, so nobody is named"
+        return named
+
+    def _end(self, counted: tuple[int, ...], named: Iterable[int]) -> list[Output]:
+        """Forget the sums and what led to them, and tell everybody whose updates were counted."""
         self._move("end")
-        self._sum.clear()
-        self._now.c1, self._now.shares = b"", {}
+        self._sums.clear()
+        self._now.wanted, self._now.asked, self._now.shares = [], (), {}
         if self._evidence is not None:
             self._evidence.clear()
+        outputs: list[Output] = []
+        for client in named:
+            outputs += self._exclude(client, self._blame.reason())
         end = RoundEnd(self.round, counted, self.session.transcript)
-        return [Send(index, end) for index in self._there()]
+        return outputs + [Send(index, end) for index in self._told()]

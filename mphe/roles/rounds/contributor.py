@@ -13,8 +13,9 @@ from mphe.errors import LocalProtocolError, RemoteProtocolError, UnexpectedSende
 from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
 from mphe.roles.setup.common import check_transcript
 from mphe.roles.verified.pledges import Pledged, PledgedEncryptor
+from mphe.scheme import partition
 from mphe.scheme.encryptor import Cipher, Payload
-from mphe.wire.messages import SERVER, UNDIVIDED, Contribution, Message, RoundEnd, RoundStart
+from mphe.wire.messages import SERVER, UNDIVIDED, Contribution, Draw, Message, RoundEnd, RoundStart
 
 
 class ContributorState(Enum):
@@ -52,11 +53,13 @@ class Progress:
         round: the newest that it was told of.
         state: what it does in that round, as the value of `ContributorState`.
         pledged: where aggregates are verified.
+        draw: of that round, as it was told: with the digest of the salt.
     """
 
     round: int = 0
     state: str = IDLE.value
     pledged: Pledged = field(default_factory=Pledged)
+    draw: Draw = UNDIVIDED
 
 
 class Contributor(Machine[ContributorState]):
@@ -82,6 +85,7 @@ class Contributor(Machine[ContributorState]):
         *,
         transcript: bytes,
         progress: Progress | None = None,
+        groups: int = 1,
     ) -> None:
         """Wait for the first round.
 
@@ -92,11 +96,14 @@ class Contributor(Machine[ContributorState]):
             pledged: where aggregates are verified; it wraps the cipher.
             transcript: T; empty where nothing is encrypted.
             progress: what a process before this one kept of the rounds.
+            groups: that everybody agreed to split contributors into at most.
         """
         progress = progress or Progress()
         super().__init__(ContributorState(progress.state))
         self.index = index
         self.round = progress.round
+        self.draw = progress.draw
+        self._groups = groups
         self._transcript = transcript
         self._cipher = cipher
         self._pledged = pledged
@@ -115,7 +122,7 @@ class Contributor(Machine[ContributorState]):
     def progress(self) -> Progress:
         """What must outlive this process."""
         pledged = Pledged() if self._pledged is None else self._pledged.pledged
-        return Progress(self.round, self.state.value, pledged)
+        return Progress(self.round, self.state.value, pledged, self.draw)
 
     def pledge(self) -> list[Output]:
         """Say which c1 comes next, where aggregates are verified; on every new connection."""
@@ -123,18 +130,27 @@ class Contributor(Machine[ContributorState]):
 
     def _on_start(self, sender: int, message: RoundStart) -> list[Output]:
         check_transcript(message.transcript, self._transcript, sender)
-        if message.draw != UNDIVIDED:
-            raise RemoteProtocolError(sender, "it draws groups, which nobody agreed to")
+        self._check_draw(sender, message.draw)
         if message.round <= self.round:
             raise RemoteProtocolError(sender, f"round {message.round} after round {self.round}")
         listed = self._pledged is None or self._pledged.begin(message)
         self._move("start")
-        self.round = message.round
+        self.round, self.draw = message.round, message.draw
         # A stream of its own, so that encryption may run in another thread than `receive`.
         self._round_source = RandomSource(self._source.bytes(SEED_BYTES))
         # Who is not on the list sits this round out, and is on the next.
         train = [TrainOn(message.round, message.model)] if listed else []
         return [*self.pledge(), *train]
+
+    def _check_draw(self, sender: int, draw: Draw) -> None:
+        """Refuse groups that nobody agreed to, an older draw, and a draw with another salt."""
+        if not partition.is_draw(draw, self._groups):
+            raise RemoteProtocolError(sender, "it draws groups, which nobody agreed to")
+        last = self.draw
+        if draw.number < last.number or (draw.number == last.number and draw != last):
+            raise RemoteProtocolError(
+                sender, f"it draws groups by draw {draw.number} after draw {last.number}"
+            )
 
     def _on_end(self, sender: int, message: RoundEnd) -> list[Output]:
         check_transcript(message.transcript, self._transcript, sender)

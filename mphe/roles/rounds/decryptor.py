@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mphe.arithmetic.ring import Ring, Spectrum
@@ -18,7 +18,7 @@ from mphe.roles.machine import Output, Send
 from mphe.roles.setup import confirmation
 from mphe.roles.setup.common import SessionKeys
 from mphe.roles.verified.evidence import Verifier
-from mphe.scheme import decryption
+from mphe.scheme import decryption, partition
 from mphe.scheme.decryption import Request
 from mphe.scheme.sharing import sharing_of
 from mphe.wire.messages import (
@@ -26,6 +26,7 @@ from mphe.wire.messages import (
     UNDIVIDED,
     DecryptionRequest,
     DecryptionShare,
+    Draw,
     Group,
     Message,
 )
@@ -41,6 +42,7 @@ class Answered:
         attempt: the last one.
         request: that attempt, whole.
         answer: the bytes that an exact repeat gets again.
+        draw: of the newest groups that were answered for.
     """
 
     round: int = -1
@@ -48,6 +50,7 @@ class Answered:
     attempt: int = 0
     request: DecryptionRequest | None = None
     answer: bytes = b""
+    draw: Draw = UNDIVIDED
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Memory:
         attempt: the last one.
         spent: ciphertexts of the budget.
         confirming: whether the key may still be confirmed.
+        draw: of the newest groups that were answered for.
     """
 
     round: int = -1
@@ -67,6 +71,7 @@ class Memory:
     attempt: int = 0
     spent: int = 0
     confirming: bool = True
+    draw: Draw = UNDIVIDED
 
 
 Journal = Callable[[Memory], None]
@@ -107,10 +112,15 @@ class Decryptor:
         memory = memory or Memory()
         self._journal = journal
         # Without the request: an exact repeat is refused, for its answer is gone.
-        self._last = Answered(memory.round, memory.digest, memory.attempt)
+        self._last = Answered(memory.round, memory.digest, memory.attempt, draw=memory.draw)
         self._spent = memory.spent
         self._confirming = memory.confirming
         self._scaled: tuple[tuple[int, ...], Spectrum] | None = None
+        self._told: tuple[int, Draw] = (0, UNDIVIDED)
+
+    def told(self, round: int, draw: Draw) -> None:
+        """Note the draw of a round as its start told it: no other one is answered for."""
+        self._told = (round, draw)
 
     def end_confirmation(self) -> None:
         """Refuse round 0 from now on: its sums may be of nobody, or of one."""
@@ -120,7 +130,8 @@ class Decryptor:
     def memory(self) -> Memory:
         """What must outlive this process."""
         last = self._last
-        return Memory(last.round, last.digest, last.attempt, self._spent, self._confirming)
+        spent, confirming = self._spent, self._confirming
+        return Memory(last.round, last.digest, last.attempt, spent, confirming, last.draw)
 
     def answered(self, round: int) -> int:
         """Return the last attempt of this round that was answered; 0 when none was."""
@@ -144,41 +155,49 @@ class Decryptor:
         last = self._last
         if message == last.request:
             return [self._share_of(message, last.answer)]
-        group = self._only_group(message)
+        contributors = self._contributors(message)
         layout = self._keys.plan.threshold_layout(message.round)
-        if self._spent + layout.blocks > self._keys.plan.answers:
+        spent = self._spent + layout.blocks * len(message.asked)
+        if spent > self._keys.plan.answers:
             raise RefusedDecryption(SERVER, "the decryption budget of this session is spent")
-        self._check_sets(message, group)
         # First what costs nothing: proofs take milliseconds each.
+        self._check_active(message)
+        self._check_contributors(message, contributors)
         self._check_attempt(message)
+        self._check_groups(message, contributors)
         request = Request(
             self._keys.transcript,
             message.round,
             message.attempt,
             message.active,
-            self._c1(message, group),
-            group.contributors,
+            self._c1(message),
+            contributors,
             message.draw,
         )
         self._check_freshness(request)
-        answer, digest = self._answer(request), request.aggregate
-        spent = self._spent + layout.blocks
-        self._write(Memory(message.round, digest, message.attempt, spent, self._confirming))
+        answer, digest = self._answer(request, message.asked), request.aggregate
+        draw, confirming = message.draw, self._confirming
+        self._write(Memory(message.round, digest, message.attempt, spent, confirming, draw))
         self._spent = spent
-        self._last = Answered(message.round, digest, message.attempt, message, answer)
+        self._last = Answered(message.round, digest, message.attempt, message, answer, draw)
         return [self._share_of(message, answer)]
 
     def _share_of(self, message: DecryptionRequest, answer: bytes) -> Send:
         name = self._keys.transcript
         return Send(SERVER, DecryptionShare(message.round, message.attempt, answer, name))
 
-    def _only_group(self, message: DecryptionRequest) -> Group:
-        """Return what is to be decrypted; refuse another session's, and what nobody agreed to."""
+    def _contributors(self, message: DecryptionRequest) -> tuple[int, ...]:
+        """Return U; refuse another session's, and groups that nobody agreed to."""
         if message.transcript != self._keys.transcript:
             raise RefusedDecryption(SERVER, "the request is of another session, with another key")
-        if message.draw != UNDIVIDED or len(message.groups) != 1:
+        groups = self._keys.plan.session.max_groups if message.round else 1
+        agreed = partition.is_draw(message.draw, groups) and 1 <= len(message.groups) <= groups
+        if not agreed:
             raise RefusedDecryption(SERVER, "the request draws groups, which nobody agreed to")
-        return message.groups[0]
+        asked = message.asked
+        if list(asked) != sorted(set(asked)) or not asked or asked[-1] >= len(message.groups):
+            raise RefusedDecryption(SERVER, "the request asks for groups that it does not have")
+        return tuple(sorted(i for group in message.groups for i in group.contributors))
 
     def _write(self, memory: Memory) -> None:
         """Keep for good what the next answer means, or refuse to give it."""
@@ -192,10 +211,9 @@ class Decryptor:
                 SERVER, f"this client cannot write down what it answers: {reason}"
             ) from error
 
-    def _check_sets(self, message: DecryptionRequest, group: Group) -> None:
-        """Refuse a D or U that names unknown, duplicate or too few parties."""
-        keys, session = self._keys, self._keys.plan.session
-        active, contributors = message.active, group.contributors
+    def _check_active(self, message: DecryptionRequest) -> None:
+        """Refuse a D that names unknown, duplicate or too few parties."""
+        keys, session, active = self._keys, self._keys.plan.session, message.active
         if list(active) != sorted(set(active)):
             raise RefusedDecryption(SERVER, "the active set is not sorted and distinct")
         holders = self._sharing.holders(keys.qualified)
@@ -206,31 +224,62 @@ class Decryptor:
             raise RefusedDecryption(
                 SERVER, f"{len(active)} decryptors are asked, {session.threshold} are needed"
             )
+
+    def _check_contributors(self, message: DecryptionRequest, contributors: Sequence[int]) -> None:
+        """Refuse a U or a group that names unknown, duplicate or too few parties."""
+        session = self._keys.plan.session
         if message.round == 0:
             if contributors or not self._confirming:
                 raise RefusedDecryption(SERVER, "the key is confirmed once, before all rounds")
             return
-        if list(contributors) != sorted(set(contributors)) or not all(
-            1 <= index <= session.capacity for index in contributors
-        ):
+        groups = [group.contributors for group in message.groups]
+        ascending = all(list(group) == sorted(group) for group in groups)
+        distinct = len(set(contributors)) == len(contributors)
+        known = all(1 <= index <= session.capacity for index in contributors)
+        if not (ascending and distinct and known):
             raise RefusedDecryption(SERVER, "the contributors are not sorted, distinct and known")
-        if not session.min_contributors <= len(contributors) <= session.capacity:
+        smallest = min(map(len, groups))
+        if not session.min_contributors <= smallest <= session.capacity:
             raise RefusedDecryption(
                 SERVER,
-                f"a sum of {len(contributors)} updates; at least {session.min_contributors} "
-                "must be in it",
+                f"a sum of {smallest} updates; at least {session.min_contributors} must be in it",
             )
 
-    def _c1(self, message: DecryptionRequest, group: Group) -> bytes:
+    def _check_groups(self, message: DecryptionRequest, contributors: Sequence[int]) -> None:
+        """Refuse other groups than those of the draw, and another draw than was told."""
+        session, draw = self._keys.plan.session, message.draw
+        if draw.groups == 1:
+            return
+        round, told = self._told
+        same = message.round == round or draw.number == told.number
+        if same and partition.announced(draw) != told:
+            raise RefusedDecryption(SERVER, "the groups are not by the draw that was told")
+        last = self._last.draw
+        newest = max(last.number, told.number if message.round > round else 0)
+        if draw.number < newest or (draw.number == last.number and draw != last):
+            raise RefusedDecryption(SERVER, f"groups by draw {draw.number} after draw {newest}")
+        runs = partition.runs(self._keys.transcript, draw, session.num_clients)
+        drawn = partition.split(runs, contributors, session.min_contributors)
+        if tuple(group.contributors for group in message.groups) != drawn:
+            raise RefusedDecryption(SERVER, "the groups are not those of the draw")
+
+    def _c1(self, message: DecryptionRequest) -> bytes:
         """Return what is to be decrypted: derived, added up, or as the server says."""
         try:
             if message.round == 0:
-                return self._confirming_c1(group)
+                return self._confirming_c1(message.groups[0])
             if self._verifier is not None:
-                return self._verifier.add_up(self._keys.transcript, message, group)
+                return b"".join(self._verifier.add_up(self._keys.transcript, message))
         except EncodingError as error:
             raise RefusedDecryption(SERVER, f"the aggregate is not proven: {error}") from error
-        return group.c1
+        size = decryption.c1_bytes(self._ring, self._keys.plan.threshold)
+        for group in message.groups:
+            if len(group.c1) != size:
+                raise RefusedDecryption(
+                    SERVER,
+                    f"c1 is malformed: c1 has {len(group.c1)} bytes where {size} belong",
+                )
+        return b"".join(group.c1 for group in message.groups)
 
     def _confirming_c1(self, group: Group) -> bytes:
         keys = self._keys
@@ -263,8 +312,8 @@ class Decryptor:
             if request.attempt <= last.attempt:
                 raise RefusedDecryption(SERVER, f"attempt {request.attempt} is not newer")
 
-    def _answer(self, request: Request) -> bytes:
-        """Return h_j for every block."""
+    def _answer(self, request: Request, asked: Sequence[int]) -> bytes:
+        """Return h_j for every block of each group that is asked for."""
         keys, active = self._keys, request.active
         mask_keys = {
             peer: (1 if peer > keys.index else -1, keys.mask_keys[peer])
@@ -272,8 +321,12 @@ class Decryptor:
             if peer != keys.index
         }
         try:
-            return decryption.gen_share(
-                keys.plan, self._ring, self._scaled_share(active), request, mask_keys, self._source
+            scaled = self._scaled_share(active)
+            return b"".join(
+                decryption.gen_share(
+                    keys.plan, self._ring, scaled, request, mask_keys, self._source, group
+                )
+                for group in asked
             )
         except EncodingError as error:
             raise RefusedDecryption(SERVER, f"c1 is malformed: {error}") from error

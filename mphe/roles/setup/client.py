@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mphe.arithmetic.ring import Element, Ring, Small
 from mphe.arithmetic.sampling import RandomSource
+from mphe.arithmetic.system import System
 from mphe.errors import (
     EncodingError,
     LocalProtocolError,
@@ -27,6 +28,7 @@ from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
 from mphe.roles.setup import admission, common
 from mphe.roles.setup.common import SessionKeys
 from mphe.scheme import rlwe, sealing
+from mphe.scheme.sealing import Encapsulated, PairwiseKeys
 from mphe.scheme.sharing import sharing_of
 from mphe.wire.messages import (
     SERVER,
@@ -63,9 +65,10 @@ class New:
 
 @dataclass(frozen=True)
 class Joined:
-    """Waits for all joins. `exchange_key` is the private X25519 key."""
+    """Waits for all joins. The keys are private: of X25519, and the seed of that of ML-KEM."""
 
     exchange_key: bytes
+    encapsulation_seed: bytes
     join: Join
 
 
@@ -74,6 +77,7 @@ class Committed:
     """Waits for all commitments. `secret` and `error` open b_i = `key_share`."""
 
     exchange_key: bytes
+    encapsulation_seed: bytes
     joins: tuple[Join, ...]
     session: bytes
     crs_seed: bytes
@@ -86,14 +90,20 @@ class Committed:
 
 @dataclass(frozen=True)
 class Revealed:
-    """Waits for the qualified set. `own_share` is the share that this client dealt to itself."""
+    """Waits for the qualified set.
+
+    `own_share` is the share that this client dealt to itself, `encapsulated` what it encapsulated
+    to others, which no seed brings back.
+    """
 
     exchange_key: bytes
+    encapsulation_seed: bytes
     joins: tuple[Join, ...]
     session: bytes
     crs_seed: bytes
     commits: tuple[Commit, ...]
     own_share: bytes
+    encapsulated: tuple[Encapsulated, ...]
 
 
 @dataclass(frozen=True)
@@ -166,6 +176,7 @@ class SetupClient(Machine[State]):
         identities: common.Identities,
         source: RandomSource,
         stage: Stage | None = None,
+        system: System | None = None,
     ) -> None:
         """Take part from the start, or from a stage that was kept.
 
@@ -176,6 +187,7 @@ class SetupClient(Machine[State]):
             identities: public keys of all clients, not from the server.
             source: of every secret of the set-up.
             stage: where to go on.
+            system: encapsulates; by default that of this machine.
         """
         self.stage: Stage = stage or New()
         super().__init__(state_of(self.stage))
@@ -187,6 +199,7 @@ class SetupClient(Machine[State]):
         self._identities = identities
         self._epoch = common.epoch_parts(plan, identities)
         self._source = source
+        self._system = system or System()
         self._handlers = {
             JoinList: self._on_joins,
             Commitments: self._on_commitments,
@@ -203,12 +216,13 @@ class SetupClient(Machine[State]):
     def start(self) -> list[Output]:
         """Return the signed join."""
         self._move("join")
-        pairwise = sealing.PairwiseKeys.generate(self.index, self._source)
+        pairwise = PairwiseKeys.generate(self.index, self._source)
         entropy = self._source.bytes(common.ENTROPY_BYTES)
-        unsigned = Join(self.index, pairwise.public, entropy, b"")
+        public = pairwise.encapsulation_key
+        unsigned = Join(self.index, pairwise.public, entropy, b"", encapsulation_key=public)
         parts = common.join_parts(self._epoch, unsigned)
         join = replace(unsigned, signature=sealing.sign(self.identity, "join", *parts))
-        self.stage = Joined(pairwise.private, join)
+        self.stage = Joined(pairwise.private, pairwise.seed, join)
         return [Send(SERVER, join)]
 
     def receive(self, sender: int, message: Message) -> list[Output]:
@@ -248,6 +262,7 @@ class SetupClient(Machine[State]):
         secret, error = (half.astype(np.int8).tobytes() for half in (share.secret, share.error))
         self.stage = Committed(
             exchange_key=stage.exchange_key,
+            encapsulation_seed=stage.encapsulation_seed,
             joins=message.joins,
             session=session,
             crs_seed=crs_seed,
@@ -275,18 +290,20 @@ class SetupClient(Machine[State]):
         if stage.commit not in message.commits:
             raise RemoteProtocolError(sender, "the list lacks or alters this client's commitment")
         share = self._key_share(stage)
-        own_share, shares = self._deal(stage, share, indices)
+        own_share, shares, encapsulated = self._deal(stage, share, indices)
         proof = self._reader(stage).prove(self.index, stage.nonce, share, self._source)
         unsigned = KeyReveal(self.index, stage.key_share, stage.nonce, b"", proof)
         parts = common.reveal_parts(stage.session, unsigned)
         reveal = replace(unsigned, signature=sealing.sign(self.identity, "reveal", *parts))
         self.stage = Revealed(
             exchange_key=stage.exchange_key,
+            encapsulation_seed=stage.encapsulation_seed,
             joins=stage.joins,
             session=stage.session,
             crs_seed=stage.crs_seed,
             commits=message.commits,
             own_share=b"" if own_share is None else self.ring.to_bytes(own_share),
+            encapsulated=encapsulated,
         )
         self._move("reveal")
         return [Send(SERVER, Reveal(reveal, shares))]
@@ -302,17 +319,37 @@ class SetupClient(Machine[State]):
 
     def _deal(
         self, stage: Committed, share: rlwe.KeyShare, committed: Sequence[int]
-    ) -> tuple[Element | None, tuple[SealedShare, ...]]:
-        """Return what this client keeps of s_i, if anything, and a sealed share a receiver."""
+    ) -> tuple[Element | None, tuple[SealedShare, ...], tuple[Encapsulated, ...]]:
+        """Return what this client keeps of s_i, if anything, and a sealed share a receiver.
+
+        Last, what it encapsulated to those with whom it is the one to make the key of the masks.
+        """
         secret = self.ring.from_small(share.secret)
         shares = self._sharing.deal(self.index, secret, committed, self._source)
-        own = shares.pop(self.index, None)
-        return own, tuple(self._seal(stage, receiver, dealt) for receiver, dealt in shares.items())
+        joins, pairwise = {join.index: join for join in stage.joins}, self._pairwise(stage)
+        sealed, encapsulated = [], []
+        for receiver in self._sharing.receivers(self.index, committed):
+            public = joins[receiver].encapsulation_key
+            shared, ciphertext = sealing.encapsulate(self._system, receiver, public)
+            text = self._seal(stage, pairwise, shares.get(receiver), shared)
+            sealed.append(SealedShare(receiver, text, ciphertext))
+            encapsulated += [shared] if receiver > self.index else []
+        return shares.get(self.index), tuple(sealed), tuple(encapsulated)
 
-    def _seal(self, stage: Committed, receiver: int, share: Element) -> SealedShare:
-        pairwise = sealing.PairwiseKeys(self.index, stage.exchange_key)
-        peer, text = _exchange_keys(stage.joins)[receiver], self.ring.to_bytes(share)
-        return SealedShare(receiver, pairwise.seal(receiver, peer, stage.session, text))
+    def _seal(
+        self,
+        stage: Committed,
+        pairwise: PairwiseKeys,
+        share: Element | None,
+        shared: Encapsulated,
+    ) -> bytes:
+        """Return a share sealed to one receiver; nothing, where each keeps its own secret."""
+        text = b"" if share is None else self.ring.to_bytes(share)
+        peer = _exchange_keys(stage.joins)[shared.peer]
+        return pairwise.seal(peer, stage.session, text, shared)
+
+    def _pairwise(self, stage: Committed | Revealed) -> PairwiseKeys:
+        return PairwiseKeys(self.index, stage.exchange_key, stage.encapsulation_seed)
 
     def _on_qualified(self, sender: int, message: Qualified) -> list[Output]:
         """Check every b_i, add them up, open the shares, sign T."""
@@ -332,7 +369,7 @@ class SetupClient(Machine[State]):
         key_shares = [reader.read(reveal, sender) for reveal in message.reveals]
         key = common.collective_key(self.ring, stage.crs_seed, key_shares)
         name = common.transcript(stage.session, stage.commits, qualified, key)
-        share, unopened = self._collect(stage, qualified, message.shares)
+        share, unopened, mask_keys = self._collect(stage, qualified, message.shares, name)
         keys = SessionKeys(
             index=self.index,
             plan=self.plan,
@@ -341,7 +378,7 @@ class SetupClient(Machine[State]):
             qualified=qualified,
             key=key,
             share=share,
-            mask_keys=self._mask_keys(stage, qualified, name),
+            mask_keys=mask_keys,
             identities=self._identities,
         )
         signature = sealing.sign(self.identity, "ready", name)
@@ -350,37 +387,48 @@ class SetupClient(Machine[State]):
         return [KeysReady(keys, unopened), Send(SERVER, Ready(signature, unopened))]
 
     def _collect(
-        self, stage: Revealed, qualified: Sequence[int], sealed: Sequence[SealedShare]
-    ) -> tuple[Element | None, tuple[int, ...]]:
-        """Return this client's share of s, or None with the dealers whose shares did not open."""
+        self,
+        stage: Revealed,
+        qualified: Sequence[int],
+        sealed: Sequence[SealedShare],
+        name: bytes,
+    ) -> tuple[Element | None, tuple[int, ...], dict[int, bytes]]:
+        """Return this client's share of s, or None with the dealers whose shares did not open.
+
+        Last, its mask keys: what it encapsulated itself makes those with higher indices.
+        """
         if not stage.own_share:
-            return None, ()
-        received = {item.peer: item.sealed for item in sealed}
+            return None, (), {}
+        pairwise, peers = self._pairwise(stage), _exchange_keys(stage.joins)
+        received = {item.peer: item for item in sealed}
+        makers = {shared.peer: shared for shared in stage.encapsulated}
         shares, unopened = [self.ring.from_bytes(stage.own_share, self.ring.degree)], []
         for dealer in self._sharing.dealers(self.index, qualified):
+            item = received.get(dealer, SealedShare(dealer, b"", b""))
             try:
-                shares.append(self._open(stage, dealer, received.get(dealer, b"")))
+                shared = pairwise.decapsulate(dealer, item.encapsulation)
+                text = pairwise.open(peers[dealer], stage.session, item.sealed, shared)
+                shares += self._read_share(text)
             except EncodingError:
                 unopened.append(dealer)
-        share = None if unopened else self._sharing.aggregate(shares)
-        return share, tuple(unopened)
-
-    def _open(self, stage: Revealed, dealer: int, sealed: bytes) -> Element:
-        pairwise = sealing.PairwiseKeys(self.index, stage.exchange_key)
-        peer = _exchange_keys(stage.joins)[dealer]
-        text = pairwise.open(dealer, peer, stage.session, sealed)
-        return self.ring.from_bytes(text, self.ring.degree)
-
-    def _mask_keys(
-        self, stage: Revealed, qualified: Sequence[int], name: bytes
-    ) -> dict[int, bytes]:
-        pairwise = sealing.PairwiseKeys(self.index, stage.exchange_key)
-        exchange_keys = _exchange_keys(stage.joins)
-        return {
-            peer: pairwise.zero_share_key(peer, exchange_keys[peer], name)
-            for peer in qualified
+            else:
+                makers.setdefault(dealer, shared)
+        if unopened:
+            return None, tuple(unopened), {}
+        mask_keys = {
+            peer: pairwise.zero_share_key(peers[peer], name, makers[peer])
+            for peer in self._sharing.holders(qualified)
             if peer != self.index
         }
+        return self._sharing.aggregate(shares), (), mask_keys
+
+    def _read_share(self, text: bytes) -> list[Element]:
+        """Return the share that was sealed, if one is dealt at all."""
+        if self._sharing.deals:
+            return [self.ring.from_bytes(text, self.ring.degree)]
+        if text:
+            raise EncodingError("a share where each client keeps its own secret")
+        return []
 
     def _on_welcome(self, _: int, message: Welcome) -> list[Output]:
         """Contribute to a session that was set up without this client."""

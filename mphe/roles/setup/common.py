@@ -76,7 +76,7 @@ class SessionKeys:
         qualified: Q, whose secrets make up the collective secret.
         key: the collective public key.
         share: this client's share of s, (L, N); None when it cannot decrypt.
-        mask_keys: zero-share key of every other member of Q.
+        mask_keys: zero-share key of every other member of Q that may decrypt; none without a share.
         identities: public keys of all clients, not from the server.
     """
 
@@ -160,12 +160,11 @@ def check_join(epoch: tuple[bytes, ...], identities: Identities, join: Join, sen
     identity = identities.get(join.index)
     if identity is None:
         raise RemoteProtocolError(sender, f"client {join.index} is on no roster")
-    if not sealing.is_exchange_key(join.exchange_key) or len(join.entropy) != ENTROPY_BYTES:
+    proper = sealing.is_exchange_key(join.exchange_key) and sealing.is_encapsulation_key(
+        join.encapsulation_key
+    )
+    if not proper or len(join.entropy) != ENTROPY_BYTES:
         raise RemoteProtocolError(sender, f"the join of client {join.index} is malformed")
-    if join.encapsulation_key:
-        raise RemoteProtocolError(
-            sender, f"client {join.index} joins with an encapsulation key, which nobody uses"
-        )
     if not sealing.verify(identity, join.signature, "join", *join_parts(epoch, join)):
         raise RemoteProtocolError(
             sender,

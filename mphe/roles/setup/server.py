@@ -488,8 +488,9 @@ class SetupServer(Machine[SetupState]):
         expected = self._sharing.receivers(sender, committed)
         if sorted(item.peer for item in message.shares) != expected:
             raise MalformedMessage(sender, "it dealt shares to the wrong clients")
-        length = self.ring.wire_length(self.ring.degree) + sealing.TAG_BYTES
-        if any(len(item.sealed) != length for item in message.shares):
+        text = self.ring.wire_length(self.ring.degree) if self._sharing.deals else 0
+        lengths = (text + sealing.TAG_BYTES, sealing.ENCAPSULATION_BYTES)
+        if any((len(item.sealed), len(item.encapsulation)) != lengths for item in message.shares):
             raise MalformedMessage(sender, "it dealt a share of the wrong length")
 
     def _send_qualified(self) -> list[Output]:
@@ -503,7 +504,7 @@ class SetupServer(Machine[SetupState]):
         for dealer in reveals:
             for item in dealer.shares:
                 if item.peer in sealed:
-                    sealed[item.peer].append(SealedShare(dealer.reveal.index, item.sealed))
+                    sealed[item.peer].append(replace(item, peer=dealer.reveal.index))
         key_shares = tuple(item.reveal for item in reveals)
         return [Send(i, Qualified(key_shares, tuple(sealed[i]))) for i in qualified]
 

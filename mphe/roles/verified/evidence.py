@@ -17,10 +17,10 @@ from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.errors import EncodingError
 from mphe.plan.plan import Plan
 from mphe.roles.setup.common import Identities, long_number, number
-from mphe.scheme import decryption, sealing
+from mphe.scheme import decryption, partition, sealing
 from mphe.scheme.proof import ShortnessProof
 from mphe.scheme.rlwe import CollectiveKey, Prepared
-from mphe.wire.messages import UNDIVIDED, DecryptionRequest, Draw, Evidence, Group, Pledge
+from mphe.wire.messages import UNDIVIDED, DecryptionRequest, Draw, Evidence, Pledge
 
 DIGEST_BYTES = 32
 SEGMENT = 0
@@ -154,18 +154,25 @@ class Verifier:
             self._proof.verify(c1, _context(digest, index, block), proof)
         return blocks
 
-    def add_up(self, session: bytes, request: DecryptionRequest, group: Group) -> bytes:
-        """Return Σ c1_i of a request's evidence, as on the wire.
+    def add_up(self, session: bytes, request: DecryptionRequest) -> list[bytes]:
+        """Return Σ c1_i of each group of a request's evidence, as on the wire.
 
         Raises:
             EncodingError: evidence is missing or wrong, or the request brings a c1 of its own.
         """
-        if group.c1 or tuple(item.index for item in request.evidence) != group.contributors:
+        place = {i: n for n, group in enumerate(request.groups) for i in group.contributors}
+        brought = any(group.c1 for group in request.groups)
+        if brought or [item.index for item in request.evidence] != sorted(place):
             raise EncodingError("the evidence is not that of the contributors")
         check_pledges(request.pledges, self._plan.session.num_clients)
-        statement = Statement(session, request.round, request.model, request.pledges, request.draw)
-        sums: list[Limbs] = [self._ring.zero() for _ in range(self._plan.threshold.blocks)]
+        # Contributors saw the digest of the salt, and signed that.
+        draw = partition.announced(request.draw)
+        statement = Statement(session, request.round, request.model, request.pledges, draw)
+        sums = [self._zero() for _ in request.groups]
         for item in request.evidence:
-            for total, c1 in zip(sums, self.check(statement, item), strict=True):
+            for total, c1 in zip(sums[place[item.index]], self.check(statement, item), strict=True):
                 total += c1
-        return b"".join(self._ring.to_bytes(self._ring.reduce(total)) for total in sums)
+        return [b"".join(map(self._ring.to_bytes, map(self._ring.reduce, part))) for part in sums]
+
+    def _zero(self) -> list[Limbs]:
+        return [self._ring.zero() for _ in range(self._plan.threshold.blocks)]

@@ -15,7 +15,7 @@ from mphe.roles.verified.evidence import (
     check_pledges,
     model_digest,
 )
-from mphe.wire.messages import UNDIVIDED, Contribution, Evidence, NextPledge, Pledge
+from mphe.wire.messages import UNDIVIDED, Contribution, Draw, Evidence, NextPledge, Pledge
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class EvidenceStore:
     def resume(self, record: EvidenceRecord) -> None:
         """Take over what was kept; EncodingError when it makes no sense."""
         statement = record.statement
-        if statement.session != self._name or statement.draw != UNDIVIDED:
+        if statement.session != self._name:
             raise EncodingError("the evidence is of another session")
         for pledges in (record.next, statement.pledges):
             check_pledges(pledges, self._clients)
@@ -80,11 +80,13 @@ class EvidenceStore:
         """Return who can contribute to the next round."""
         return set(self._next)
 
-    def begin(self, round: int, model: bytes, present: Collection[int]) -> tuple[Pledge, ...]:
+    def begin(
+        self, round: int, model: bytes, present: Collection[int], draw: Draw = UNDIVIDED
+    ) -> tuple[Pledge, ...]:
         """Fix the list of a round; a pledge serves once."""
         listed = sorted(self.pledged() & set(present))
         pledges = tuple(Pledge(index, self._next.pop(index)) for index in listed)
-        self.statement = Statement(self._name, round, model_digest(model), pledges)
+        self.statement = Statement(self._name, round, model_digest(model), pledges, draw)
         self._evidence = {}
         return pledges
 

@@ -155,7 +155,7 @@ def test_a_sum_holds_two_updates_beside_t_minus_1_but_never_needs_everybody(
 
 
 def test_the_digest_differs_when_any_field_differs() -> None:
-    base = SessionParameters(num_clients=8, threshold=5, length=100, rounds=10, capacity=16)
+    base = SessionParameters(8, 5, 100, 10, capacity=16, min_contributors=4)
     changes: dict[str, Any] = {
         "num_clients": 9,
         "threshold": 6,
@@ -168,6 +168,7 @@ def test_the_digest_differs_when_any_field_differs() -> None:
         "capacity": 17,
         "max_attempts": 5,
         "verified": True,
+        "max_groups": 2,
     }
     whole = replace(base, threshold=8)
     variants = [base, whole, replace(whole, robust=False)]

@@ -55,9 +55,12 @@ def test_a_memory_comes_back_whole(memory: Memory) -> None:
 
 
 def test_keys_without_a_share_come_back_without_one(dealt: Simulation) -> None:
-    keys = replace(dealt.keys[1], share=None)
+    keys = replace(dealt.keys[1], share=None, mask_keys={})
     again = keyfile.read_keys(keyfile.write_keys(keys), dealt.plan, dealt.roster, 1)
-    assert again.share is None and again.mask_keys == keys.mask_keys
+    assert again.share is None and again.mask_keys == {}
+    with pytest.raises(EncodingError, match="mask keys"):
+        both = keyfile.write_keys(replace(dealt.keys[1], share=None))
+        keyfile.read_keys(both, dealt.plan, dealt.roster, 1)
 
 
 def test_foreign_keys_are_refused(dealt: Simulation) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from itertools import product
 
 import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -14,9 +16,21 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mphe.arithmetic.system import System
 from mphe.errors import EncodingError
-from mphe.scheme.sealing import TAG_BYTES, PairwiseKeys, is_exchange_key, sign, verify
-from tests.support import seeded
+from mphe.scheme.sealing import (
+    ENCAPSULATION_BYTES,
+    TAG_BYTES,
+    Encapsulated,
+    PairwiseKeys,
+    encapsulate,
+    is_encapsulation_key,
+    is_exchange_key,
+    sign,
+    verify,
+)
+from tests import kem
+from tests.support import SeededSystem, seed_of, seeded
 
 SESSION = bytes(range(32))
 OTHER_SESSION = bytes(32)
@@ -41,87 +55,136 @@ def key_of(index: int) -> PairwiseKeys:
 alice, bob, carol = key_of(1), key_of(2), key_of(3)
 
 
+def shared(sender: PairwiseKeys, receiver: PairwiseKeys) -> tuple[Encapsulated, bytes]:
+    """Return what one encapsulated to the other, and the ciphertext."""
+    system = SeededSystem(f"{sender.index} to {receiver.index}")
+    return encapsulate(system, receiver.index, receiver.encapsulation_key)
+
+
+def sealed_by(sender: PairwiseKeys, receiver: PairwiseKeys, text: bytes) -> tuple[bytes, bytes]:
+    """Return a sealed text and its encapsulation."""
+    secret, ciphertext = shared(sender, receiver)
+    return sender.seal(receiver.public, SESSION, text, secret), ciphertext
+
+
 # -- sealed shares -----------------------------------------------------------------------------
 
 
 @given(st.binary(max_size=2000))
 @settings(deadline=None, max_examples=40, derandomize=True)
 def test_what_is_sealed_opens(text: bytes) -> None:
-    sealed = alice.seal(2, bob.public, SESSION, text)
+    sealed, ciphertext = sealed_by(alice, bob, text)
     assert len(sealed) == len(text) + TAG_BYTES
-    assert bob.open(1, alice.public, SESSION, sealed) == text
+    assert len(ciphertext) == ENCAPSULATION_BYTES
+    assert bob.open(alice.public, SESSION, sealed, bob.decapsulate(1, ciphertext)) == text
 
 
 def test_the_seal_is_hkdf_and_chacha20_poly1305() -> None:
     private = X25519PrivateKey.from_private_bytes(seeded("pairwise 1").bytes(32))
     assert private.public_key().public_bytes_raw() == alice.public
-    secret = private.exchange(
-        X25519PrivateKey.from_private_bytes(seeded("pairwise 2").bytes(32)).public_key()
-    )
+    source = seeded("pairwise 2")
+    exchanged = private.exchange(X25519PrivateKey.from_private_bytes(source.bytes(32)).public_key())
+    kem = MLKEM768PrivateKey.from_seed_bytes(source.bytes(64))
+    assert kem.public_key().public_bytes_raw() == bob.encapsulation_key
+    sealed, ciphertext = sealed_by(alice, bob, b"text")
+    secret, digest = kem.decapsulate(ciphertext), sha256(ciphertext).digest()
     one, two = (1).to_bytes(4, "big"), (2).to_bytes(4, "big")
-    key = HKDF(SHA256(), 32, salt=SESSION, info=b"seal" + one + two).derive(secret)
-    expected = ChaCha20Poly1305(key).encrypt(bytes(12), b"text", SESSION + one + two)
-    assert alice.seal(2, bob.public, SESSION, b"text") == expected
+    info = b"seal" + one + two + digest
+    key = HKDF(SHA256(), 32, salt=SESSION, info=info).derive(exchanged + secret)
+    assert sealed == ChaCha20Poly1305(key).encrypt(bytes(12), b"text", SESSION + one + two)
 
 
 def refused(
-    receiver: PairwiseKeys, sender: int, public: bytes, session: bytes, data: bytes
+    receiver: PairwiseKeys, sender: int, public: bytes, session: bytes, sealed: tuple[bytes, bytes]
 ) -> bool:
     try:
-        receiver.open(sender, public, session, data)
+        receiver.open(public, session, sealed[0], receiver.decapsulate(sender, sealed[1]))
     except EncodingError as error:
         return f"client {sender} does not open" in str(error)
     return False
 
 
 def test_nobody_else_opens_and_nobody_else_sealed() -> None:
-    sealed = alice.seal(2, bob.public, SESSION, b"secret")
+    sealed = sealed_by(alice, bob, b"secret")
     assert refused(carol, 1, alice.public, SESSION, sealed)
     assert refused(bob, 3, carol.public, SESSION, sealed)
     assert refused(bob, 1, carol.public, SESSION, sealed)
     assert refused(bob, 3, alice.public, SESSION, sealed)
     assert refused(bob, 1, alice.public, OTHER_SESSION, sealed)
+    assert not refused(bob, 1, alice.public, SESSION, sealed)
 
 
 def test_a_share_cannot_be_sent_back_to_its_sealer() -> None:
-    sealed = alice.seal(2, bob.public, SESSION, b"secret")
+    sealed = sealed_by(alice, bob, b"secret")
     assert refused(alice, 2, bob.public, SESSION, sealed)
-    assert sealed != bob.seal(1, alice.public, SESSION, b"secret")
 
 
-def test_the_same_key_under_another_index_opens_nothing() -> None:
+def test_the_same_keys_under_another_index_open_nothing() -> None:
     twin = PairwiseKeys.generate(4, seeded("pairwise 2"))
-    assert twin.public == bob.public
-    assert refused(twin, 1, alice.public, SESSION, alice.seal(2, bob.public, SESSION, b"x"))
+    assert (twin.public, twin.encapsulation_key) == (bob.public, bob.encapsulation_key)
+    assert refused(twin, 1, alice.public, SESSION, sealed_by(alice, bob, b"x"))
 
 
 def test_every_flipped_bit_is_noticed() -> None:
-    sealed = alice.seal(2, bob.public, SESSION, b"secret")
+    sealed, ciphertext = sealed_by(alice, bob, b"secret")
     for position in range(8 * len(sealed)):
         forged = bytearray(sealed)
         forged[position // 8] ^= 1 << position % 8
-        assert refused(bob, 1, alice.public, SESSION, bytes(forged))
+        assert refused(bob, 1, alice.public, SESSION, (bytes(forged), ciphertext))
+
+
+def test_a_changed_encapsulation_is_noticed_by_the_seal_of_an_empty_text_too() -> None:
+    sealed, ciphertext = sealed_by(alice, bob, b"")
+    assert len(sealed) == TAG_BYTES
+    for position in range(0, 8 * len(ciphertext), 37):
+        forged = bytearray(ciphertext)
+        forged[position // 8] ^= 1 << position % 8
+        assert refused(bob, 1, alice.public, SESSION, (sealed, bytes(forged)))
+
+
+@pytest.mark.parametrize("length", [0, 1, 1087, 1089])
+def test_an_encapsulation_of_another_length_is_refused(length: int) -> None:
+    with pytest.raises(EncodingError, match="client 1 sent no encapsulation"):
+        bob.decapsulate(1, bytes(length))
 
 
 @pytest.mark.parametrize("length", [0, 1, 15, 16, 21])
 def test_a_truncated_share_does_not_open(length: int) -> None:
-    sealed = alice.seal(2, bob.public, SESSION, b"secret")
-    assert refused(bob, 1, alice.public, SESSION, sealed[:length])
+    sealed, ciphertext = sealed_by(alice, bob, b"secret")
+    assert refused(bob, 1, alice.public, SESSION, (sealed[:length], ciphertext))
+
+
+def test_the_library_draws_a_new_secret_each_time() -> None:
+    drawn = {encapsulate(System(), 2, bob.encapsulation_key)[0].secret for _ in range(20)}
+    assert len(drawn) == 20
+
+
+def test_what_the_second_encapsulation_makes_is_opened_by_the_library() -> None:
+    for label in range(50):
+        keys = PairwiseKeys.generate(1, seeded(f"kem {label}"))
+        secret, ciphertext = kem.encapsulate(keys.encapsulation_key, seed_of(label))
+        assert keys.decapsulate(2, ciphertext).secret == secret
 
 
 # -- zero-share keys ---------------------------------------------------------------------------
 
 
+def zero_share(one: PairwiseKeys, two: PairwiseKeys, name: bytes = SESSION) -> bytes:
+    """Return the key that two clients agree on."""
+    made, ciphertext = shared(one, two)
+    here = one.zero_share_key(two.public, name, made)
+    assert here == two.zero_share_key(one.public, name, two.decapsulate(one.index, ciphertext))
+    return here
+
+
 def test_both_sides_derive_the_same_zero_share_key() -> None:
     for one, two in ((alice, bob), (alice, carol), (bob, carol)):
-        there = one.zero_share_key(two.index, two.public, SESSION)
-        assert there == two.zero_share_key(one.index, one.public, SESSION)
-        assert len(there) == 32
+        assert len(zero_share(one, two)) == 32
 
 
 def test_zero_share_keys_differ_between_pairs_and_sessions() -> None:
     keys = {
-        one.zero_share_key(two.index, two.public, session)
+        zero_share(one, two, session)
         for one, two in ((alice, bob), (alice, carol), (bob, carol))
         for session in (SESSION, OTHER_SESSION)
     }
@@ -129,11 +192,10 @@ def test_zero_share_keys_differ_between_pairs_and_sessions() -> None:
 
 
 def test_a_zero_share_key_does_not_open_what_is_sealed() -> None:
-    sealed = alice.seal(2, bob.public, SESSION, b"secret")
-    key = alice.zero_share_key(2, bob.public, SESSION)
+    sealed, _ = sealed_by(alice, bob, b"secret")
     context = SESSION + (1).to_bytes(4, "big") + (2).to_bytes(4, "big")
     with pytest.raises(InvalidTag):
-        ChaCha20Poly1305(key).decrypt(bytes(12), sealed, context)
+        ChaCha20Poly1305(zero_share(alice, bob)).decrypt(bytes(12), sealed, context)
 
 
 # -- exchange keys -----------------------------------------------------------------------------
@@ -147,19 +209,28 @@ def test_proper_points_are_exchange_keys() -> None:
 @pytest.mark.parametrize("point", LOW_ORDER, ids=lambda point: point[::-1].hex()[:8])
 def test_points_of_small_order_are_refused(point: bytes) -> None:
     assert not is_exchange_key(point)
+    given, _ = shared(alice, bob)
     with pytest.raises(EncodingError, match="not a proper X25519 point"):
-        alice.seal(2, point, SESSION, b"text")
+        alice.seal(point, SESSION, b"text", given)
     with pytest.raises(EncodingError, match="not a proper X25519 point"):
-        alice.open(2, point, SESSION, bytes(40))
+        alice.open(point, SESSION, bytes(40), given)
     with pytest.raises(EncodingError, match="not a proper X25519 point"):
-        alice.zero_share_key(2, point, SESSION)
+        alice.zero_share_key(point, SESSION, given)
 
 
 @pytest.mark.parametrize("length", [0, 31, 33, 64])
 def test_a_key_of_another_length_is_refused(length: int) -> None:
     assert not is_exchange_key(b"\x09" * length)
     with pytest.raises(EncodingError, match="not a proper"):
-        alice.zero_share_key(2, b"\x09" * length, SESSION)
+        alice.zero_share_key(b"\x09" * length, SESSION, shared(alice, bob)[0])
+
+
+def test_only_keys_of_ml_kem_are_encapsulation_keys() -> None:
+    assert is_encapsulation_key(alice.encapsulation_key)
+    assert not is_encapsulation_key(b"")
+    assert not is_encapsulation_key(alice.encapsulation_key[:-1])
+    # FIPS 203, 7.2: a coefficient that is not below 3329.
+    assert not is_encapsulation_key(b"\xff\xff\xff" + alice.encapsulation_key[3:])
 
 
 # -- signatures --------------------------------------------------------------------------------

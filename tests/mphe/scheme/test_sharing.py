@@ -201,7 +201,9 @@ def test_what_holders_get_adds_up_to_all_secrets(parameters: SessionParameters) 
     shares = {}
     for holder in scheme.holders(members):
         dealers = scheme.dealers(holder, members)
-        shares[holder] = scheme.aggregate([dealt[i][holder] for i in (holder, *dealers)])
+        shares[holder] = scheme.aggregate(
+            [dealt[i][holder] for i in (holder, *dealers) if holder in dealt[i]]
+        )
     expected = [
         sum(values) % tiny.modulus
         for values in zip(*(element_to_integers(tiny, s) for s in secrets.values()), strict=True)
@@ -218,7 +220,7 @@ def test_each_dealer_deals_to_exactly_those_who_expect_it(parameters: SessionPar
         assert receivers == [i for i in members if dealer in scheme.dealers(i, members)]
         own = {dealer} & set(scheme.holders(members))
         dealt = scheme.deal(dealer, tiny.zero(), members, seeded("deal"))
-        assert set(dealt) == {*receivers, *own}
+        assert set(dealt) == ({*receivers, *own} if scheme.deals else own)
 
 
 def test_a_key_needs_a_quorum_with_shamir_and_everybody_without() -> None:

@@ -141,18 +141,18 @@ def test_the_encoding_is_version_type_fields() -> None:
         b"",
         0,
     ]
-    nested = Qualified((KeyReveal(1, b"b", b"n", b"s", b"p"),), (SealedShare(2, b"x"),))
-    assert msgpack.unpackb(encode(nested))[2:] == [[[1, b"b", b"n", b"s", b"p"]], [[2, b"x"]]]
+    nested = Qualified((KeyReveal(1, b"b", b"n", b"s", b"p"),), (SealedShare(2, b"x", b"e"),))
+    assert msgpack.unpackb(encode(nested))[2:] == [[[1, b"b", b"n", b"s", b"p"]], [[2, b"x", b"e"]]]
     pledge, evidence = Pledge(3, b"d"), Evidence(3, b"c", b"p", b"s")
     start = RoundStart(1, b"m", (pledge,), b"T", Draw(5, 6, b"salt"))
     draw = [5, 6, b"salt"]
     assert msgpack.unpackb(encode(start))[2:] == [1, b"m", [[3, b"d"]], b"T", draw]
     groups = (Group((3,), b"c"), Group((7, 8), b""))
     request = DecryptionRequest(
-        1, 2, (4,), groups, b"m", (pledge,), (evidence,), b"T", Draw(5, 6, b"salt")
+        1, 2, (4,), groups, b"m", (pledge,), (evidence,), b"T", Draw(5, 6, b"salt"), (1,)
     )
     lists = [[[3, b"d"]], [[3, b"c", b"p", b"s"]]]
-    written = [1, 2, [4], [[[3], b"c"], [[7, 8], b""]], b"m", *lists, b"T", draw]
+    written = [1, 2, [4], [[[3], b"c"], [[7, 8], b""]], b"m", *lists, b"T", draw, [1]]
     assert msgpack.unpackb(encode(request))[2:] == written
 
 
@@ -166,7 +166,7 @@ def test_what_only_verified_aggregates_need_is_written_empty_where_they_are_not(
     written = [1, b"0", b"1", b"b", b"n", b"", b"", b"T", 0]
     assert msgpack.unpackb(encode(contribution))[2:] == written
     request = DecryptionRequest(1, 2, (4,), (Group((3,), b"c"),))
-    written = [1, 2, [4], [[[3], b"c"]], b"", [], [], b"", UNDIVIDED]
+    written = [1, 2, [4], [[[3], b"c"]], b"", [], [], b"", UNDIVIDED, [0]]
     assert msgpack.unpackb(encode(request))[2:] == written
 
 
@@ -271,11 +271,11 @@ def asking(**fields: Any) -> list[Any]:
 
 def test_a_newer_program_is_told_which_versions_differ() -> None:
     error = refused(raw(PROTOCOL_VERSION + 1, FINISH, "done"))
-    assert "version 4, this program speaks 3" in str(error)
+    assert "version 5, this program speaks 4" in str(error)
 
 
 @pytest.mark.parametrize(
-    "version", [0, 1, 2, 4, -1, 255, True, 3.0, "3", b"3", None, [3], float("nan")]
+    "version", [0, 1, 2, 3, 5, -1, 255, True, 4.0, "4", b"4", None, [4], float("nan")]
 )
 def test_another_version_is_refused(version: Any) -> None:
     assert outcome(written(FINISH, "done")) == Finish("done")
