@@ -451,7 +451,10 @@ def swap_bodies(session: Session, culprit: int) -> None:
     [
         {"threshold": 3, "min_contributors": 3, "max_attempts": 8},
         {"threshold": 3, "min_contributors": 2, "max_groups": 2, "max_attempts": 8},
-        {"threshold": 4, "verified": True, "max_corrupt": 1, "max_attempts": 8},
+        pytest.param(
+            {"threshold": 4, "verified": True, "max_corrupt": 1, "max_attempts": 8},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["sitting out", "groups", "verified"],
 )
