@@ -273,15 +273,17 @@ class Training:
     async def rejoin(self, awaited: set[int], seconds: float) -> None:
         """Wait for the clients of a session that goes on; end the round whose sum was kept."""
         party, driver, number = self._party, self._driver, self._done + 1
-        if not party.keeps_sum:
-            await driver.run(Gathering(party, awaited), Step(), seconds, Watcher(self._exclude))
+        kept = party.keeps_sum
+        # All connections of the process before are gone.
+        gone = party.lost(*range(1, self._config.num_clients + 1))
+        if not kept:
+            await driver.run(Gathering(party, awaited), gone, seconds, Watcher(self._exclude))
             await driver.run(party, Step(), self._config.timeout, Watcher(self._exclude))
             return
         self._display.say(f"waits for decryptors: the sum of round {number} is kept")
         driver.round = number
         observer = RoundObserver(driver.transport, awaited, self._exclude, self._hear)
         observer.close()
-        gone = party.lost(*range(1, self._config.num_clients + 1))
         await driver.run(Gathering(party, awaited), gone, seconds, observer)
         await driver.run(party, Step(), self._config.timeout, observer)
         record = await self._conclude(number, observer)

@@ -144,7 +144,8 @@ class _Session:
         server, observer = self.server, _Storing(self._keep)
         if self._resumed:
             driver.round = server.round
-            gone = server.lost(*server.roster) if server.keeps_sum else Step()
+            # All connections of the process before are gone.
+            gone = server.lost(*server.roster)
             await driver.run(Gathering(server, server.roster), gone, seconds, observer)
         await driver.run(server, Step(), seconds, observer)
         self._ended = observer.outcome()
