@@ -94,6 +94,15 @@ class PlainServer:
         """What changes whenever a new wait begins."""
         return ("joining",) if self._joining else (self._collects, self.round)
 
+    @property
+    def keeps_sum(self) -> bool:
+        """Return False: there is nothing to decrypt."""
+        return False
+
+    def abandon_round(self, reason: str) -> Step:
+        """Do nothing: what was stored is never in mid-round."""
+        return Step()
+
     def resume_at(self, round: int) -> None:
         """Go on after this round, whose number is not used again."""
         self._now = Collecting(round)

@@ -1,6 +1,7 @@
 """How long the server waits in a step of the protocol, from how long its quickest half takes."""
 
 from collections import defaultdict, deque
+from collections.abc import Collection
 from statistics import median_low
 
 FACTOR = 4.0
@@ -18,12 +19,14 @@ class Deadlines:
     may have become slow: what was known is forgotten, and the next steps may take the whole limit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patient: Collection[object] = ()) -> None:
+        """Learn nothing of the kinds in `patient`: such a wait may always take all of its limit."""
+        self._patient = patient
         self._recent: dict[object, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT))
 
     def knows(self, kind: object) -> bool:
         """Return whether there were steps of this kind; the first may take as long as they may."""
-        return len(self._recent[kind]) >= LEAST
+        return len(self._recent[kind]) >= LEAST and kind not in self._patient
 
     def seconds(self, kind: object, limit: float) -> float:
         """Return how long to wait in a step of this kind for the quickest half, at most `limit`."""

@@ -13,6 +13,7 @@ from mphe.net.events import Connected, Lost, Received
 from mphe.net.events import Event as NetEvent
 from mphe.net.transport import ServerTransport
 from mphe.roles.machine import Event
+from mphe.roles.rounds.aggregator import AggregatorState
 from mphe.roles.rounds.exclusion import Excluded
 from mphe.roles.step import Step
 from mphe.run.conduct import SPARE_MESSAGES, Conduct
@@ -86,7 +87,8 @@ class Driver:
         self._reporter = reporter
         self._gone: set[int] = set()
         self._sent_away: set[int] = set()
-        self._deadlines = Deadlines()
+        # Who is away comes back when it can, however quickly others answer.
+        self._deadlines = Deadlines(patient=(AggregatorState.KEEPING,))
         self._conduct = Conduct()
         self._wait: Wait | None = None
 
@@ -102,7 +104,7 @@ class Driver:
         loop = asyncio.get_running_loop()
         self._carry_out(party, step, observer)
         overtime = 0
-        self._wait = wait = Wait(self._deadlines, party.step, seconds, loop.time())
+        self._wait = wait = self._begin(party, seconds)
         while waiting := party.waiting_for():
             left = wait.ends - loop.time()
             # What waits when time is up is taken, each peer's in its turn, but not for ever.
@@ -117,8 +119,25 @@ class Driver:
             if event is None or party.step != wait.step:
                 wait.ended(by_loss=isinstance(event, Lost))
                 overtime = 0
-                self._wait = wait = Wait(self._deadlines, party.step, seconds, loop.time())
+                self._wait = wait = self._begin(party, seconds)
         self._wait = None
+
+    def _begin(self, party: Waiting, seconds: float) -> Wait:
+        """Begin to wait for what the party waits for."""
+        now = asyncio.get_running_loop().time()
+        wait = Wait(self._deadlines, party.step, seconds, now)
+        self._tell_of_kept_sum(party, wait.patience)
+        return wait
+
+    def _tell_of_kept_sum(self, party: Waiting, seconds: float) -> None:
+        """Say whom a wait is for that begins because too few decryptors are there."""
+        kind, *_ = party.step
+        if kind is AggregatorState.KEEPING and party.waiting_for():
+            who = name_clients(party.waiting_for())
+            self._reporter.say(
+                f"waits up to {seconds:.3g} s for {who} to come back: "
+                f"the sum of round {self.round} is kept"
+            )
 
     def _give_up(
         self, party: Waiting, waiting: Collection[int], seconds: float, observer: Observer

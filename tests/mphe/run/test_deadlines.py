@@ -103,3 +103,13 @@ def test_who_is_lost_has_not_answered() -> None:
     assert wait.ends == FACTOR * 10.0 + SLACK_SECONDS
     wait.answered(2, 10.0)
     assert wait.ends == FACTOR * 10.0 + SLACK_SECONDS
+
+
+def test_a_patient_kind_always_has_the_whole_limit() -> None:
+    deadlines = Deadlines(patient=("kept",))
+    for _ in range(RECENT):
+        deadlines.took("kept", 0.1)
+    assert deadlines.seconds("kept", LIMIT) == LIMIT
+    wait = Wait(deadlines, ("kept",), LIMIT, 0.0)
+    wait.answered(0, 0.1)
+    assert wait.ends == LIMIT

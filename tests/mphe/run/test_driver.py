@@ -13,6 +13,7 @@ from fl.report.progress import Display
 from mphe.errors import DuplicateMessage, RemoteProtocolError, TooLate
 from mphe.net.events import Connected, Event, Lost, Received
 from mphe.plan.agreement import PROTOCOL_VERSION
+from mphe.roles.rounds.aggregator import AggregatorState
 from mphe.roles.rounds.exclusion import Excluded
 from mphe.roles.step import Step
 from mphe.run.conduct import ARRIVALS_AT_ONCE, SPARE_MESSAGES
@@ -389,3 +390,24 @@ def test_what_a_peer_says_reaches_no_terminal_as_it_is() -> None:
     for text in (*lines, rejection.reason, *map(str, driver.departures)):
         assert text.isprintable() and len(text) < 1100
     assert len(lines) == 2
+
+
+class Keeping(Recorder):
+    """Keeps the sum of round 5 until the deadline."""
+
+    step = (AggregatorState.KEEPING, 5, 1)  # type: ignore[assignment]
+
+
+def test_a_kept_sum_is_said_and_waited_for_as_long_as_may_be() -> None:
+    """Claim: however short waits have been, those who must come back have the whole limit."""
+    file = StringIO()
+    transport: Any = Script()
+    driver = Driver(transport, Display(1, Console(file=file, soft_wrap=True)))
+    driver.round = 5
+    for _ in range(9):
+        driver._deadlines.took(AggregatorState.KEEPING, 0.01)
+    asyncio.run(driver.run(Keeping(), Step(), 60, Observer()))
+    assert file.getvalue().splitlines() == [
+        "waits up to 60 s for client 1 to come back: the sum of round 5 is kept",
+        "no answer from client 1 within 60 s",
+    ]

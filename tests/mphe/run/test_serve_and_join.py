@@ -13,7 +13,10 @@ import pytest
 
 import mphe
 from mphe import run
+from mphe.roles.machine import Output
+from mphe.roles.rounds.aggregator import Aggregator
 from mphe.run.serve import Outcome
+from mphe.wire.messages import DecryptionShare
 from tests.patience import scaled
 from tests.ports import free_port
 
@@ -191,6 +194,37 @@ def test_a_server_that_died_goes_on_with_the_same_key_and_the_next_number(
 
     world = asyncio.run(play())
     assert world.sums() == [(1, (1, 2, 3)), (3, (1, 2, 3)), (4, (1, 2, 3))]
+
+
+def test_a_server_that_died_in_mid_decryption_ends_that_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claim: what was contributed is not lost, and the sum is had with a newer attempt."""
+    take = Aggregator._on_share
+    died: list[int] = []
+
+    def die(self: Aggregator, sender: int, message: DecryptionShare) -> list[Output]:
+        if message.round == 2 and not died:
+            died.append(message.attempt)
+            raise ZeroDivisionError("killed by the test")
+        return take(self, sender, message)
+
+    monkeypatch.setattr(Aggregator, "_on_share", die)
+
+    async def play() -> World:
+        world = World(tmp_path)
+        clients = [asyncio.create_task(world.client(index)) for index in (1, 2, 3)]
+        async with asyncio.timeout(scaled(90)):
+            with pytest.raises(ZeroDivisionError):
+                await world.server(state=True)
+            assert world.sums() == [(1, (1, 2, 3))]
+            await asyncio.gather(world.server(3, state=True), *clients)
+        return world
+
+    world = asyncio.run(play())
+    assert world.sums() == [(number, (1, 2, 3)) for number in (1, 2, 3)]
+    attempts = [end.attempts for end in world.outcomes]
+    assert (died, attempts[0], attempts[2]) == ([1], 1, 1) and attempts[1] > 1
 
 
 def test_a_client_that_died_goes_on_with_its_share(tmp_path: Path) -> None:
