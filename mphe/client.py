@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 from mphe.arithmetic.hedge import Hedge
 from mphe.arithmetic.sampling import SEED_BYTES, derive_seed
 from mphe.arithmetic.system import System
-from mphe.errors import EncodingError, LocalProtocolError, ParameterError, RefusedDecryption
+from mphe.errors import (
+    EncodingError,
+    LocalProtocolError,
+    ParameterError,
+    RefusedDecryption,
+    printable,
+)
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import make_plan
 from mphe.roles import blob, keyfile, records
@@ -339,9 +345,9 @@ class Client:
     def _take(self, message: Message) -> list[Output]:
         """Give a message to the role that it is for."""
         if isinstance(message, Finish):
-            return [Finished(message.reason)]
+            return [Finished(printable(message.reason))]
         if isinstance(message, Rejection):
-            return [Rejected(message.reason)]
+            return [Rejected(printable(message.reason))]
         if isinstance(message, DecryptionRequest):
             if self.decryptor is None:
                 raise RefusedDecryption(SERVER, "this client holds no share of the key")

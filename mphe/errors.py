@@ -9,6 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+LONGEST_TEXT = 1000
+
+
+def printable(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Return a text of a peer as a line that does nothing to the terminal that shows it.
+
+    What cannot be printed (line ends, escapes, marks that turn the direction) is shown as its code.
+    """
+    shown = text if len(text) <= longest else text[: longest - 1] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+
 
 class MpheError(Exception):
     """Base of every error raised by this package."""
@@ -54,10 +65,10 @@ class RemoteProtocolError(ProtocolError):
     """
 
     def __init__(self, sender: int, reason: str) -> None:
-        """Name the sender and the reason, in that order, in one line."""
-        super().__init__(f"party {sender}: {reason}")
+        """Name the sender and the reason, in that order, in one line; it may quote the peer."""
         self.sender = sender
-        self.reason = reason
+        self.reason = printable(reason)
+        super().__init__(f"party {sender}: {self.reason}")
 
 
 class MalformedMessage(RemoteProtocolError):
@@ -74,6 +85,10 @@ class DuplicateMessage(RemoteProtocolError):
 
 class UnexpectedSender(RemoteProtocolError):
     """The sender has no business sending this message (now, or at all)."""
+
+
+class TooLate(UnexpectedSender):
+    """The sender has lost its place; it may be honest, and hear of it later."""
 
 
 class RefusedDecryption(RemoteProtocolError):

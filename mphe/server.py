@@ -194,6 +194,15 @@ class Server:
         return 0 if self.aggregator is None else self.aggregator.round
 
     @property
+    def keeps_sum(self) -> bool:
+        """Whether the decryption of a round has begun and its sum may still be had.
+
+        A server that is restored in it goes on: call `lost` with all clients, whose connections
+        are gone, and play on. No other round begins before.
+        """
+        return self.aggregator is not None and self.aggregator.keeps_sum
+
+    @property
     def step(self) -> tuple[object, ...]:
         """What is waited for; it changes whenever a new wait begins, its first part is the kind."""
         return self._role.step
@@ -218,7 +227,8 @@ class Server:
             present: the clients that can be reached now.
 
         Raises:
-            LocalProtocolError: there is no key yet, a round is under way, or none is left.
+            LocalProtocolError: there is no key yet, a round is under way or its sum is kept, or
+                none is left.
         """
         if self.aggregator is None:
             raise LocalProtocolError("there is no key yet: a round needs the event SessionReady")

@@ -287,11 +287,15 @@ def make_output(wanted: str | None) -> str:
 
 def assemble(rank: int, identity: "Credentials | None", offers: Sequence[Offer]) -> Launch:
     """Make this rank's Launch from all ranks' offers; UsageError if any rank cannot run."""
+    from mphe.run import printable
+
     for other, offer in enumerate(offers):
         if offer.error:
-            raise UsageError(offer.error if other == 0 else f"rank {other}: {offer.error}")
+            error = printable(offer.error)
+            raise UsageError(error if other == 0 else f"rank {other}: {error}")
     if identity is None:
         raise ValueError("a rank without an identity must offer an error")
+    _check_each_has_its_own(offers)
     first = offers[0]
     return Launch(
         index=rank,
@@ -302,6 +306,26 @@ def assemble(rank: int, identity: "Credentials | None", offers: Sequence[Offer])
         notice=first.notice,
         output=first.output,
     )
+
+
+def _check_each_has_its_own(offers: Sequence[Offer]) -> None:
+    """Refuse one key at two ranks, which would be one party with two votes; UsageError."""
+    from cryptography.x509 import InvalidVersion
+
+    from mphe.run import public_key
+
+    owners: dict[bytes, int] = {}
+    for rank, offer in enumerate(offers):
+        try:
+            key = public_key(offer.certificate)
+        except (ValueError, InvalidVersion):
+            raise UsageError(f"rank {rank} offers a damaged certificate: start again") from None
+        if key in owners:
+            raise UsageError(
+                f"ranks {owners[key]} and {rank} have the same certificate: in --state_dir the "
+                "directory of one is a copy of the other's; move it away"
+            )
+        owners[key] = rank
 
 
 def end_stragglers(launch: Launch, seconds: float) -> list[int]:

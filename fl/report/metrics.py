@@ -5,7 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from errno import ENOSPC
 from math import isfinite
 from pathlib import Path
@@ -202,7 +202,7 @@ class Summary:
     """The rows of the final table."""
 
     history: History
-    departures: list[Departure] = field(default_factory=list)
+    departures: Iterable[Departure] = ()
 
     def rows(self) -> list[tuple[str, str]]:
         """Return label and text of each row."""
@@ -232,8 +232,7 @@ class Summary:
         ]
 
     def _departures(self) -> str:
-        lines = [f"client {d.client} in round {d.round}: {d.reason}" for d in self.departures]
-        return "\n".join(lines) or "none"
+        return "\n".join(map(str, self.departures)) or "none"
 
 
 def stages_text(seconds: Mapping[str, float | None], digits: int) -> str:

@@ -94,7 +94,7 @@ async def _take_part(config: Config, launch: Launch) -> None:
     waits = RESTART_SECONDS if own.state_dir and not launch.processes else 0.0
 
     async def connect(seconds: float) -> Connection:
-        limit = agreement.longest_message
+        limit = agreement.longest_of_server
         return await _connect(own, parties, launch.index, limit, seconds)
 
     session = ClientSession(

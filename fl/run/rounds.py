@@ -25,8 +25,8 @@ from fl.report.timings import Timings
 from fl.run.background import Background
 from fl.state.server import Checkpoint, ServerState, interrupted
 from fl.state.spending import charged
-from mphe import Abandoned, Closed, Counted, Event, Excluded, Summed
-from mphe.run import Driver, Observer, ServerParty, ServerTransport, name_clients
+from mphe import Abandoned, Closed, Counted, Event, Excluded, Overlap, Retried, Step, Summed
+from mphe.run import Driver, Gathering, Observer, ServerParty, ServerTransport, name_clients
 from mphe.update import Mean
 
 CLIENT_STAGES = ("train", "encrypt")
@@ -58,8 +58,10 @@ class RoundObserver(Watcher):
         transport: ServerTransport,
         clients: Iterable[int],
         excluded: Callable[[Excluded], None],
+        heard: Callable[[Event], None] = lambda event: None,
     ) -> None:
         super().__init__(excluded)
+        self._heard = heard
         self._transport = transport
         self._clients = sorted(clients)
         self.started = time.perf_counter()
@@ -76,12 +78,13 @@ class RoundObserver(Watcher):
     def happened(self, event: Event) -> None:
         """Take the time and the counters at each milestone."""
         super().happened(event)
+        self._heard(event)
         if isinstance(event, Counted):
             self._timings.append(Timings.from_bytes(event.metrics))
             received = self._transport.bytes_received(event.client)
             self._uploads.append(received - self._received.get(event.client, 0))
         elif isinstance(event, Closed):
-            self._close()
+            self.close()
         elif isinstance(event, Summed | Abandoned):
             self._end(event)
 
@@ -92,7 +95,8 @@ class RoundObserver(Watcher):
         elif any(isinstance(event, Summed) for event in events):
             self._last_share = seconds
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Take the time when decryption begins; also after a restart in the middle of it."""
         now = time.perf_counter()
         self._closed = now
         clients, transport = self._clients, self._transport
@@ -262,10 +266,43 @@ class Training:
         everybody = range(1, self._config.num_clients + 1)
         return [index for index in everybody if index not in self._excluded]
 
+    def _hear(self, event: Event) -> None:
+        """Store what the next request for decryption needs before it is sent; tell of exposure."""
+        if isinstance(event, Closed | Retried) and self._state is not None:
+            self._state.keep_session(self._party.state)
+        elif isinstance(event, Overlap):
+            self._display.warn(
+                f"round {event.round}: beside the sum that was lost before, this one shows the "
+                f"update of {name_clients(event.exposed)} to whoever knows both; "
+                "nobody came back in time to hide it"
+            )
+
+    async def rejoin(self, awaited: set[int], seconds: float) -> None:
+        """Wait for the clients of a session that goes on; end the round whose sum was kept."""
+        party, driver, number = self._party, self._driver, self._done + 1
+        kept = party.keeps_sum
+        # All connections of the process before are gone.
+        gone = party.lost(*range(1, self._config.num_clients + 1))
+        if not kept:
+            await driver.run(Gathering(party, awaited), gone, seconds, Watcher(self._exclude))
+            await driver.run(party, Step(), self._config.timeout, Watcher(self._exclude))
+            return
+        self._display.say(f"waits for decryptors: the sum of round {number} is kept")
+        driver.round = number
+        observer = RoundObserver(driver.transport, awaited, self._exclude, self._hear)
+        observer.close()
+        await driver.run(Gathering(party, awaited), gone, seconds, observer)
+        await driver.run(party, Step(), self._config.timeout, observer)
+        record = await self._conclude(number, observer)
+        self._keep(record)
+        self._display.round_ended(record)
+        self._done, self._failures = number, int(record.abandoned is not None)
+
     def resume(self, checkpoint: Checkpoint | None, started: int) -> None:
         """Go on after the last finished round; those that were started after it are lost.
 
-        A lost round's number is not used again: decryptors answer for one aggregate a round.
+        But for one whose sum is kept, which `rejoin` ends. A lost round's number is not used
+        again: decryptors answer for one aggregate a round.
         """
         ended = 0
         if checkpoint is not None:
@@ -274,23 +311,27 @@ class Training:
         self.finished = (ended, self._model.weights)
         self._changed, self._evaluated = _standing(self._history.records)
         self._excluded = excluded_clients(self._history.records)
-        for number in range(ended + 1, started + 1):
+        party = self._party
+        goes_on = party.keeps_sum and ended < started == party.round
+        for number in range(ended + 1, started + (not goes_on)):
             record = interrupted(number, self._taking_part())
             if self._privacy is not None:
                 rounds = charged(self._history.records) + 1
                 record = replace(record, epsilon=self._privacy.budget.spent(rounds))
             self._keep(record)
             self._display.round_ended(record)
-        self._done = max(started, ended)
-        self._party.resume_at(self._done)
+        self._done = max(started - goes_on, ended)
+        if not goes_on:
+            # What the server knows of a round that has ended is of no use.
+            party.abandon_round("the round has ended")
+            party.resume_at(self._done)
 
     def _keep(self, record: RoundRecord) -> None:
         """Write down a round that has ended: first what a restart needs, then its line."""
         if self._state is not None:
-            if record.implausible or record.excluded:
-                # Who is suspected, and who was excluded, must outlive this process.
-                self._state.keep_session(self._party.state)
             self._state.finished(self._model.sent(), record, self._model.averages())
+            # What is lost, who is suspected and who was excluded must outlive this process.
+            self._state.keep_session(self._party.state)
         self._history.append(record)
         self._excluded.update(found.client for found in record.excluded)
         self.finished = (record.round, self._model.weights)
@@ -301,9 +342,13 @@ class Training:
         driver.round = number
         self._droppers = config.dropout.of(number) & present
         driver.excused = set(self._droppers)
-        observer = RoundObserver(driver.transport, present, self._exclude)
+        observer = RoundObserver(driver.transport, present, self._exclude, self._hear)
         step = self._party.start_round(self._model.sent().to_bytes(), present)
         await driver.run(self._party, step, config.timeout, observer)
+        return await self._conclude(number, observer)
+
+    async def _conclude(self, number: int, observer: RoundObserver) -> RoundRecord:
+        """Step the model by the sum of a round, if there is one; return the round's record."""
         outcome = observer.outcome
         # The driver returns only after the aggregator has ended the round.
         if outcome is None:

@@ -31,7 +31,7 @@ from fl.state.directory import party_directory
 from fl.state.server import ServerState
 from fl.state.spending import Spending
 from mphe import SERVER, Event, SessionReady, SetupAbandoned, Step
-from mphe.run import Driver, Gathering, Listener, Observer, ServerParty, Vault
+from mphe.run import Driver, Listener, Observer, ServerParty, Vault
 
 SETUP_SECONDS = 60.0
 PICTURE_FILE = "history.png"
@@ -144,7 +144,9 @@ class Run:
         self._summary.departures = driver.departures
         reason, closing = "training failed", FLUSH_SECONDS
         try:
-            await (self._gather(driver, party) if resumed else self._set_up(driver, party))
+            if not resumed:
+                await self._set_up(driver, party)
+            transport.limit(self._agreement.longest_of_client(is_open=True))
             training = Training(
                 self._config.rounds,
                 self._model,
@@ -159,6 +161,8 @@ class Run:
             )
             if resumed:
                 training.resume(checkpoint, resumed.started())
+                seconds = max(SETUP_SECONDS, self._config.rounds.timeout)
+                await training.rejoin(self._awaited(), seconds)
             try:
                 await training.run()
                 self._ending = training.ending
@@ -176,7 +180,7 @@ class Run:
     async def _listen(self) -> Listener:
         party, parties = self._config.party, self._launch.parties
         context = parties.server_context() if party.tls else None
-        limit = self._agreement.longest_message
+        limit = self._agreement.longest_of_client(is_open=party.resume)
         return await Listener.listen(party.host, party.port, parties.pins, context, limit)
 
     async def _set_up(self, driver: Driver, party: ServerParty) -> None:
@@ -191,14 +195,10 @@ class Run:
             if isinstance(event, SessionReady):
                 self._announce(event)
 
-    async def _gather(self, driver: Driver, kept: ServerParty) -> None:
-        """Go on with the server that was kept, and whoever is back by then."""
-        timeout = self._config.rounds.timeout
-        seconds = max(SETUP_SECONDS, timeout)
+    def _awaited(self) -> set[int]:
+        """Return the clients that may come back to a session that goes on."""
         everybody = set(range(1, self._config.rounds.num_clients + 1))
-        awaited = everybody - excluded_clients(self.history.records)
-        await driver.run(Gathering(kept, awaited), Step(), seconds, Observer())
-        await driver.run(kept, Step(), timeout, Observer())
+        return everybody - excluded_clients(self.history.records)
 
     def _announce(self, ready: SessionReady) -> None:
         notices = self._agreement.notices(ready)

@@ -9,7 +9,14 @@ from fl.config.configs import CodecConfig
 from fl.privacy.privacy import Privacy
 from fl.schemes.scheme import ClientSeat, Notices, Setting
 from mphe import Client, EncodingError, Hedge, Identity, Server, SessionReady
-from mphe.run import ClientStore, ServerParty, Vault, longest_message, name_clients
+from mphe.run import (
+    ClientStore,
+    ServerParty,
+    Vault,
+    longest_of_client,
+    longest_of_server,
+    name_clients,
+)
 from mphe.update import Codec, PrivateUpdateCodec, UpdateCodec
 
 
@@ -20,7 +27,11 @@ class MpheAgreement:
         self._setting = setting
         self._plan = setting.plan
         self.digest = self._plan.digest
-        self.longest_message = longest_message(self._plan, setting.model_bytes)
+        self.longest_of_server = longest_of_server(self._plan, setting.model_bytes)
+
+    def longest_of_client(self, is_open: bool) -> int:
+        """Return the bytes of the longest message that a client may send."""
+        return longest_of_client(self._plan, is_open)
 
     @property
     def plan(self) -> Mapping[str, object]:

@@ -43,7 +43,8 @@ from mphe.run import (
     ServerParty,
     Vault,
     decode,
-    longest_message,
+    longest_of_client,
+    longest_of_server,
 )
 from mphe.update import Codec
 
@@ -93,6 +94,15 @@ class PlainServer:
     def step(self) -> tuple[object, ...]:
         """What changes whenever a new wait begins."""
         return ("joining",) if self._joining else (self._collects, self.round)
+
+    @property
+    def keeps_sum(self) -> bool:
+        """Return False: there is nothing to decrypt."""
+        return False
+
+    def abandon_round(self, reason: str) -> Step:
+        """Do nothing: what was stored is never in mid-round."""
+        return Step()
 
     def resume_at(self, round: int) -> None:
         """Go on after this round, whose number is not used again."""
@@ -245,7 +255,11 @@ class PlainAgreement:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.digest = setting.plan.digest
-        self.longest_message = longest_message(setting.plan, setting.model_bytes)
+        self.longest_of_server = longest_of_server(setting.plan, setting.model_bytes)
+
+    def longest_of_client(self, is_open: bool) -> int:
+        """Return the bytes of the longest message that a client may send: an update in clear."""
+        return longest_of_client(self.setting.plan, is_open) + 4 * self.setting.length
 
     def server(self, *, joined: bool = False) -> ServerParty:
         """Return a server that nobody has joined, or everybody."""

@@ -85,8 +85,11 @@ class Agreement(Protocol):
         """What is agreed on, hashed; what is stored belongs to it."""
 
     @property
-    def longest_message(self) -> int:
-        """Bytes of the longest message that a party may send."""
+    def longest_of_server(self) -> int:
+        """Bytes of the longest message that the server may send."""
+
+    def longest_of_client(self, is_open: bool) -> int:
+        """Return the bytes of the longest message that a client may send, with a key or before."""
 
     @property
     def plan(self) -> Mapping[str, object] | None:

@@ -18,7 +18,7 @@ def encode_header(length: int) -> bytes:
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frames.
+    """Cuts a stream of bytes into frames, each when it is asked for.
 
     Holds the bytes that arrived and not one more, whatever length a header claims.
     """
@@ -28,22 +28,39 @@ class FrameReader:
         self._max_length = max_length
         self._buffer = bytearray()
 
+    @property
+    def held(self) -> int:
+        """Bytes that arrived and are not taken yet."""
+        return len(self._buffer)
+
     def set_max_length(self, max_length: int) -> None:
-        """Change the limit for the frames after those already returned."""
+        """Change the limit for the frames that are not taken yet."""
         self._max_length = max_length
 
-    def feed(self, data: bytes | bytearray) -> list[bytes]:
-        """Add what arrived and return the payloads that are now complete.
-
-        Raises FrameError as soon as a header is empty or above the limit.
-        """
+    def feed(self, data: bytes | bytearray) -> None:
+        """Add what arrived."""
         self._buffer += data
-        payloads = []
-        while (payload := self._next_payload()) is not None:
-            payloads.append(payload)
-        return payloads
 
-    def _next_payload(self) -> bytes | None:
+    def has_frame(self) -> bool:
+        """Return whether a whole frame is there.
+
+        Raises FrameError as soon as the header in front is empty or above the limit.
+        """
+        length = self._length()
+        return length is not None and len(self._buffer) >= HEADER_SIZE + length
+
+    def take(self) -> bytes | None:
+        """Return the payload in front, None until all of it is there; see has_frame."""
+        length = self._length()
+        if length is None or len(self._buffer) < (end := HEADER_SIZE + length):
+            return None
+        with memoryview(self._buffer) as view:  # one copy, not two
+            payload = bytes(view[HEADER_SIZE:end])
+        del self._buffer[:end]
+        return payload
+
+    def _length(self) -> int | None:
+        """Return the length that the header in front claims, None until it is there."""
         if len(self._buffer) < HEADER_SIZE:
             return None
         length = int.from_bytes(self._buffer[:HEADER_SIZE], "big")
@@ -51,10 +68,4 @@ class FrameReader:
             raise FrameError("empty frame")
         if length > self._max_length:
             raise FrameError(f"frame of {length} bytes where at most {self._max_length} may come")
-        end = HEADER_SIZE + length
-        if len(self._buffer) < end:
-            return None
-        with memoryview(self._buffer) as view:  # one copy, not two
-            payload = bytes(view[HEADER_SIZE:end])
-        del self._buffer[:end]
-        return payload
+        return length

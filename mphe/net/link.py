@@ -1,19 +1,18 @@
-"""One TCP connection that carries frames, and the peer that outlives its connections."""
+"""One TCP connection that carries frames."""
 
 import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
-from mphe.net.events import Connected, Event, Lost, Received
 from mphe.net.frames import HEADER_SIZE, FrameError, FrameReader, encode_header
 
 HELLO_SIZE = 4  # the first frame each way: the sender's index
 HELLO_BYTES = HEADER_SIZE + HELLO_SIZE
 CHUNK = 1 << 18  # bytes handed to asyncio at once; it buffers about 1 MiB beyond our queue
-MAX_UNREAD = 4  # frames of one peer that may wait in the inbox before we stop reading
+MAX_UNREAD = 1 << 16  # bytes behind a whole frame that may wait before we stop reading
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # gone after a minute
 
 
@@ -30,6 +29,16 @@ class Traffic:
 
     sent: int = 0
     received: int = 0
+
+
+class Owner(Protocol):
+    """Who hears of a link once it has said hello."""
+
+    def arrived(self, link: "Link") -> None:
+        """Hear that bytes came."""
+
+    def lost(self, link: "Link", reason: str) -> None:
+        """Hear that the link is gone."""
 
 
 class Link(asyncio.Protocol):
@@ -51,13 +60,15 @@ class Link(asyncio.Protocol):
         self.closed: asyncio.Future[None] = loop.create_future()
         # Hellos are not counted, so the totals are those of the frames the caller knows of.
         self.traffic = Traffic(-HELLO_BYTES, -HELLO_BYTES)
-        self.peer: Peer | None = None
+        self.owner: Owner | None = None
         self.unsent = 0
+        self.reader = FrameReader(first_limit)
         self._on_hello = on_hello
-        self._reader = FrameReader(first_limit)
         self._queue: deque[memoryview] = deque()
         self._transport: asyncio.Transport | None = None
         self._writing_paused = False
+        self._reading_paused = False
+        self._deaf = False
         self._reason: str | None = None
         self._finish_timer: asyncio.TimerHandle | None = None
 
@@ -67,10 +78,10 @@ class Link(asyncio.Protocol):
         tls = self._transport.get_extra_info("ssl_object") if self._transport else None
         return tls.getpeercert(binary_form=True) if tls else None
 
-    def accept(self, peer: "Peer", max_frame: int) -> None:
-        """Deliver what comes from now on to `peer`, in frames of up to `max_frame` bytes."""
-        self.peer = peer
-        self._reader.set_max_length(max_frame)
+    def accept(self, owner: Owner, max_frame: int) -> None:
+        """Tell `owner` of what comes from now on, in frames of up to `max_frame` bytes."""
+        self.owner = owner
+        self.reader.set_max_length(max_frame)
 
     def send(self, payload: bytes) -> None:
         """Queue one frame. Raises FrameError for a payload that no frame can carry."""
@@ -84,16 +95,21 @@ class Link(asyncio.Protocol):
         self.unsent += HEADER_SIZE + len(payload)
         self._write()
 
-    def pause_reading(self) -> None:
-        """Let the kernel's buffers fill until resume_reading."""
-        if self._transport:
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Undo pause_reading."""
+    def read_on(self, wanted: bool) -> None:
+        """Take what comes, or let the kernel's buffers fill."""
         # A TLS transport that was closed has nothing left to resume, and fails.
-        if self._transport and not self._transport.is_closing():
+        if self._transport is None or self._transport.is_closing():
+            return
+        if wanted and self._reading_paused:
             self._transport.resume_reading()
+        elif not wanted and not self._reading_paused:
+            self._transport.pause_reading()
+        self._reading_paused = not wanted
+
+    def ignore(self) -> None:
+        """Throw away what came, and all that still comes."""
+        self._deaf = True
+        self.reader = FrameReader(0)
 
     def finish(self, timeout: float) -> None:
         """Send what is queued, then close; abort after `timeout` seconds."""
@@ -103,7 +119,7 @@ class Link(asyncio.Protocol):
             return
         loop = asyncio.get_running_loop()
         self._finish_timer = loop.call_later(timeout, self.abort, "closing took too long")
-        self.resume_reading()  # closing over unread data would reset the connection
+        self.read_on(True)  # closing over unread data would reset the connection
         self._write()
 
     def abort(self, reason: str) -> None:
@@ -143,18 +159,24 @@ class Link(asyncio.Protocol):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
     def data_received(self, data: bytes) -> None:
-        """Cut frames; one that is not allowed ends the connection."""
+        """Keep what came for whoever takes its frames."""
         self.traffic.received += len(data)
+        if self._deaf or self._reason is not None:
+            return
+        self.reader.feed(data)
+        if self.owner is None:
+            self._hear_hello()
+        if self.owner is not None:
+            self.owner.arrived(self)
+
+    def _hear_hello(self) -> None:
         try:
-            payloads = self._reader.feed(data)
+            payload = self.reader.take()
         except FrameError as error:
             self.abort(f"sent what is not a frame: {error}")
             return
-        for payload in payloads:
-            if self.peer is not None:
-                self.peer.deliver(self, payload)
-            elif self._reason is None:
-                self._greet(payload)
+        if payload is not None:
+            self._greet(payload)
 
     def _greet(self, payload: bytes) -> None:
         try:
@@ -183,61 +205,5 @@ class Link(asyncio.Protocol):
             self._finish_timer.cancel()
         if not self.greeted.done():
             self.greeted.set_exception(ConnectionError(reason))
-        if self.peer is not None:
-            self.peer.lost(self, reason)
-
-
-class Peer:
-    """One identified party: its totals, its unread frames and its present link, if any."""
-
-    def __init__(self, index: int, inbox: asyncio.Queue[Event]) -> None:
-        """Report this peer's events to `inbox`."""
-        self.index = index
-        self.link: Link | None = None
-        self.traffic = Traffic()
-        self._inbox = inbox
-        self._unread = 0
-
-    def attach(self, link: Link, max_frame: int) -> None:
-        """Take over a link that has said hello; it replaces an older one."""
-        self.drop("replaced by a newer connection")
-        self.traffic.sent += link.traffic.sent
-        self.traffic.received += link.traffic.received
-        link.traffic = self.traffic
-        link.accept(self, max_frame)
-        self.link = link
-        if self._unread >= MAX_UNREAD:  # a new connection is no way around the limit
-            link.pause_reading()
-        self._inbox.put_nowait(Connected(self.index))
-
-    def deliver(self, link: Link, payload: bytes) -> None:
-        """Report a frame, unless it is a late one of a link already given up."""
-        if link is not self.link:
-            return
-        self._unread += 1
-        if self._unread >= MAX_UNREAD:
-            link.pause_reading()
-        self._inbox.put_nowait(Received(self.index, payload))
-
-    def consumed(self) -> None:
-        """Count one delivered frame as read."""
-        self._unread -= 1
-        if self.link is not None and self._unread < MAX_UNREAD:
-            self.link.resume_reading()
-
-    def lost(self, link: Link, reason: str) -> None:
-        """Report that the link is gone, unless that was already done."""
-        if link is self.link:
-            self.link = None
-            self._inbox.put_nowait(Lost(self.index, reason))
-
-    def drop(self, reason: str, flush_seconds: float = 0) -> None:
-        """Report Lost at once; send what is queued for at most `flush_seconds`, then close."""
-        link = self.link
-        if link is None:
-            return
-        self.lost(link, reason)
-        if flush_seconds > 0:
-            link.finish(flush_seconds)
-        else:
-            link.abort(reason)
+        if self.owner is not None:
+            self.owner.lost(self, reason)

@@ -34,6 +34,7 @@ class LoopbackServer:
         self._clients: dict[int, LoopbackClient] = {}
         self._sent: Counter[int] = Counter()
         self._received: Counter[int] = Counter()
+        self._barred: dict[int, float] = {}
 
     @property
     def connected(self) -> Set[int]:
@@ -72,6 +73,10 @@ class LoopbackServer:
             self._inbox.put_nowait(Lost(peer, reason))
             client.lose("closed by the other side")
 
+    def bar(self, peer: int, seconds: float) -> None:
+        """Refuse new connections of the peer for so long; that one may not be there any more."""
+        self._barred[peer] = asyncio.get_running_loop().time() + seconds
+
     async def close(self, timeout: float = 5.0) -> None:
         """Close every connection; nothing is ever queued here."""
         for peer in list(self._clients):
@@ -79,6 +84,10 @@ class LoopbackServer:
 
     def attach(self, client: "LoopbackClient") -> None:
         """Take in a client; an older connection of the same index is replaced."""
+        barred = self._barred.get(client.index)
+        if barred is not None and asyncio.get_running_loop().time() < barred:
+            client.lose("closed by the other side")
+            return
         self.disconnect(client.index, "replaced by a newer connection")
         self._clients[client.index] = client
         self._inbox.put_nowait(Connected(client.index))

@@ -11,8 +11,11 @@ import ssl
 from collections.abc import Mapping, Set
 from typing import Self
 
-from mphe.net.events import Event, Received, next_event
-from mphe.net.link import HELLO_SIZE, Link, Peer, describe
+from mphe.net.events import Event
+from mphe.net.inbox import Inbox
+from mphe.net.link import HELLO_SIZE, Link, describe
+from mphe.net.pace import Pace
+from mphe.net.peer import Peer
 from mphe.net.tls import fingerprint
 from mphe.net.transport import SERVER
 
@@ -21,6 +24,8 @@ log = logging.getLogger(__name__)
 BACKLOG = 1024
 MAX_STRANGERS = 512  # connections not yet identified; beyond it the oldest makes room
 ACCEPT_PAUSE = 1.0  # seconds to wait when the system has no free file descriptor
+ACCEPT_AT_ONCE, ACCEPT_PER_SECOND = 128, 50.0  # a handshake costs a millisecond or two
+REFUSALS_AT_ONCE, REFUSALS_PER_SECOND = 8, 1 / 30  # lines of the log
 FLUSH_SECONDS = 5.0  # for what is queued to a peer that is disconnected
 FIRST_RETRY, LAST_RETRY = 0.05, 1.0  # seconds between a client's attempts
 
@@ -60,9 +65,14 @@ class Listener:
         self._max_frame = max_frame
         self._send_buffer_limit = send_buffer_limit
         self._handshake_timeout = handshake_timeout
-        self._inbox: asyncio.Queue[Event] = asyncio.Queue()
+        self._inbox = Inbox()
         self._peers: dict[int, Peer] = {}
+        self._barred: dict[int, float] = {}
         self._links: set[Link] = set()
+        # Everybody on the list may come twice at once, and that many that are not on it.
+        self._accepted = Pace(ACCEPT_AT_ONCE + 2 * len(peers), ACCEPT_PER_SECOND)
+        self._refusals = Pace(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
+        self._unsaid = 0
         self._strangers: dict[asyncio.Task[None], None] = {}  # a dict keeps them by age
         self._accepting = asyncio.create_task(self._accept())
 
@@ -112,11 +122,17 @@ class Listener:
         return {index for index, peer in self._peers.items() if peer.link is not None}
 
     async def next_event(self, timeout: float | None) -> Event | None:
-        """Take the oldest event; None when `timeout` seconds pass first (None waits for ever)."""
-        event = await next_event(self._inbox, timeout)
-        if isinstance(event, Received):
-            self._peers[event.peer].consumed()
-        return event
+        """Take an event, of each peer in turn; None when `timeout` seconds pass first.
+
+        None waits for ever.
+        """
+        return await self._inbox.next_event(timeout)
+
+    def limit(self, max_frame: int) -> None:
+        """Change how long the frames of clients may be, in bytes."""
+        self._max_frame = max_frame
+        for peer in self._peers.values():
+            peer.limit(max_frame)
 
     def send(self, peer: int, payload: bytes) -> bool:
         """Queue one frame and return at once; False when the peer is not connected.
@@ -150,6 +166,10 @@ class Listener:
         if peer in self._peers:
             self._peers[peer].drop(reason, FLUSH_SECONDS)
 
+    def bar(self, peer: int, seconds: float) -> None:
+        """Refuse new connections of the peer for so long; that one may not be there any more."""
+        self._barred[peer] = asyncio.get_running_loop().time() + seconds
+
     async def close(self, timeout: float = 5.0) -> None:
         """Stop; spend at most `timeout` seconds on sending what is queued."""
         self._accepting.cancel()
@@ -163,13 +183,18 @@ class Listener:
         await _finish_all(self._links, timeout)
 
     async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
+            # Who is in stays in, at the same speed, however many want to come in.
+            while (pause := self._accepted.wait(loop.time())) > 0:
+                await asyncio.sleep(pause)
             try:
-                sock, address = await asyncio.get_running_loop().sock_accept(self._listener)
+                sock, address = await loop.sock_accept(self._listener)
             except OSError as error:
                 log.warning("cannot accept a connection: %s", error)
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
+            self._accepted.take(loop.time())
             if len(self._strangers) >= MAX_STRANGERS:
                 next(iter(self._strangers)).cancel()
             task = asyncio.create_task(self._greet(sock, f"{address[0]}:{address[1]}"))
@@ -188,13 +213,26 @@ class Listener:
                 )
                 await link.greeted
         except OSError as error:  # TLS refusals and time-outs are among them
-            log.warning("refused a connection from %s: %s", address, describe(error))
+            self._say_refused(address, describe(error))
         finally:
-            if link.peer is None:
+            if link.owner is None:
                 link.abort("not identified")
+
+    def _say_refused(self, address: str, reason: str) -> None:
+        """Log a refusal, unless there are so many that the log would be full of them."""
+        self._unsaid += 1
+        if self._refusals.take(asyncio.get_running_loop().time()):
+            more = f" (and {self._unsaid - 1:,} before)" if self._unsaid > 1 else ""
+            log.warning("refused a connection from %s: %s%s", address, reason, more)
+            self._unsaid = 0
 
     def _on_hello(self, link: Link, payload: bytes) -> None:
         index = self._identify(link.certificate, payload)
+        left = self._barred.get(index, 0.0) - asyncio.get_running_loop().time()
+        if left > 0:
+            raise ConnectionRefusedError(f"client {index} is not let in for another {left:.3g} s")
+        if link.reader.held:
+            raise ConnectionRefusedError("it speaks before it was let in")
         link.send(_hello(SERVER))
         peer = self._peers.setdefault(index, Peer(index, self._inbox))
         peer.attach(link, self._max_frame)
@@ -225,7 +263,7 @@ class Connection:
     def __init__(self, max_frame: int) -> None:
         """Use `Connection.connect` instead."""
         self._max_frame = max_frame
-        self._inbox: asyncio.Queue[Event] = asyncio.Queue()
+        self._inbox = Inbox()
         self._server = Peer(SERVER, self._inbox)
         self._links: set[Link] = set()
 
@@ -270,10 +308,7 @@ class Connection:
 
     async def next_event(self, timeout: float | None) -> Event | None:
         """Take the oldest event; None when `timeout` seconds pass first (None waits for ever)."""
-        event = await next_event(self._inbox, timeout)
-        if isinstance(event, Received):
-            self._server.consumed()
-        return event
+        return await self._inbox.next_event(timeout)
 
     def send(self, payload: bytes) -> bool:
         """Queue one frame and return at once; False when the connection is lost.
@@ -317,7 +352,7 @@ class Connection:
         except ssl.SSLCertVerificationError as error:
             raise WrongServer(_wrong_server(host, port, error.verify_message)) from error
         finally:
-            if link.peer is None:
+            if link.owner is None:
                 link.abort("not let in")
 
     def _on_hello(self, link: Link, payload: bytes) -> None:

@@ -1,9 +1,11 @@
 """Identities and TLS 1.3 contexts that trust exactly the pinned certificates."""
 
 import hashlib
+import os
 import ssl
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -93,9 +95,26 @@ def _pinned(context: ssl.SSLContext, own: Credentials, trusted: Sequence[bytes])
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    # The ssl module reads keys from files only; mkdtemp makes the directory ours alone.
-    with tempfile.TemporaryDirectory(prefix="identity-") as directory:
-        path = Path(directory, "identity.pem")
-        path.write_bytes(key + ssl.DER_cert_to_PEM_cert(own.certificate).encode())
+    with _as_file(key + ssl.DER_cert_to_PEM_cert(own.certificate).encode()) as path:
         context.load_cert_chain(path)
     return context
+
+
+@contextmanager
+def _as_file(secret: bytes) -> Iterator[str]:
+    """Yield a path where `secret` can be read: the ssl module reads keys from files only.
+
+    It lies in memory where the system has such files. Elsewhere it is on a disk for a moment, for
+    this user alone, and stays there if the process is killed just then.
+    """
+    if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
+        with open(os.memfd_create("identity"), "wb", buffering=0) as file:
+            file.write(secret)
+            yield f"/proc/self/fd/{file.fileno()}"
+        return
+    with tempfile.TemporaryDirectory(prefix="identity-") as directory:
+        path = Path(directory, "identity.pem")
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secret)
+            file.flush()
+            yield str(path)

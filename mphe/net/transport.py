@@ -16,7 +16,10 @@ class ServerTransport(Protocol):
         """The peers that frames can be sent to now."""
 
     async def next_event(self, timeout: float | None) -> Event | None:
-        """Take the oldest event; None when `timeout` seconds pass first (None waits for ever)."""
+        """Take an event, of each peer in turn; None when `timeout` seconds pass first.
+
+        None waits for ever.
+        """
 
     def send(self, peer: int, payload: bytes) -> bool:
         """Queue one frame and return at once; False when the peer is not connected.
@@ -31,7 +34,10 @@ class ServerTransport(Protocol):
         """Bytes received from the peer over all its connections, frame headers included."""
 
     def disconnect(self, peer: int, reason: str) -> None:
-        """Send what is queued for the peer, then close; Lost is reported at once."""
+        """Send what is queued for the peer, then close; Lost is told, and nothing that it sent."""
+
+    def bar(self, peer: int, seconds: float) -> None:
+        """Refuse new connections of the peer for so long; that one may not be there any more."""
 
     async def close(self, timeout: float = 5.0) -> None:
         """Stop; spend at most `timeout` seconds on sending what is queued."""

@@ -5,6 +5,7 @@ that play a party, connections, the vault. Last come those of which a party of a
 `mphe.Client` and `mphe.Server` is made, so that it speaks the same messages in the same rounds.
 """
 
+from mphe.errors import printable
 from mphe.net.tcp import AddressError, Connection, Listener, Unreachable, WrongServer
 from mphe.net.tls import Credentials, new_credentials, public_key
 from mphe.net.transport import ServerTransport
@@ -13,7 +14,8 @@ from mphe.roles.machine import Output, Send
 from mphe.roles.rounds.collecting import Collecting, Outdated
 from mphe.roles.rounds.contributor import Contributor
 from mphe.run.credentials import Parties
-from mphe.run.driver import Departure, Driver, LogReporter, Observer, Reporter, name_clients
+from mphe.run.departures import Departure, Departures
+from mphe.run.driver import Driver, LogReporter, Observer, Reporter, name_clients
 from mphe.run.gathering import Gathering
 from mphe.run.join import Round, join
 from mphe.run.party import ClientParty, ServerParty
@@ -25,7 +27,7 @@ from mphe.scheme.encryptor import Payload
 from mphe.scheme.packing import BlockMap
 from mphe.wire.codec import decode, encode, pack, unpack
 from mphe.wire.messages import Contribution, Finish, Join, Rejection, RoundEnd, RoundStart
-from mphe.wire.sizes import longest_message
+from mphe.wire.sizes import longest_of_client, longest_of_server
 
 __all__ = [
     "CLIENT_FILE",
@@ -41,6 +43,7 @@ __all__ = [
     "Contributor",
     "Credentials",
     "Departure",
+    "Departures",
     "Driver",
     "Finish",
     "Gathering",
@@ -69,11 +72,13 @@ __all__ = [
     "encode",
     "follow",
     "join",
-    "longest_message",
+    "longest_of_client",
+    "longest_of_server",
     "make_private",
     "name_clients",
     "new_credentials",
     "pack",
+    "printable",
     "public_key",
     "serve",
     "unpack",

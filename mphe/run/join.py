@@ -17,7 +17,7 @@ from mphe.run.credentials import Parties
 from mphe.run.session import ClientSession, follow
 from mphe.run.store import ClientStore
 from mphe.run.vault import Vault
-from mphe.wire.sizes import longest_message
+from mphe.wire.sizes import longest_of_server
 
 CLOSE_SECONDS = 5.0
 LONGEST_MODEL = 1 << 30
@@ -102,7 +102,7 @@ async def join(
         StateError: the state directory is of no use.
     """
     plan = make_plan(parameters)
-    limit = longest_message(plan, longest_model)
+    limit = longest_of_server(plan, longest_model)
 
     async def connect(seconds: float) -> Connection:
         context, pin = parties.client_context(), parties.server_pin

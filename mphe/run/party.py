@@ -46,6 +46,13 @@ class ServerParty(Waiting, Protocol):
     def state(self) -> bytes:
         """Everything that it is."""
 
+    @property
+    def keeps_sum(self) -> bool:
+        """Whether the decryption of a sum has begun, and may still end."""
+
+    def abandon_round(self, reason: str) -> Step:
+        """Give up the round under way, if there is one."""
+
     def start_round(self, model: bytes, present: Iterable[int]) -> Step:
         """Begin a round."""
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from mphe.errors import EncodingError, SetupFailed
 from mphe.net.tcp import Listener
 from mphe.plan.agreement import SessionParameters
-from mphe.roles.rounds.aggregator import Abandoned, Summed
+from mphe.roles.machine import Event
+from mphe.roles.rounds.aggregator import Abandoned, Closed, Retried, Summed
 from mphe.roles.rounds.judging import Judge
 from mphe.roles.setup.server import SetupAbandoned
 from mphe.roles.step import Step
@@ -18,7 +19,7 @@ from mphe.run.gathering import Gathering
 from mphe.run.vault import StateError, Vault
 from mphe.server import Server
 from mphe.wire.messages import SERVER
-from mphe.wire.sizes import longest_message
+from mphe.wire.sizes import longest_of_client
 
 SESSION = "session"
 CLOSE_SECONDS = 5.0
@@ -51,7 +52,8 @@ async def serve(
         model: opaque bytes that the first round starts from.
         then: returns the next round's model from what became of the last.
         judge: says why a sum is implausible, as for `mphe.Server`.
-        state_dir: where the session is kept for a restart; a round that was under way is lost.
+        state_dir: where the session is kept for a restart. A round whose decryption had begun is
+            ended then, and `then` may be told of it twice: its number tells; another one is lost.
         setup_timeout: seconds to wait for one answer in the set-up.
         round_timeout: seconds to wait in a round at most, less once waits were shorter.
         reporter: tells people who is lost and back; by default the log "mphe.run".
@@ -62,13 +64,15 @@ async def serve(
         StateError: the state directory is of no use.
     """
     session = _Session(parameters, parties, judge, state_dir)
-    limit = longest_message(session.server.plan, len(model))
+    plan = session.server.plan
+    limit = longest_of_client(plan, is_open=session.server.session is not None)
     context = parties.server_context()
     transport = await Listener.listen(host, port, parties.pins, context, limit)
     driver = Driver(transport, reporter or LogReporter())
     over = False
     try:
         await session.open(driver, setup_timeout)
+        transport.limit(longest_of_client(plan, is_open=True))
         await session.rounds(driver, model, then, round_timeout)
         over = True
     finally:
@@ -79,6 +83,25 @@ async def serve(
                 transport.send(peer, data)
         await transport.close(CLOSE_SECONDS)
         session.close()
+
+
+class _Storing(Observer):
+    """Stores the server before others are asked to decrypt, so that a restart can go on."""
+
+    def __init__(self, store: Callable[[], None]) -> None:
+        super().__init__()
+        self._store = store
+
+    def happened(self, event: Event) -> None:
+        """Take an event, at the moment it occurs."""
+        super().happened(event)
+        if isinstance(event, Closed | Retried):
+            self._store()
+
+    def outcome(self) -> Outcome | None:
+        """Return how the round ended, None while it has not."""
+        ends = [event for event in self.events if isinstance(event, Summed | Abandoned)]
+        return ends[0] if ends else None
 
 
 class _Session:
@@ -95,6 +118,7 @@ class _Session:
         self.server = Server(parameters, parties.roster, judge=judge)
         self._vault: Vault | None = None
         self._resumed = False
+        self._ended: Outcome | None = None
         if state_dir is not None:
             key, digest = parties.own.private_key, self.server.plan.digest
             self._vault = Vault(state_dir, key, SERVER, digest)
@@ -111,8 +135,9 @@ class _Session:
             raise vault.refusal(SESSION, str(error)) from error
         if kept.plan != self.server.plan or kept.roster != self.server.roster:
             raise StateError(f"{vault.directory} holds the session of other parties")
-        # Clients do not send the same update twice, so there is nothing to wait for.
-        kept.abandon_round("the server was started again")
+        if not kept.keeps_sum:
+            # Clients do not send the same update twice, so there is nothing to wait for.
+            kept.abandon_round("the server was started again")
         self.server, self._resumed = kept, True
 
     def close(self) -> None:
@@ -125,32 +150,43 @@ class _Session:
             self._vault.write(SESSION, self.server.state)
 
     async def open(self, driver: Driver, seconds: float) -> None:
-        """Make the key, or wait for the clients of a session that goes on."""
+        """Make the key, or wait for the clients of a session that goes on, and end its round."""
+        server, observer = self.server, _Storing(self._keep)
         if self._resumed:
-            gathering = Gathering(self.server, self.server.roster)
-            await driver.run(gathering, Step(), seconds, Observer())
-        observer = Observer()
-        await driver.run(self.server, Step(), seconds, observer)
+            driver.round = server.round
+            # All connections of the process before are gone.
+            gone = server.lost(*server.roster)
+            await driver.run(Gathering(server, server.roster), gone, seconds, observer)
+        await driver.run(server, Step(), seconds, observer)
+        self._ended = observer.outcome()
         for event in observer.events:
             if isinstance(event, SetupAbandoned):
                 raise event.error
         if self.server.session is None:
             raise SetupFailed("it ended without a key", ())
-        self._keep()
+        if self._ended is None:  # else `then` is told first
+            self._keep()
 
     async def rounds(self, driver: Driver, model: bytes, then: NextModel, seconds: float) -> None:
         """Run rounds with whoever is there at their start."""
         server = self.server
         wanted: bytes | None = model
+        if self._ended is not None:
+            wanted = then(self._ended)
+            self._keep()
         while wanted is not None and server.round < server.plan.session.rounds:
             await driver.catch_up(server, Observer())
             present = server.members & set(driver.transport.connected)
             driver.round = server.round + 1
-            step, observer = server.start_round(wanted, present), Observer()
+            step, observer = server.start_round(wanted, present), _Storing(self._keep)
             self._keep()  # that this number is used, before anybody hears of it
             await driver.run(server, step, seconds, observer)
-            outcome = next(e for e in observer.events if isinstance(e, Summed | Abandoned))
+            outcome = observer.outcome()
+            # The driver returns only after the round has ended.
+            if outcome is None:
+                raise RuntimeError(f"round {server.round} ended without an outcome")
             wanted = then(outcome)
+            self._keep()
             absent = server.members - set(driver.transport.connected)
             if wanted is not None and absent and isinstance(outcome, Abandoned):
                 # Round after round would be lost before anybody could come back.

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, Protocol
 from numpy.typing import NDArray
 
 from mphe.client import Finished, Rejected
-from mphe.errors import LocalProtocolError, ProtocolError
+from mphe.errors import LocalProtocolError, ProtocolError, printable
 from mphe.net.events import Lost, Received
 from mphe.net.transport import ClientTransport
 from mphe.roles.machine import Event
@@ -125,7 +125,7 @@ class ClientSession:
         if isinstance(event, Finished):
             self._over = True
         elif isinstance(event, Rejected):
-            raise ProtocolError(f"the server leaves this client out: {event.reason}")
+            raise ProtocolError(f"the server leaves this client out: {printable(event.reason)}")
         elif isinstance(event, RoundEnded):
             self._work.ended(event.round, event.counted)
         elif isinstance(event, TrainOn):

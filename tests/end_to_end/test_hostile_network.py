@@ -32,7 +32,7 @@ from mphe.net.tls import (
 from mphe.run.session import ClientSession
 from mphe.wire import codec
 from mphe.wire.messages import Contribution
-from mphe.wire.sizes import longest_message
+from mphe.wire.sizes import longest_of_client
 from tests.fl import federation
 from tests.fl.federation import (
     SIZE,
@@ -101,7 +101,7 @@ async def federate(args: Config, attack: Attack, wrap: Wrap) -> Outcome:
     plan, agreement = plan_of(args, SIZE), agreement_of(args, SIZE, mphe.Roster(KEYS))
     pins = {fingerprint(identity.certificate): index for index, identity in CLIENTS.items()}
     context = server_context(SERVER, [identity.certificate for identity in CLIENTS.values()])
-    frame = longest_message(plan, 4 * SIZE)
+    frame = longest_of_client(plan, is_open=False)
     patient = scaled(HANG)  # with whom says nothing, all the while
     server = await Listener.listen(HOST, 0, pins, context, frame, handshake_timeout=patient)
     async with attack(server.port) as moves:

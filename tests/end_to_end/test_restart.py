@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from tests.end_to_end.faults import Fault
 from tests.end_to_end.launcher import command, metrics, ranks, started, wait_for_round
 from tests.end_to_end.parties import Federation
 from tests.end_to_end.small import assert_sums
 from tests.end_to_end.test_roster import PEERS, desk, ended, party
-from tests.patience import flag, output_of
+from tests.patience import flag, output_of, wait_until
 from tests.ports import free_port
 
 __all__ = ["desk"]
@@ -105,6 +106,54 @@ def test_a_server_that_was_killed_goes_on(
     assert [run.wait(index) for index in (0, *EVERYBODY)] == (PEERS + 1) * [0], run.said(0)
     assert_went_on(run.records(), rounds, done, run.said(0))
     assert_sums(run.records())
+
+
+def is_stopped(process: Any) -> bool:
+    """Return whether a process has met SIGSTOP."""
+    text = Path(f"/proc/{process.pid}/stat").read_text()
+    return text.rpartition(")")[2].split()[0] == "T"
+
+
+@pytest.mark.parametrize("more", [{}, {"verify_aggregate": "True"}], ids=["hybrid", "verified"])
+def test_a_server_that_was_killed_in_mid_decryption_ends_that_round(
+    federation: Make, tmp_path: Path, more: dict[str, str]
+) -> None:
+    """All shares are needed, and client 2 hangs with the request for the sum of round 3."""
+    run = federation(
+        peers=PEERS,
+        num_iterations="5",
+        resiliency="1",
+        round_timeout=flag(60),
+        state_dir=str(tmp_path / "state"),
+        **more,
+    )
+    run.start_all({2: Fault("chosen", "stop", 3)})
+    run.wait_for_round(2)
+    wait_until(lambda: is_stopped(run.processes[2]), lambda: "client 2 is not asked")
+    run.signal(0, signal.SIGKILL)
+    run.wait(0)
+    assert len(run.records()) == 2
+    run.start(0, resume="True")
+    run.wait_for_text(0, "the sum of round 3 is kept")
+    run.signal(2, signal.SIGCONT)
+    assert [run.wait(index) for index in (0, *EVERYBODY)] == (PEERS + 1) * [0], run.said(0)
+    records = run.records()
+    assert [record["round"] for record in records] == [1, 2, 3, 4, 5]
+    assert all(record["abandoned"] is None for record in records)
+    assert all(record["contributors"] == EVERYBODY for record in records)
+    assert [record["attempts"] > 1 for record in records] == [False, False, True, False, False]
+    assert_sums(records)
+
+
+def test_a_decryptor_that_is_cut_off_is_waited_for_and_the_sum_is_had(federation: Make) -> None:
+    run = federation(peers=PEERS, num_iterations="4", resiliency="1", round_timeout=flag(60))
+    run.start_all({2: Fault("mid_share", "reset", 2)})
+    assert [run.wait(index) for index in (0, *EVERYBODY)] == (PEERS + 1) * [0], run.said(0)
+    records = run.records()
+    assert [record["attempts"] for record in records] == [1, 2, 1, 1]
+    assert all(record["contributors"] == EVERYBODY for record in records)
+    assert_sums(records)
+    assert "s for client 2 to come back: the sum of round 2 is kept" in run.said(0)
 
 
 def assert_went_on(records: list[dict[str, Any]], rounds: int, done: int, said: str) -> None:

@@ -155,6 +155,19 @@ def test_a_decryptor_that_wakes_up_late_is_asked_again() -> None:
     assert_exact(simulation.finish_round(), updates, 1, 2, 3)
 
 
+def test_a_decryptor_that_hung_and_then_lost_its_connection_is_asked_again() -> None:
+    simulation = ready(3, 3)
+    updates = simulation.random_updates()
+    simulation.vanish_before(2, DecryptionShare)
+    simulation.begin_round(updates)
+    simulation.pump()
+    simulation.deadline()
+    assert aggregator_of(simulation).waiting_for() == (2,)
+    simulation.vanish(2)
+    back(simulation, 2)
+    assert_exact(simulation.finish_round(), updates, 1, 2, 3)
+
+
 def test_the_state_of_a_server_that_keeps_a_sum_is_the_server() -> None:
     simulation = ready(4, 3)
     updates = simulation.random_updates()
@@ -257,6 +270,20 @@ def test_a_server_that_lost_track_jumps_beyond_the_attempts_that_were_used() -> 
     end = simulation.finish_round()
     assert_exact(end, updates, 1, 2, 3, 4)
     assert "is not newer" in str(simulation.refusals[-1][1])
+
+
+def test_the_jump_takes_one_attempt_however_many_were_used() -> None:
+    simulation = ready(3, 3)
+    updates = simulation.random_updates()
+    sent, request = simulation.collect(updates)
+    for attempt in range(1, 6):
+        simulation.ask(replace(request, attempt=attempt))
+    simulation.post(SERVER, simulation.host.lost(1, 2, 3))
+    back(simulation, 1, 2, 3)
+    end = simulation.finish_round()
+    assert_exact(end, updates, 1, 2, 3)
+    assert events(simulation, Retried) == [Retried(1, 2), Retried(1, 6)]
+    assert len(sent) == 3
 
 
 def test_one_liar_about_used_attempts_does_not_spend_them() -> None:

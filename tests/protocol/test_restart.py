@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mphe.errors import (
+    DuplicateMessage,
     LocalProtocolError,
     MalformedMessage,
     RefusedDecryption,
@@ -268,3 +269,20 @@ def test_a_repeated_confirmation_gets_the_same_bytes_after_the_session_is_open()
     assert isinstance(again, Send) and again.message == first
     with pytest.raises(RefusedDecryption, match="before all rounds"):
         decryptor.receive(SERVER, replace(asked, attempt=asked.attempt + 1))
+
+
+def test_a_client_comes_back_once_a_connection_and_round() -> None:
+    """Attack: signs of life without end, each of which costs a check and an answer of n vouches."""
+    simulation = ready(3, 2)
+    aggregator = aggregator_of(simulation)
+    sign = returning.announce(simulation.keys[1], simulation.identities[1])
+    for _ in range(3):
+        assert aggregator.receive(1, sign)
+        with pytest.raises(DuplicateMessage, match="over this connection"):
+            aggregator.receive(1, sign)
+        aggregator.lost(1)
+    assert aggregator.receive(1, sign)
+    aggregator.start_round(b"", [1, 2, 3])
+    assert aggregator.receive(1, sign)
+    with pytest.raises(DuplicateMessage):
+        aggregator.receive(1, sign)

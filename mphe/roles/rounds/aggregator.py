@@ -410,6 +410,7 @@ class Aggregator(Machine[AggregatorState]):
     def lost(self, *peers: int) -> list[Output]:
         """Go on without clients that vanished or misbehaved in this round, all at once."""
         self._attendance.lost(peers)
+        self._now.returned.difference_update(peers)
         self._unpledged.difference_update(peers)
         if self.state is COLLECTING and not self._attendance.expected:
             return self._close()
@@ -475,7 +476,11 @@ class Aggregator(Machine[AggregatorState]):
 
     def _on_return(self, sender: int, message: Ready) -> list[Output]:
         """Take back a client that still holds its keys."""
+        # Each costs a check and a long answer, and a client comes back once a connection.
+        if sender in self._now.returned:
+            raise DuplicateMessage(sender, "it came back before, over this connection")
         returning.check(self.session, sender, message)
+        self._now.returned.add(sender)
         self.members.add(sender)
         if message.unopened:
             self._able.discard(sender)

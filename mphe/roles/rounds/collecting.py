@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mphe.errors import DuplicateMessage, RemoteProtocolError, UnexpectedSender
+from mphe.errors import DuplicateMessage, RemoteProtocolError, TooLate
 from mphe.roles.attendance import Attendance
 from mphe.roles.machine import Event
 from mphe.wire.messages import Contribution
@@ -73,7 +73,7 @@ class Collecting:
         if sender in self.contributors:
             raise DuplicateMessage(sender, f"it contributed to round {self.number} before")
         if sender not in attendance.present:
-            raise UnexpectedSender(sender, f"it takes no part in round {self.number}")
+            raise TooLate(sender, f"it takes no part in round {self.number}")
         add(sender, message)
         self.contributors.append(sender)
         attendance.arrived(sender)

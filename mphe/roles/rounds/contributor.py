@@ -18,6 +18,7 @@ from mphe.roles.verified.proving import ProvingEncryptor
 from mphe.scheme import partition
 from mphe.scheme.encryptor import Cipher, Payload
 from mphe.wire.messages import SERVER, UNDIVIDED, Contribution, Draw, Message, RoundEnd, RoundStart
+from mphe.wire.sizes import MAX_METRICS
 
 
 class ContributorState(Enum):
@@ -189,10 +190,13 @@ class Contributor(Machine[ContributorState]):
         """Return the contribution, or nothing when its round is over.
 
         Raises:
-            LocalProtocolError: no round waits for a contribution, or this payload was sent before.
+            LocalProtocolError: no round waits for a contribution, this payload was sent before, or
+                the metrics are too long.
         """
         if round != self.round or self.state is IDLE:
             return []
+        if len(metrics) > MAX_METRICS:
+            raise LocalProtocolError(f"metrics are at most {MAX_METRICS} bytes, not {len(metrics)}")
         if payload.c1 and payload.c1 == self._last_c1:
             raise LocalProtocolError("a payload serves one round: its keys must never be reused")
         if payload.round not in (0, round):

@@ -48,6 +48,7 @@ class ProceedingsRecord:
     overtaken: tuple[kept.Count, ...]
     fallen: tuple[int, ...]
     welcomed: tuple[int, ...]
+    returned: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class Proceedings(Collecting):
         overtaken: the attempts that some of these answered before, by a server that lost track.
         fallen: clients that were lost during the decryption.
         welcomed: clients that were sent the welcome.
+        returned: clients that came back, and were not lost since.
     """
 
     draw: Draw = UNDIVIDED
@@ -148,6 +150,7 @@ class Proceedings(Collecting):
     overtaken: Counter[int] = field(default_factory=Counter)
     fallen: set[int] = field(default_factory=set)
     welcomed: set[int] = field(default_factory=set)
+    returned: set[int] = field(default_factory=set)
 
     def record(self, ring: Ring) -> ProceedingsRecord:
         """Return what is to be kept; `ring` is that of the shares."""
@@ -166,6 +169,7 @@ class Proceedings(Collecting):
             kept.write_counts(self.overtaken),
             kept.write_indices(self.fallen),
             kept.write_indices(self.welcomed),
+            kept.write_indices(self.returned),
         )
 
     def resume(self, record: ProceedingsRecord, ring: Ring, plan: Plan) -> None:
@@ -185,6 +189,7 @@ class Proceedings(Collecting):
         self.overtaken = kept.read_counts(record.overtaken)
         self.fallen = kept.read_indices(record.fallen)
         self.welcomed = kept.read_indices(record.welcomed, clients)
+        self.returned = kept.read_indices(record.returned, clients)
 
     def want(self, groups: Iterable[Group]) -> None:
         """Fix the groups whose sums are wanted."""

@@ -61,7 +61,7 @@ def test_rounds_are_without_those_that_drop_out(
     # Nobody is blamed, and no attempt at decryption is lost on somebody who is away.
     assert {record.attempts for record in records} <= {0, 1}
     assert {record.abandoned for record in records} == {None}
-    assert outcome.driver.departures == [] and outcome.client_errors == {}
+    assert list(outcome.driver.departures) == [] and outcome.client_errors == {}
     assert ("clients lost", "none") in Summary(outcome.history).rows()
     assert outcome.weights == pytest.approx(expected_weights(args, stayed), abs=1e-4)
     assert all(index not in gone[round - 1] for round, index in asked if round)

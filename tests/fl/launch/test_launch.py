@@ -5,6 +5,7 @@ import pickle
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,27 @@ def test_an_error_travels_to_all_ranks(tmp_path: Path) -> None:
         assemble(1, identity, [offer, other])
     with pytest.raises(UsageError, match="rank 1: no disk"):
         assemble(0, identity, [other, Offer(error="no disk")])
+
+
+def test_an_error_of_a_rank_does_nothing_to_the_terminal() -> None:
+    identity, other = prepare(args(), 1)
+    with pytest.raises(UsageError) as refused:
+        assemble(1, identity, [other, Offer(error="x\x1b[2J\nround 7 of 7")])
+    assert str(refused.value) == r"rank 1: x\x1b[2J\nround 7 of 7"
+
+
+def test_one_certificate_at_two_ranks_is_refused_by_name(tmp_path: Path) -> None:
+    """Attack: a rank offers another one's certificate, evicts it, and has two votes."""
+    prepared = [prepare(args("--output", str(tmp_path)), rank) for rank in range(3)]
+    offers = [offer for _, offer in prepared]
+    offers[2] = replace(offers[2], certificate=offers[1].certificate)
+    with pytest.raises(
+        UsageError, match=r"ranks 1 and 2 have the same certificate: .* move it away"
+    ):
+        assemble(0, prepared[0][0], offers)
+    offers[2] = replace(offers[2], certificate=b"damaged")
+    with pytest.raises(UsageError, match="rank 2 offers a damaged certificate"):
+        assemble(0, prepared[0][0], offers)
 
 
 def test_results_are_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

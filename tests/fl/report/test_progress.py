@@ -10,7 +10,7 @@ from rich.console import Console
 from fl.report.metrics import Evaluation, History, Summary
 from fl.report.progress import Display
 from fl.report.view import View, clock_text, seconds_left
-from mphe.run.driver import Departure
+from mphe.run.departures import Departure
 from tests.fl.records import LOST, OUT, record
 
 

@@ -11,7 +11,7 @@ from fl.report.timings import Timings
 from mphe.errors import EncodingError
 from mphe.plan.plan import make_plan
 from mphe.update import PublicRange
-from mphe.wire.sizes import longest_message
+from mphe.wire.sizes import longest_of_client, longest_of_server
 
 
 def flags(*more: str) -> Config:
@@ -72,4 +72,4 @@ def test_the_plan_follows_the_flags() -> None:
     assert plan.session.threshold == 2
     assert plan.session.encryption == "direct"
     assert plan.session.length == 1000
-    assert longest_message(plan, 4 * 1000) > plan.upload_bytes
+    assert longest_of_server(plan, 4 * 1000) > longest_of_client(plan, is_open=True)

@@ -196,7 +196,9 @@ def test_a_resumed_server_counts_on_from_its_history(
     history = History(tmp_path)
     history.records = [replace(record(1), round=number) for number in (1, 2)]
     driver: Any = None
-    aggregator: Any = SimpleNamespace(resume_at=lambda last: None)
+    aggregator: Any = SimpleNamespace(
+        keeps_sum=False, abandon_round=lambda reason: None, resume_at=lambda last: None
+    )
     trainer: Any = FakeTrainer()
     display = Display(3, Console(quiet=True))
     background = Background(trainer, data(), tmp_path, lambda: None)

@@ -23,6 +23,7 @@ from fl.run.client import ClientWork
 from fl.run.rounds import Training
 from fl.schemes.scheme import codec_for
 from fl.state.server import ServerState, read_record, restore_history
+from fl.state.spending import charged
 from mphe import Client, Identity, Roster, Server, Step
 from mphe.net.loopback import LoopbackClient, Network
 from mphe.roles.rounds.aggregator import Aggregator
@@ -46,7 +47,10 @@ from tests.fl.federation import (
 from tests.fl.records import LOST, OUT
 from tests.simulation import Simulation
 
-POINTS = ("before start", "after start", "in round", "before finish", "after finish")
+POINTS = (
+    *("before start", "after start", "in round"),
+    *("in decryption", "before finish", "after finish"),
+)
 
 
 class Killed(BaseException):
@@ -73,6 +77,12 @@ class DyingState(ServerState):
         self.die("before finish", record.round)
         super().finished(model, record, averages)
         self.die("after finish", record.round)
+
+    def keep_session(self, server: bytes) -> None:
+        super().keep_session(server)
+        kept = Server.restore(server)
+        if kept.keeps_sum:
+            self.die("in decryption", kept.round)
 
 
 class World:
@@ -111,7 +121,6 @@ class World:
             if resume:
                 agreement = agreement_of(self.args, SIZE, Roster(self.keys))
                 server: Any = state.session(agreement.restored_server)
-                await driver.run(Gathering(server, self.keys), Step(), 20, Observer())
             else:
                 server = Server(self.plan.session, self.keys)
                 await driver.run(server, Step(), 20, Observer())
@@ -120,6 +129,8 @@ class World:
             if resume:
                 training.resume(checkpoint, state.started())
             try:
+                if resume:
+                    await training.rejoin(set(self.keys), 20)
                 await training.run()
             finally:
                 background.close(*training.finished)  # the dead have no threads
@@ -192,7 +203,21 @@ def test_a_death_costs_at_most_the_round_in_flight(tmp_path: Path, point: str) -
     args = flags(tmp_path, "--num_iterations", "5")  # all shares are needed in every round
     history, weights = asyncio.run(live_through(args, tmp_path, (point, 3)))
     lost = check(args, tmp_path, history, weights)
-    assert lost == ([] if point in ("before start", "after finish") else [3])
+    # Once decryption has begun the sum is kept, and the next process ends the round.
+    assert lost == ([3] if point in ("after start", "in round") else [])
+    assert [record.attempts for record in history.records if record.round not in lost] == [
+        2 if record.round == 3 and point in ("in decryption", "before finish") else 1
+        for record in history.records
+        if record.round not in lost
+    ]
+
+
+def test_a_sum_that_was_kept_over_a_restart_is_charged_once(tmp_path: Path) -> None:
+    args = flags(tmp_path, "--num_iterations", "4")
+    deaths = [("in decryption", 2), ("in decryption", 4)]
+    history, weights = asyncio.run(live_through(args, tmp_path, *deaths))
+    assert check(args, tmp_path, history, weights) == []
+    assert charged(history.records) == 4
 
 
 def test_death_after_death(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """mphe.net.tls: who is let in by the pinned contexts, without a socket."""
 
 import hashlib
+import os
 import ssl
 import tempfile
 from datetime import UTC, datetime, timedelta
@@ -121,21 +122,6 @@ def test_older_tls_is_refused() -> None:
         handshake(server_context(SERVER, [ANN.certificate]), client)
 
 
-def test_key_file_is_private_and_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    modes: list[int] = []
-    real = ssl.SSLContext.load_cert_chain
-
-    def spy(context: ssl.SSLContext, path: Path) -> None:
-        modes.append(path.parent.stat().st_mode & 0o777)
-        real(context, path)
-
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", spy)
-    client_context(ANN, SERVER.certificate)
-    assert modes == [0o700]
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_public_key_and_fingerprint() -> None:
     assert public_key(ANN.certificate) == ANN.private_key.public_key().public_bytes_raw()
     assert fingerprint(ANN.certificate) == hashlib.sha256(ANN.certificate).digest()
@@ -159,3 +145,32 @@ def test_public_key_of_something_else() -> None:
     for junk in (b"", b"junk", ANN.certificate + b"x", certificate.public_bytes(Encoding.DER)):
         with pytest.raises(ValueError):
             public_key(junk)
+
+
+def test_a_private_key_touches_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attack: the process is killed while its context is made, and the key is left in TMPDIR."""
+    if not hasattr(os, "memfd_create"):
+        pytest.skip("this system has no files in memory")
+
+    def fail(*args: object, **options: object) -> None:
+        raise AssertionError("a directory was made")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", fail)
+    client_context(ANN, SERVER.certificate)
+
+
+def test_without_files_in_memory_nobody_else_can_read_the_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    modes: list[int] = []
+    real = ssl.SSLContext.load_cert_chain
+
+    def spy(context: ssl.SSLContext, path: str) -> None:
+        modes.extend(place.stat().st_mode & 0o777 for place in (Path(path), Path(path).parent))
+        real(context, path)
+
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", spy)
+    client_context(ANN, SERVER.certificate)
+    assert modes == [0o600, 0o700] and not list(tmp_path.iterdir())

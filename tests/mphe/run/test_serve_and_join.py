@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Self, cast
 
 import numpy as np
 import pytest
 
 import mphe
 from mphe import run
+from mphe.roles.machine import Output
+from mphe.roles.rounds.aggregator import Aggregator
 from mphe.run.serve import Outcome
+from mphe.wire.messages import DecryptionShare
 from tests.patience import scaled
 from tests.ports import free_port
 
 LENGTH = 40
-PARAMETERS = mphe.SessionParameters(num_clients=3, threshold=2, length=LENGTH, rounds=6)
+PARAMETERS = mphe.SessionParameters(num_clients=3, threshold=2, length=LENGTH, rounds=2000)
 HOST = "127.0.0.1"
 
 
@@ -31,6 +36,9 @@ class World:
         self.outcomes: list[Outcome] = []
         self.served: dict[int, list[int]] = {1: [], 2: [], 3: []}
 
+    def is_over(self, outcome: Outcome, last: int) -> bool:
+        return outcome.round >= last
+
     def parties(self, index: int) -> run.Parties:
         return run.Parties(self.own[index], self.certificates)
 
@@ -39,7 +47,7 @@ class World:
     ) -> None:
         def then(outcome: Outcome) -> bytes | None:
             self.outcomes.append(outcome)
-            return None if outcome.round >= last else b"model %d" % outcome.round
+            return None if self.is_over(outcome, last) else b"model %d" % outcome.round
 
         await run.serve(
             HOST,
@@ -188,6 +196,37 @@ def test_a_server_that_died_goes_on_with_the_same_key_and_the_next_number(
     assert world.sums() == [(1, (1, 2, 3)), (3, (1, 2, 3)), (4, (1, 2, 3))]
 
 
+def test_a_server_that_died_in_mid_decryption_ends_that_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claim: what was contributed is not lost, and the sum is had with a newer attempt."""
+    take = Aggregator._on_share
+    died: list[int] = []
+
+    def die(self: Aggregator, sender: int, message: DecryptionShare) -> list[Output]:
+        if message.round == 2 and not died:
+            died.append(message.attempt)
+            raise ZeroDivisionError("killed by the test")
+        return take(self, sender, message)
+
+    monkeypatch.setattr(Aggregator, "_on_share", die)
+
+    async def play() -> World:
+        world = World(tmp_path)
+        clients = [asyncio.create_task(world.client(index)) for index in (1, 2, 3)]
+        async with asyncio.timeout(scaled(90)):
+            with pytest.raises(ZeroDivisionError):
+                await world.server(state=True)
+            assert world.sums() == [(1, (1, 2, 3))]
+            await asyncio.gather(world.server(3, state=True), *clients)
+        return world
+
+    world = asyncio.run(play())
+    assert world.sums() == [(number, (1, 2, 3)) for number in (1, 2, 3)]
+    attempts = [end.attempts for end in world.outcomes]
+    assert (died, attempts[0], attempts[2]) == ([1], 1, 1) and attempts[1] > 1
+
+
 def test_a_client_that_died_goes_on_with_its_share(tmp_path: Path) -> None:
     """Claim: with t = 2 and client 3 gone, nothing decrypts without client 1, which came back."""
 
@@ -227,3 +266,44 @@ def test_a_state_directory_of_another_session_is_refused(tmp_path: Path) -> None
                 await World(tmp_path).server(1, state=True)
 
     asyncio.run(play())
+
+
+def test_who_loses_its_link_in_every_round_takes_part_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claim: an honest client with a bad link is slowed down like a storm, and never told off."""
+    flapping, made = 20, dict[int, run.Connection]()
+
+    class Seen(run.Connection):
+        @classmethod
+        async def connect(cls, host: str, port: int, index: int, *more: Any, **named: Any) -> Self:
+            made[index] = await super().connect(host, port, index, *more, **named)
+            return cast(Self, made[index])
+
+    class Flapping(World):
+        def is_over(self, outcome: Outcome, last: int) -> bool:
+            return 2 in outcome.contributors and len(self.served[2]) > last
+
+    async def play() -> World:
+        world = Flapping(tmp_path)
+
+        def takes_part(number: int) -> bool:
+            link = made[2]._server.link
+            if len(world.served[2]) <= flapping and number % 2 and link is not None:
+                link.abort("a bad link")  # and then it contributes, over the next connection
+            return True
+
+        async with asyncio.timeout(scaled(120)):
+            await asyncio.gather(
+                world.server(flapping),
+                world.client(1),
+                world.client(2, takes_part=takes_part),
+                world.client(3),
+            )
+        return world
+
+    monkeypatch.setattr(sys.modules["mphe.run.join"], "Connection", Seen)
+    world = asyncio.run(play())
+    counted = [number for number, contributors in world.sums() if 2 in contributors]
+    assert len(counted) >= flapping // 4
+    assert all(1 in contributors and 3 in contributors for _, contributors in world.sums())
