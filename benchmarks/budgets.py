@@ -20,7 +20,7 @@ from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import Plan, make_plan
 from mphe.plan.printout import describe
 from mphe.roles.machine import Output
-from mphe.roles.rounds.aggregator import Summed
+from mphe.roles.rounds.outcomes import Summed
 from mphe.wire.messages import SERVER
 
 

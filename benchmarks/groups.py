@@ -23,7 +23,7 @@ from fl.model.trainer import Trainer, configure_tensorflow
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import make_plan
 from mphe.roles.machine import Output
-from mphe.roles.rounds.aggregator import Summed
+from mphe.roles.rounds.outcomes import Summed
 from mphe.wire.messages import SERVER
 
 BATCH = 256

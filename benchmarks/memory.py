@@ -19,8 +19,8 @@ from benchmarks.records import Table, save, show
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import Plan, make_plan
 from mphe.roles.machine import Output
-from mphe.roles.rounds.aggregator import Summed
 from mphe.roles.rounds.contributor import Contributor
+from mphe.roles.rounds.outcomes import Summed
 from mphe.scheme.encryptor import Encryptor
 from mphe.update.quantise import Counts, dequantise, payload_length, quantise
 from mphe.wire import codec

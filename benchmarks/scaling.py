@@ -22,7 +22,7 @@ from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import Plan, make_plan
 from mphe.roles.machine import Output
-from mphe.roles.rounds.aggregator import Summed
+from mphe.roles.rounds.outcomes import Summed
 from mphe.scheme import decryption
 from mphe.scheme.encryptor import Encryptor, Payload
 from mphe.scheme.rlwe import CollectiveKey, aggregate_shares, common_reference, gen_share

@@ -27,19 +27,19 @@ from mphe.plan.plan import Plan, make_plan
 from mphe.roles.blob import serial_of
 from mphe.roles.identity import Identity, Roster
 from mphe.roles.machine import Event
-from mphe.roles.rounds.aggregator import (
+from mphe.roles.rounds.collecting import Counted
+from mphe.roles.rounds.contributor import RoundEnded, TrainOn
+from mphe.roles.rounds.judging import Judge
+from mphe.roles.rounds.outcomes import (
     Abandoned,
     Closed,
+    Excluded,
     GroupSum,
     Kept,
     Overlap,
     Retried,
     Summed,
 )
-from mphe.roles.rounds.collecting import Counted
-from mphe.roles.rounds.contributor import RoundEnded, TrainOn
-from mphe.roles.rounds.exclusion import Excluded
-from mphe.roles.rounds.judging import Judge
 from mphe.roles.setup.client import Opened
 from mphe.roles.setup.server import SetupAbandoned
 from mphe.roles.step import Step

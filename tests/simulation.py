@@ -25,10 +25,11 @@ from mphe.errors import RefusedDecryption, RemoteProtocolError
 from mphe.plan.agreement import SessionParameters
 from mphe.roles.identity import Identity
 from mphe.roles.machine import Event, Output, Send
-from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
+from mphe.roles.rounds.aggregator import Aggregator
 from mphe.roles.rounds.contributor import Contributor, TrainOn
 from mphe.roles.rounds.decryptor import Decryptor
 from mphe.roles.rounds.judging import Judge
+from mphe.roles.rounds.outcomes import Abandoned, Summed
 from mphe.roles.setup.client import Committed, Revealed, SetupClient
 from mphe.roles.setup.common import PublicSession, SessionKeys
 from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer

@@ -11,7 +11,7 @@ from benchmarks.peer.common import ROUNDS, Result, run
 from mphe.plan.agreement import SessionParameters
 from mphe.plan.plan import make_plan
 from mphe.roles.machine import Output
-from mphe.roles.rounds.aggregator import Summed
+from mphe.roles.rounds.outcomes import Summed
 from mphe.update.quantise import Counts, dequantise, payload_length, quantise
 from mphe.wire import codec
 from mphe.wire.messages import SERVER

@@ -14,7 +14,7 @@ from mphe.net.events import Event as NetEvent
 from mphe.net.transport import ServerTransport
 from mphe.roles.machine import Event
 from mphe.roles.rounds.aggregator import AggregatorState
-from mphe.roles.rounds.exclusion import Excluded
+from mphe.roles.rounds.outcomes import Excluded
 from mphe.roles.step import Step
 from mphe.run.conduct import SPARE_MESSAGES, Conduct
 from mphe.run.deadlines import Deadlines, Wait

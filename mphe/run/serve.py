@@ -9,8 +9,8 @@ from mphe.errors import EncodingError, SetupFailed
 from mphe.net.tcp import Listener
 from mphe.plan.agreement import SessionParameters
 from mphe.roles.machine import Event
-from mphe.roles.rounds.aggregator import Abandoned, Closed, Retried, Summed
 from mphe.roles.rounds.judging import Judge
+from mphe.roles.rounds.outcomes import Abandoned, Closed, Retried, Summed
 from mphe.roles.setup.server import SetupAbandoned
 from mphe.roles.step import Step
 from mphe.run.credentials import Parties

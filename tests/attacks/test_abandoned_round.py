@@ -23,14 +23,8 @@ from mphe.arithmetic.ring import Integers
 from mphe.errors import LocalProtocolError
 from mphe.roles.machine import Output
 from mphe.roles.rounds import overlap
-from mphe.roles.rounds.aggregator import (
-    MAX_WITHHELD,
-    Abandoned,
-    Aggregator,
-    AggregatorState,
-    Overlap,
-    Summed,
-)
+from mphe.roles.rounds.aggregator import MAX_WITHHELD, Aggregator, AggregatorState
+from mphe.roles.rounds.outcomes import Abandoned, Overlap, Summed
 from mphe.wire.messages import SERVER, Contribution, DecryptionShare, Message
 from tests.protocol.support import ready
 from tests.simulation import Simulation

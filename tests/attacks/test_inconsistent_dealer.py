@@ -15,7 +15,7 @@ import pytest
 
 from mphe.arithmetic.ring import Element
 from mphe.arithmetic.sampling import uniform
-from mphe.roles.rounds.aggregator import Abandoned, Summed
+from mphe.roles.rounds.outcomes import Abandoned, Summed
 from mphe.roles.setup.client import Committed, SetupClient
 from mphe.roles.setup.server import SetupDone
 from mphe.scheme.sealing import Encapsulated, PairwiseKeys

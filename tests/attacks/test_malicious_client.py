@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from mphe.arithmetic.ring import Element, Integers, Limbs, Ring, Small, add_small, leading
 from mphe.arithmetic.sampling import RandomSource, error
 from mphe.roles.machine import Output
-from mphe.roles.rounds.aggregator import Abandoned, Summed
-from mphe.roles.rounds.exclusion import Excluded
+from mphe.roles.rounds.outcomes import Abandoned, Excluded, Summed
 from mphe.roles.setup import common
 from mphe.roles.setup.client import Committed, Revealed, SetupClient
 from mphe.roles.setup.server import SetupDone

@@ -23,8 +23,8 @@ from mphe.plan.plan import Plan, make_plan
 from mphe.roles.machine import Output, Send
 from mphe.roles.rounds import aggregator as server
 from mphe.roles.rounds import grouping
-from mphe.roles.rounds.aggregator import Aggregator, Summed
-from mphe.roles.rounds.exclusion import Excluded
+from mphe.roles.rounds.aggregator import Aggregator
+from mphe.roles.rounds.outcomes import Excluded, Summed
 from mphe.roles.rounds.proceedings import Wanted
 from mphe.roles.setup.common import PublicSession
 from mphe.scheme import partition

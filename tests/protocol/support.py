@@ -8,7 +8,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 import numpy as np
 
 from mphe.arithmetic.ring import Integers
-from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
+from mphe.roles.rounds.aggregator import Aggregator
+from mphe.roles.rounds.outcomes import Abandoned, Summed
 from mphe.roles.setup.client import SetupClient
 from mphe.roles.setup.client import State as ClientState
 from mphe.roles.setup.server import SetupAbandoned, SetupDone, SetupServer, SetupState

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mphe.roles.attendance import Attendance
-from mphe.roles.rounds.aggregator import Summed
 from mphe.roles.rounds.collecting import Outdated
+from mphe.roles.rounds.outcomes import Summed
 from mphe.wire.messages import SERVER, RoundStart
 from tests.protocol.support import aggregator_of, collecting, ready
 from tests.simulation import Simulation

@@ -10,7 +10,7 @@ import pytest
 
 from mphe.arithmetic.ring import Element, Limbs, Small
 from mphe.roles.machine import Output
-from mphe.roles.rounds.aggregator import Summed
+from mphe.roles.rounds.outcomes import Summed
 from mphe.roles.setup.client import Committed, Revealed, SetupClient
 from mphe.scheme.sealing import Encapsulated, PairwiseKeys
 from mphe.wire.messages import DecryptionRequest, Qualified, Ready, SealedShare

@@ -11,8 +11,7 @@ import pytest
 
 from mphe.errors import RemoteProtocolError
 from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Abandoned, Summed
-from mphe.roles.rounds.exclusion import Excluded
+from mphe.roles.rounds.outcomes import Abandoned, Excluded, Summed
 from mphe.wire.messages import (
     SERVER,
     Contribution,

@@ -10,7 +10,7 @@ import pytest
 from mphe.arithmetic.noise import KEY_PAIRS
 from mphe.arithmetic.ring import Small
 from mphe.arithmetic.sampling import RandomSource
-from mphe.roles.rounds.aggregator import Abandoned, Summed
+from mphe.roles.rounds.outcomes import Abandoned, Summed
 from mphe.scheme.onetime import OneTimeCipher
 from mphe.wire.messages import Contribution, DecryptionShare
 from tests.protocol.support import MODES, assert_exact, ready

@@ -12,8 +12,8 @@ import mphe
 from mphe.arithmetic.ring import Integers
 from mphe.errors import RefusedDecryption, RemoteProtocolError
 from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Abandoned, Summed
 from mphe.roles.rounds.decryptor import Decryptor
+from mphe.roles.rounds.outcomes import Abandoned, Summed
 from mphe.scheme import partition
 from mphe.wire.messages import (
     SERVER,

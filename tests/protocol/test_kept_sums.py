@@ -10,15 +10,8 @@ import pytest
 from mphe.errors import LocalProtocolError
 from mphe.roles.machine import Event, Output, Send
 from mphe.roles.rounds import overlap
-from mphe.roles.rounds.aggregator import (
-    Abandoned,
-    Aggregator,
-    AggregatorState,
-    Kept,
-    Overlap,
-    Retried,
-    Summed,
-)
+from mphe.roles.rounds.aggregator import Aggregator, AggregatorState
+from mphe.roles.rounds.outcomes import Abandoned, Kept, Overlap, Retried, Summed
 from mphe.roles.setup import returning
 from mphe.server import Server
 from mphe.wire.messages import (

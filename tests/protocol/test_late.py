@@ -10,7 +10,7 @@ import pytest
 
 from mphe.errors import DuplicateMessage, RemoteProtocolError, UnexpectedSender
 from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Admitted, Summed
+from mphe.roles.rounds.outcomes import Admitted, Summed
 from mphe.roles.setup.client import SetupClient, State
 from mphe.roles.setup.server import SetupDone
 from mphe.wire.messages import SERVER, Commit, DecryptionRequest, Join, Message, Welcome

@@ -9,8 +9,8 @@ import pytest
 
 from mphe.arithmetic.ring import Integers
 from mphe.errors import LocalProtocolError, MalformedMessage, RemoteProtocolError
-from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
-from mphe.roles.rounds.exclusion import Excluded
+from mphe.roles.rounds.aggregator import Aggregator
+from mphe.roles.rounds.outcomes import Abandoned, Excluded, Summed
 from mphe.roles.setup.client import SetupClient
 from mphe.roles.verified.proving import ProofChecker, ProvingEncryptor
 from mphe.scheme.encryptor import Encryptor

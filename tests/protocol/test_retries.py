@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Abandoned, Aggregator, Summed
+from mphe.roles.rounds.aggregator import Aggregator
+from mphe.roles.rounds.outcomes import Abandoned, Summed
 from mphe.wire.messages import DecryptionRequest, DecryptionShare, Refusal
 from tests.protocol.support import aggregator_of, assert_exact, collecting, ready
 from tests.simulation import Simulation, altering

@@ -15,9 +15,9 @@ from mphe.errors import (
     UnexpectedSender,
 )
 from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Abandoned
 from mphe.roles.rounds.collecting import Outdated
 from mphe.roles.rounds.contributor import RoundEnded
+from mphe.roles.rounds.outcomes import Abandoned
 from mphe.wire.messages import (
     SERVER,
     Contribution,

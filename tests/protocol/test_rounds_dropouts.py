@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mphe.roles.machine import Output, Send
-from mphe.roles.rounds.aggregator import Abandoned
+from mphe.roles.rounds.outcomes import Abandoned
 from mphe.wire.messages import Contribution, DecryptionShare
 from tests.protocol.support import MODES, SIZES, aggregator_of, assert_exact, collecting, ready
 

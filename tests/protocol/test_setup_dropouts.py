@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mphe.roles.rounds.aggregator import Summed
+from mphe.roles.rounds.outcomes import Summed
 from mphe.roles.setup.server import SetupState
 from mphe.wire.messages import Commit, DecryptionShare, Join, Message, Ready, Reveal
 from tests.protocol.support import done, failed, start

@@ -9,8 +9,9 @@ import pytest
 
 from mphe.errors import LocalProtocolError
 from mphe.roles.machine import Send
-from mphe.roles.rounds.aggregator import Abandoned, AggregatorState
+from mphe.roles.rounds.aggregator import AggregatorState
 from mphe.roles.rounds.contributor import TrainOn
+from mphe.roles.rounds.outcomes import Abandoned
 from mphe.roles.setup.client import SetupClient
 from mphe.roles.setup.server import SetupDone
 from mphe.wire.messages import (

@@ -26,7 +26,7 @@ from mphe.arithmetic.sampling import RandomSource, derive_seed
 from mphe.net.frames import encode_header
 from mphe.plan.agreement import PROTOCOL_VERSION, SessionParameters
 from mphe.plan.plan import Plan, SlotLayout, make_plan
-from mphe.roles.rounds.aggregator import Summed
+from mphe.roles.rounds.outcomes import Summed
 from mphe.roles.setup import common as setup
 from mphe.roles.setup import confirmation
 from mphe.roles.verified.evidence import Statement, c1_digest, model_digest

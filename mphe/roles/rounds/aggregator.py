@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mphe.arithmetic.ring import Integers
 from mphe.arithmetic.sampling import RandomSource
@@ -23,13 +22,23 @@ from mphe.errors import (
 )
 from mphe.roles import kept
 from mphe.roles.attendance import Attendance
-from mphe.roles.machine import Accepts, Event, Machine, Moves, Output, Send
+from mphe.roles.machine import Accepts, Machine, Moves, Output, Send
 from mphe.roles.rounds import overlap
 from mphe.roles.rounds.blame import Blame, beyond_decryptors
 from mphe.roles.rounds.collecting import Outdated
-from mphe.roles.rounds.exclusion import Excluded
 from mphe.roles.rounds.grouping import GroupSums
 from mphe.roles.rounds.judging import Judge, satisfied
+from mphe.roles.rounds.outcomes import (
+    Abandoned,
+    Admitted,
+    Closed,
+    Excluded,
+    GroupSum,
+    Kept,
+    Overlap,
+    Retried,
+    Summed,
+)
 from mphe.roles.rounds.proceedings import AggregatorRecord, Proceedings, Wanted
 from mphe.roles.setup import returning
 from mphe.roles.setup.common import PublicSession, check_epoch, check_transcript
@@ -68,100 +77,6 @@ IDLE, COLLECTING, DECRYPTING, KEEPING = AggregatorState
 FORGED = "the sum is out of range: an update or a share is forged"
 MAX_WITHHELD = 3
 """Rounds that are not decrypted for the sake of a lost sum; the next one goes on and says so."""
-
-
-@dataclass(frozen=True)
-class Admitted(Event):
-    """A client contributes from the next round on; it cannot decrypt."""
-
-    sender: int
-
-
-@dataclass(frozen=True)
-class Closed(Event):
-    """The round takes no more contributions; decryption begins."""
-
-    round: int
-    contributors: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class GroupSum:
-    """The sum of one group of contributors.
-
-    Attributes:
-        contributors: whose updates are in it, sorted.
-        total: int64 (length,); None when it was implausible, whoever decrypted it.
-        reason: what was wrong with it, one line; empty when nothing was.
-    """
-
-    contributors: tuple[int, ...]
-    total: NDArray[np.int64] | None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Kept(Event):
-    """Too few decryptors are there to end a decryption that has begun: the sum waits for them."""
-
-    round: int
-    awaited: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Retried(Event):
-    """Others are asked to decrypt; store the server's state before they are."""
-
-    round: int
-    attempt: int
-
-
-@dataclass(frozen=True)
-class Overlap(Event):
-    """This sum and one that was lost differ by these few clients, which could not be helped."""
-
-    round: int
-    exposed: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Summed(Event):
-    """The sum of exactly these contributions.
-
-    Attributes:
-        round: its number.
-        contributors: whose updates are in it, sorted.
-        total: int64 (length,), or float64 without encryption.
-        attempts: decryption attempts, 0 without encryption.
-        groups: where the parameters allow groups, every one, also those whose sum is not in total.
-    """
-
-    round: int
-    contributors: tuple[int, ...]
-    total: NDArray[np.int64] | NDArray[np.float64]
-    attempts: int
-    groups: tuple[GroupSum, ...] = ()
-
-
-@dataclass(frozen=True)
-class Abandoned(Event):
-    """The round ended without a sum; the model is unchanged.
-
-    Attributes:
-        round: its number.
-        reason: one line.
-        begun: whether decryption had begun, so that somebody may know the sum.
-        contributors: whose updates were in it.
-        missing: whose absence caused it.
-        attempts: decryption attempts.
-    """
-
-    round: int
-    reason: str
-    begun: bool
-    contributors: tuple[int, ...]
-    missing: tuple[int, ...]
-    attempts: int
 
 
 class Aggregator(Machine[AggregatorState]):

@@ -15,7 +15,7 @@ from mphe.errors import EncodingError
 from mphe.plan.agreement import SessionParameters
 from mphe.roles import kept
 from mphe.roles.rounds.culprits import Suspicions, SuspicionsRecord
-from mphe.roles.rounds.exclusion import Excluded
+from mphe.roles.rounds.outcomes import Excluded
 from mphe.scheme.partition import MAX_DRAWS
 from mphe.wire.messages import UNDIVIDED, Draw
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from fl.run.threads import block_map
-from mphe.roles.rounds.aggregator import Aggregator, Summed
+from mphe.roles.rounds.aggregator import Aggregator
 from mphe.roles.rounds.contributor import Contributor
+from mphe.roles.rounds.outcomes import Summed
 from mphe.scheme.encryptor import Encryptor
 from tests.patience import scaled
 from tests.simulation import Simulation

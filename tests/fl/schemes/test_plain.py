@@ -10,8 +10,8 @@ from fl.schemes.plain import PlainEncryptor, PlainServer
 from mphe.arithmetic.sampling import RandomSource
 from mphe.errors import DuplicateMessage, MalformedMessage, RemoteProtocolError, UnexpectedSender
 from mphe.roles.machine import Event
-from mphe.roles.rounds.aggregator import Abandoned, Summed
 from mphe.roles.rounds.collecting import Outdated
+from mphe.roles.rounds.outcomes import Abandoned, Summed
 from mphe.roles.step import Step
 from mphe.server import SessionReady
 from mphe.wire import codec

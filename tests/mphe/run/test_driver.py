@@ -14,7 +14,7 @@ from mphe.errors import DuplicateMessage, RemoteProtocolError, TooLate
 from mphe.net.events import Connected, Event, Lost, Received
 from mphe.plan.agreement import PROTOCOL_VERSION
 from mphe.roles.rounds.aggregator import AggregatorState
-from mphe.roles.rounds.exclusion import Excluded
+from mphe.roles.rounds.outcomes import Excluded
 from mphe.roles.step import Step
 from mphe.run.conduct import ARRIVALS_AT_ONCE, SPARE_MESSAGES
 from mphe.run.deadlines import SLACK_SECONDS

@@ -19,7 +19,7 @@ import pytest
 
 from mphe.arithmetic.sampling import RandomSource
 from mphe.roles.machine import Output, Send
-from mphe.roles.rounds.aggregator import Summed
+from mphe.roles.rounds.outcomes import Summed
 from mphe.wire import codec
 from mphe.wire.messages import SERVER, Contribution, DecryptionRequest, DecryptionShare, Message
 from tests.mphe.support import CNN
