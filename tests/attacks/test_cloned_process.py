@@ -105,7 +105,7 @@ def insecure_stream(self: Hedge, purpose: str, *parts: bytes) -> RandomSource:
     return RandomSource(derive_seed("hedge/" + purpose, self.key))
 
 
-def insecure_smudging_seed(self: Request, key: bytes) -> bytes:
+def insecure_smudging_seed(self: Request, key: bytes, group: int) -> bytes:
     """Return the same seed for every request."""
     return derive_seed("smudging", key)
 

@@ -75,7 +75,7 @@ def test_too_few_clients_are_1(federation: Make) -> None:
     run.start(3)
     assert run.wait(0) == 1
     assert last_line(run, 0) == (
-        "server: setup failed: 1 clients are left, 2 are needed (missing clients: 1, 2, 4); start "
+        "server: setup failed: 1 clients are left, 3 are needed (missing clients: 1, 2, 4); start "
         "again with all clients"
     )
     assert run.wait(3) == 1
