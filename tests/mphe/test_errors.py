@@ -25,7 +25,7 @@ from mphe.errors import (
 def test_every_error_of_the_package_has_one_base() -> None:
     classes = [value for _, value in inspect.getmembers(errors, inspect.isclass)]
     raised = [cls for cls in classes if issubclass(cls, Exception)]
-    assert len(raised) == 13
+    assert len(raised) == 14
     assert all(issubclass(cls, MpheError) for cls in raised)
 
 
