@@ -768,12 +768,11 @@ class Aggregator(Machine[AggregatorState]):
     def _settle(self) -> list[int]:
         """Turn what was wrong in this round into evidence; return who is named by it."""
         lost: list[set[int]] = []
-        spoiled: list[tuple[int, ...]] = []
+        spoiled: list[set[int]] = []
         for wanted in self._now.wanted:
-            if wanted.total is None:
-                lost += [{*wanted.contributors, *active} for active in wanted.wrong]
-            else:
-                spoiled += wanted.wrong
+            pieces = lost if wanted.total is None else spoiled
+            # Also when others got it right: a contributor that is one of them can undo what it did.
+            pieces += [{*wanted.contributors, *active} for active in wanted.wrong]
         named = self._blame.settle(self.round, lost, spoiled)
         if self._blame.overdrawn:
             most = self.plan.session.culprits
