@@ -215,7 +215,7 @@ def by_hitting_sets(tried: Sequence[Tried], most: int) -> frozenset[int]:
     suspicions = Suspicions(most)
     for sum in tried:
         for active in sum.wrong:
-            suspicions.add({*sum.group, *active} if sum.right is None else active)
+            suspicions.add({*sum.group, *active})
     return suspicions.named()
 
 

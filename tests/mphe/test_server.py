@@ -171,8 +171,9 @@ def test_who_joined_or_refused_is_remembered() -> None:
 def test_under_whom_a_sum_was_wrong_survives_any_number_of_restarts() -> None:
     """Attack: client 1 sends decryption shares that are no shares, twice.
 
-    Claim: a server that was started again in between has others answer, and names client 1.
-    Weakened: one that forgets whom it asked asks the same again, and names nobody.
+    Claim: a server that was started again in between has others answer. It names nobody: each of
+    the five contributors could have undone what it did, as a decryptor.
+    Weakened: one that forgets whom it asked asks the same again.
     """
     session = opened(MODES["hybrid"])
     session.begin_round()
@@ -182,12 +183,8 @@ def test_under_whom_a_sum_was_wrong_survives_any_number_of_restarts() -> None:
     session.deliver()
     assert_last_sum(session, 1, 1, 2, 3, 4, 5)
     assert session.events_of(mphe.SERVER, mphe.Summed)[-1].attempts == 3
-    (excluded,) = session.events_of(mphe.SERVER, mphe.Excluded)
-    assert excluded.client == 1 and "no other client explains" in excluded.reason
-    assert session.server.members == {2, 3, 4, 5}
-    ready = codec.encode(Ready(b"", ()))
-    with pytest.raises(mphe.RemoteProtocolError, match="client 1 is excluded: it cheated"):
-        session.server.receive(1, ready)
+    assert not session.events_of(mphe.SERVER, mphe.Excluded)
+    assert session.server.members == {1, 2, 3, 4, 5}
 
 
 def test_who_contributed_early_who_refused_and_who_fell_is_remembered_until_the_round_ends() -> (

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mphe.arithmetic.ring import Limbs
 from mphe.errors import RemoteProtocolError
 from mphe.roles.machine import Send
 from mphe.roles.rounds.outcomes import Abandoned, Excluded, Summed
+from mphe.scheme.decryption import read_blocks
 from mphe.wire.messages import (
     SERVER,
     Contribution,
@@ -19,6 +21,7 @@ from mphe.wire.messages import (
     DecryptionShare,
     Message,
     Ready,
+    Refusal,
     RoundStart,
 )
 from tests.protocol.support import aggregator_of, assert_exact, ready
@@ -117,8 +120,8 @@ def spoiling(culprit: int, size: int) -> Intercept:
 def test_a_decryptor_that_spoils_one_group_is_named_and_no_contributor(culprit: int) -> None:
     """Attack: a decryptor answers for one group with noise, so that its members look guilty.
 
-    Claim: others are asked for the same sum; it is right, only decryptors are suspected, and the
-    culprit is named.
+    Claim: others are asked for the same sum, which is right; new groups tell the culprit from them,
+    and it is named.
     Weakened: if the group were blamed at once, honest contributors would be.
     """
     simulation = ready(8, 3, **GROUPS)
@@ -128,8 +131,46 @@ def test_a_decryptor_that_spoils_one_group_is_named_and_no_contributor(culprit: 
     # Every sum came out, of everybody.
     assert all(isinstance(end, Summed) for end in ends)
     assert all(len(end.contributors) >= 7 for end in ends)
-    starts = [m for _, r, m in simulation.log if isinstance(m, RoundStart) and r == 2]
-    assert {m.draw.number for m in starts} == {1}
+
+
+@pytest.mark.parametrize("options", [{}, {"verify_clients": True}, {"verified": True}], ids=str)
+def test_a_contributor_that_undoes_what_it_did_frames_no_decryptor(options: dict[str, Any]) -> None:
+    """Attack: client 5 spoils its c0, and undoes that in its share whenever it decrypts.
+
+    So its sums are wrong under all decryptors but those that it belongs to. In between it refuses
+    to decrypt, to be asked last again.
+    Claim: whoever got a sum right, its contributors stay suspects, and nobody honest is named.
+    Weakened: if only the first decryptors were evidence, client 1 would be excluded in round 6.
+    """
+    simulation = ready(5, 3, max_attempts=8, **options)
+    plan, ring, pauses = simulation.plan, simulation.ring, (3, 4, 5)
+    rng, layout = np.random.default_rng(0), simulation.plan.threshold
+    sizes = [layout.block_coefficients(block) for block in range(layout.blocks)]
+    offsets = [np.zeros((ring.limbs, size), np.int64) for size in sizes]
+    for offset in offsets:
+        offset[-1] = rng.integers(0, 1 << 8, offset.shape[1])
+
+    def shifted(data: bytes, dropped: int, times: int = 1) -> bytes:
+        blocks = read_blocks(ring, layout, data, dropped)
+        sums = (Limbs(b + times * o) for b, o in zip(blocks, offsets, strict=True))
+        return b"".join(ring.to_bytes(ring.reduce(total), dropped) for total in sums)
+
+    def alter(sender: int, receiver: int, message: Message) -> list[Message]:
+        if sender != 5:
+            return [message]
+        if isinstance(message, DecryptionShare) and message.round in pauses:
+            name = message.transcript
+            return [Refusal(message.round, message.attempt, "busy", transcript=name)]
+        if isinstance(message, DecryptionShare):
+            share = shifted(message.share, plan.dropped_share, plan.scaling)
+            return [replace(message, share=share)]
+        if isinstance(message, Contribution) and message.round not in pauses:
+            return [replace(message, c0=shifted(message.c0, plan.dropped_c0))]
+        return [message]
+
+    simulation.intercept = alter
+    run(simulation, 8)
+    assert set(excluded(simulation)) <= {5}
 
 
 # -- nobody honest ---------------------------------------------------------------------------------

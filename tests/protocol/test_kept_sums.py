@@ -380,3 +380,20 @@ def test_of_several_lost_sums_none_is_forgotten() -> None:
     assert overlap.exposed(lost, [{8, 9, 10}], 3) == set()
     assert overlap.invited(lost, range(1, 8), 3, whole) == frozenset()
     assert overlap.invited(lost, range(1, 12), 3, whole) == frozenset(range(1, 12))
+
+
+def test_who_may_not_contribute_beside_a_lost_sum_may_decrypt() -> None:
+    """Clients 5 and 6 may not contribute in round 2, but five decryptors are needed.
+
+    Weakened: if they were not asked either, every round from then on would be lost.
+    """
+    simulation = ready(6, 5, min_contributors=3)
+    updates = simulation.random_updates()
+    simulation.intercept = lambda sender, receiver, message: (
+        [] if isinstance(message, DecryptionShare) and sender in (4, 5) else [message]
+    )
+    end = simulation.run_round({i: updates[i] for i in (1, 2, 3, 4)}, present=range(1, 7))
+    assert isinstance(end, Abandoned) and end.begun
+    simulation.intercept = None
+    assert_exact(simulation.run_round(updates), updates, 1, 2, 3, 4)
+    assert_exact(simulation.run_round(updates), updates, 1, 2, 3, 4, 5, 6)

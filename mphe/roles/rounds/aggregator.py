@@ -234,13 +234,16 @@ class Aggregator(Machine[AggregatorState]):
         self._move("start")
         self._now = Proceedings(self.round + 1, draw=self._blame.draw)
         self._sums.begin(self._runs(self._now.draw))
-        there, reason = self._invited(set(present) - set(self._blame.excluded))
+        here = set(present) - set(self._blame.excluded)
+        there, reason = self._invited(here)
         # Beside a lost sum the tardy are awaited too: without them it would show theirs.
         needed = len(there) if self._lost else self.plan.session.min_contributors
         self._attendance.begin(there, needed)
         if reason:
             return self._withhold(reason)
-        self._now.sitting = self._sit_out()
+        # Who may not contribute may decrypt.
+        self._now.sitting = self._sit_out() | (here - there)
+        self._attendance.present |= here
         self._attendance.expect_none_of(self._now.sitting)
         pledges = self._list_pledges(model)
         draw = partition.announced(self._now.draw)
@@ -683,12 +686,11 @@ class Aggregator(Machine[AggregatorState]):
     def _settle(self) -> list[int]:
         """Turn what was wrong in this round into evidence; return who is named by it."""
         lost: list[set[int]] = []
-        spoiled: list[tuple[int, ...]] = []
+        spoiled: list[set[int]] = []
         for wanted in self._now.wanted:
-            if wanted.total is None:
-                lost += [{*wanted.contributors, *active} for active in wanted.wrong]
-            else:
-                spoiled += wanted.wrong
+            pieces = lost if wanted.total is None else spoiled
+            # Also when others got it right: a contributor that is one of them can undo what it did.
+            pieces += [{*wanted.contributors, *active} for active in wanted.wrong]
         named = self._blame.settle(self.round, lost, spoiled)
         if self._blame.overdrawn:
             most = self.plan.session.culprits

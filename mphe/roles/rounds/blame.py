@@ -32,7 +32,7 @@ class BlameRecord:
         draw: number of the draw, 0 where groups are never drawn.
         suspicions: all evidence.
         excluded: who was found out.
-        unexplained: the last round with a sum that nobody's exclusion explains.
+        unexplained: the last round with a wrong sum that nobody's exclusion explains.
         spoiled: the last round in which other decryptors got a sum right.
         sat_out: the last round that each client sat out.
     """
@@ -108,7 +108,7 @@ class Blame:
         Args:
             round: its number.
             lost: for each sum that was never right, whose doing it may be.
-            spoiled: for each sum that others got right, the decryptors that did not.
+            spoiled: the same for each that was right under other decryptors.
         """
         lost, spoiled = list(lost), list(spoiled)
         if not lost and not spoiled:
@@ -119,7 +119,7 @@ class Blame:
         named = sorted(self._suspicions.named() - known)
         if spoiled:
             self._spoiled = round
-        if any(not (known | set(named)) & set(piece) for piece in lost):
+        if any(not (known | set(named)) & set(piece) for piece in (*lost, *spoiled)):
             self._unexplained = round
             if self._grouped and not self.overdrawn:
                 self._draw = min(self._draw + 1, MAX_DRAWS)
