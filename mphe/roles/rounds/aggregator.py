@@ -289,6 +289,11 @@ class Aggregator(Machine[AggregatorState]):
     # -- from outside --------------------------------------------------------------------------
 
     @property
+    def excluded(self) -> set[int]:
+        """Clients that were found out."""
+        return set(self._blame.excluded)
+
+    @property
     def round(self) -> int:
         """Number of the round that is under way, or was last."""
         return self._now.number
