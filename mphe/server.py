@@ -189,6 +189,11 @@ class Server:
         return set() if self.aggregator is None else set(self.aggregator.members)
 
     @property
+    def excluded(self) -> set[int]:
+        """The clients that were found out; they take no further part."""
+        return set() if self.aggregator is None else self.aggregator.excluded
+
+    @property
     def round(self) -> int:
         """The last round that was started; 0 before the first."""
         return 0 if self.aggregator is None else self.aggregator.round

@@ -156,7 +156,8 @@ class _Session:
             driver.round = server.round
             # All connections of the process before are gone.
             gone = server.lost(*server.roster)
-            await driver.run(Gathering(server, server.roster), gone, seconds, observer)
+            awaited = set(server.roster) - server.excluded
+            await driver.run(Gathering(server, awaited), gone, seconds, observer)
         await driver.run(server, Step(), seconds, observer)
         self._ended = observer.outcome()
         for event in observer.events:

@@ -397,3 +397,17 @@ def test_who_may_not_contribute_beside_a_lost_sum_may_decrypt() -> None:
     simulation.intercept = None
     assert_exact(simulation.run_round(updates), updates, 1, 2, 3, 4)
     assert_exact(simulation.run_round(updates), updates, 1, 2, 3, 4, 5, 6)
+
+
+def test_who_is_silent_among_the_few_that_are_invited_cannot_stop_training() -> None:
+    """Client 6 is away and client 3 never answers; 4 and 5 are left out for the sake of 6.
+
+    Weakened: if such rounds did not count as withheld, all others would be lost the same way.
+    """
+    simulation = after_a_lost_sum(6, 2, 3, 1, 2, 3, 4, 5, 6)
+    updates = simulation.random_updates()
+    there = {i: updates[i] for i in (1, 2, 4, 5)}
+    for _ in range(3):
+        end = simulation.run_round(there, present=[1, 2, 3, 4, 5])
+        assert isinstance(end, Abandoned) and "2 updates arrived" in end.reason
+    assert_exact(simulation.run_round(there, present=[1, 2, 3, 4, 5]), updates, 1, 2, 4, 5)

@@ -204,6 +204,11 @@ class Aggregator(Machine[AggregatorState]):
     # -- from outside --------------------------------------------------------------------------
 
     @property
+    def excluded(self) -> set[int]:
+        """Clients that were found out."""
+        return set(self._blame.excluded)
+
+    @property
     def round(self) -> int:
         """Number of the round that is under way, or was last."""
         return self._now.number
@@ -452,9 +457,10 @@ class Aggregator(Machine[AggregatorState]):
         """Fix U and ask the first active set."""
         contributors, minimum = self._now.announced(), self.plan.session.min_contributors
         if len(contributors) < minimum:
-            return self._abandon(
-                f"{len(contributors)} updates arrived, at least {minimum} must be in a sum"
-            )
+            reason = f"{len(contributors)} updates arrived, at least {minimum} must be in a sum"
+            # Others were there, but left out for the sake of a lost sum.
+            left_out = self._lost and self._now.sitting
+            return self._withhold(reason) if left_out else self._abandon(reason)
         if (reason := self._too_close(contributors)) and self._withheld < MAX_WITHHELD:
             return self._withhold(reason)
         self._move("close")

@@ -196,6 +196,44 @@ def test_a_server_that_died_goes_on_with_the_same_key_and_the_next_number(
     assert world.sums() == [(1, (1, 2, 3)), (3, (1, 2, 3)), (4, (1, 2, 3))]
 
 
+def test_a_server_that_was_started_again_waits_for_nobody_who_was_excluded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weakened: each restart would take the whole time for the set-up, since nobody comes."""
+    restore = mphe.Server.restore
+
+    def found_out(state: bytes, **options: Any) -> mphe.Server:
+        server = restore(state, **options)
+        assert server.aggregator is not None
+        server.aggregator._exclude(3, "it cheated")
+        return server
+
+    async def play() -> World:
+        world = World(tmp_path)
+        under_way = asyncio.Event()
+
+        def takes_part(number: int) -> bool:
+            if number == 2:
+                under_way.set()
+            return number != 2
+
+        parts = [world.client(1, takes_part=takes_part), world.client(2), world.client(3)]
+        clients = [asyncio.create_task(part) for part in parts]
+        server = asyncio.create_task(world.server(state=True))
+        async with asyncio.timeout(scaled(90)):
+            await under_way.wait()
+            server.cancel()
+            await asyncio.gather(server, return_exceptions=True)
+            clients.pop().cancel()
+            monkeypatch.setattr(mphe.Server, "restore", staticmethod(found_out))
+            async with asyncio.timeout(scaled(15)):
+                await asyncio.gather(world.server(4, state=True), *clients)
+        return world
+
+    world = asyncio.run(play())
+    assert world.sums() == [(1, (1, 2, 3)), (3, (1, 2)), (4, (1, 2))]
+
+
 def test_a_server_that_died_in_mid_decryption_ends_that_round(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
