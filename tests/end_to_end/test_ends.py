@@ -132,7 +132,7 @@ def test_a_signal_to_a_client_is_128_more_and_training_goes_on(
 
 def test_parties_that_wait_for_the_others_hear_a_signal(federation: Make) -> None:
     run, alone = federation(), federation()
-    run.setup_seconds = 60.0
+    run.setup_seconds = alone.setup_seconds = 60.0
     run.start(0)
     run.start(1)
     alone.start(2)  # has no server
