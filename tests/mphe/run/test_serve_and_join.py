@@ -167,6 +167,24 @@ def test_a_client_that_is_refused_hears_why(tmp_path: Path) -> None:
     asyncio.run(play())
 
 
+async def server_dies_in_round_two(world: World) -> list[asyncio.Task[None]]:
+    """Run until round 2 waits for client 1, stop the server, and return the clients, which wait."""
+    under_way = asyncio.Event()
+
+    def takes_part(number: int) -> bool:
+        if number == 2:
+            under_way.set()
+        return number != 2
+
+    parts = [world.client(1, takes_part=takes_part), world.client(2), world.client(3)]
+    clients = [asyncio.create_task(part) for part in parts]
+    server = asyncio.create_task(world.server(state=True))
+    await under_way.wait()
+    server.cancel()
+    await asyncio.gather(server, return_exceptions=True)
+    return clients
+
+
 def test_a_server_that_died_goes_on_with_the_same_key_and_the_next_number(
     tmp_path: Path,
 ) -> None:
@@ -174,20 +192,8 @@ def test_a_server_that_died_goes_on_with_the_same_key_and_the_next_number(
 
     async def play() -> World:
         world = World(tmp_path)
-        under_way = asyncio.Event()
-
-        def takes_part(number: int) -> bool:
-            if number == 2:
-                under_way.set()
-            return number != 2
-
-        parts = [world.client(1, takes_part=takes_part), world.client(2), world.client(3)]
-        clients = [asyncio.create_task(part) for part in parts]
-        server = asyncio.create_task(world.server(state=True))
         async with asyncio.timeout(scaled(90)):
-            await under_way.wait()
-            server.cancel()
-            await asyncio.gather(server, return_exceptions=True)
+            clients = await server_dies_in_round_two(world)
             assert world.sums() == [(1, (1, 2, 3))]
             await asyncio.gather(world.server(4, state=True), *clients)
         return world
@@ -210,20 +216,8 @@ def test_a_server_that_was_started_again_waits_for_nobody_who_was_excluded(
 
     async def play() -> World:
         world = World(tmp_path)
-        under_way = asyncio.Event()
-
-        def takes_part(number: int) -> bool:
-            if number == 2:
-                under_way.set()
-            return number != 2
-
-        parts = [world.client(1, takes_part=takes_part), world.client(2), world.client(3)]
-        clients = [asyncio.create_task(part) for part in parts]
-        server = asyncio.create_task(world.server(state=True))
         async with asyncio.timeout(scaled(90)):
-            await under_way.wait()
-            server.cancel()
-            await asyncio.gather(server, return_exceptions=True)
+            clients = await server_dies_in_round_two(world)
             clients.pop().cancel()
             monkeypatch.setattr(mphe.Server, "restore", staticmethod(found_out))
             async with asyncio.timeout(scaled(15)):
