@@ -90,6 +90,17 @@ def test_without_groups_suspects_sit_out_in_turn_until_one_is_named(culprit: int
     assert [len(there) for there in starts] == [4] + [3] * 7
 
 
+def test_nobody_sits_out_beside_a_sum_that_was_lost() -> None:
+    """Claim: a round beside a lost sum has its contributors, so that it shows none of them."""
+    simulation = ready(4, 3, min_contributors=3, max_attempts=8)
+    simulation.intercept = forging(simulation, lambda client, _: client == 4)
+    run(simulation, 1)
+    aggregator_of(simulation)._lost = [frozenset({1, 2, 3, 4})]
+    run(simulation, 1)
+    told = {r for _, r, m in simulation.log if isinstance(m, RoundStart) and m.round == 2}
+    assert told == {1, 2, 3, 4}
+
+
 @pytest.mark.parametrize("culprit", [2, 7])
 def test_a_contributor_that_always_cheats_is_named_by_new_draws(culprit: int) -> None:
     simulation = ready(8, 3, **GROUPS)
